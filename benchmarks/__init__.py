@@ -1,0 +1,1 @@
+"""What is fast, measured against a baseline in the same run; one module per benchmark."""

@@ -1,0 +1,80 @@
+"""``--eval_mode alternate``: training and evaluation take turns, each in processes with an SDK life cycle of their own.
+
+The parent process plans and waits; it imports neither TensorFlow nor the SDK (docs/npu.md, "Periodic evaluation").
+"""
+import os
+import sys
+from typing import List, Optional, Sequence, TextIO
+
+from estimator_app import checkpoints, eval_schedule, history, launch
+from estimator_app.config import Config
+from estimator_app.directory_lock import locked
+from estimator_app.run_start import load_data, prepare_model_dir, step_numbers
+from feature_specs.manifest import Manifest
+
+
+def alternate(config: Config, arguments: Sequence[str], fresh: bool, stream: Optional[TextIO] = None) -> int:
+    """Trains on this machine's CPU in phases.
+
+    Args:
+        config: settings.
+        arguments: the flags after ``train``, for the phases' own command lines.
+        fresh: start over.
+        stream: where warnings go, default standard output.
+
+    Returns:
+        The exit status of the first phase that fails, else 0.
+
+    Raises:
+        UserError: data, settings or model directory do not fit.
+    """
+    manifest = load_data(config)
+    with locked(config.model_dir):
+        start = prepare_model_dir(config, manifest, fresh, stream or sys.stdout)
+        flags = [flag for flag in arguments if flag != "--fresh"]
+        for phase in plan_phases(config, manifest, start, 1):
+            command = [sys.executable, "-m", "estimator_app", "train", "--phase", eval_schedule.phase_flag(phase)]
+            status = launch.run_command(command + flags, dict(os.environ))
+            if status:
+                return status
+    return 0
+
+
+def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_mode: str) -> int:
+    """Starts the ranks of an NPU training; they train in phases, or in one go where that is asked for.
+
+    Args:
+        config: settings.
+        arguments: the flags after ``train``.
+        fresh: start over.
+        eval_mode: one of :data:`eval_schedule.EVAL_MODES`.
+
+    Returns:
+        The exit status of the launch.
+
+    Raises:
+        UserError: the command line, the data, the model directory or the machine do not fit.
+    """
+    def before_start() -> None:
+        prepare_model_dir(config, load_data(config), fresh, sys.stdout)
+
+    def stages(ranks: int, flags: List[str]) -> List[List[str]]:
+        manifest = load_data(config)
+        start = 0 if fresh else checkpoints.latest(config.model_dir) or 0
+        numbers = step_numbers(config, manifest, ranks)
+        evaluations = len(eval_schedule.stops(start, numbers.max_steps, numbers.save_steps))
+        if eval_schedule.resolve_mode(eval_mode, "npu", evaluations) == eval_schedule.TRAIN_AND_EVALUATE:
+            return [["train", "--device", "npu"] + flags]
+        return [launch.phase_arguments(phase, flags) for phase in plan_phases(config, manifest, start, ranks)]
+
+    return launch.launch(arguments, config.model_dir, stages=stages, before_start=before_start,
+                         expansion=config.use_dynamic_expansion)
+
+
+def plan_phases(config: Config, manifest: Manifest, start: int, rank_size: int) -> List[eval_schedule.Phase]:
+    """Plans the phases from a step to the end of the training."""
+    numbers = step_numbers(config, manifest, rank_size)
+    evaluated = [entry["global_step"] for entry in history.read(config.model_dir)
+                 if entry["kind"] == history.EVALUATION]
+    return eval_schedule.plan(eval_schedule.ALTERNATE, start, numbers.max_steps, numbers.save_steps,
+                              numbers.eval_steps, max(evaluated) if evaluated else None)

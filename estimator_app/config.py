@@ -1,0 +1,267 @@
+"""The configuration: one frozen dataclass, validated once; flags, presets and environment switches only fill it.
+
+Later sources win: defaults, the preset file, the environment switches of the original script, the flags.
+"""
+import argparse
+import dataclasses
+import json
+import os
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from feature_specs.encoding import DENSE_TRANSFORMS, MAX_BINS
+from feature_specs.errors import ConfigError
+
+MODELS = ("mmoe", "shared_bottom", "ple")
+SCHEDULES = ("fixed", "cosine")
+DEVICES = ("auto", "cpu", "npu")
+CACHE_MODES = ("HBM", "DDR", "SSD")
+PRESET_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
+
+# Switches of the original script (rec_sdk_api 7.2) -> the field that each one sets.
+ENVIRONMENT_SWITCHES = {
+    "USE_DYNAMIC": "use_dynamic",
+    "CACHE_MODE": "cache_mode",
+    "USE_FAAE": "use_faae",
+    "USE_DYNAMIC_EXPANSION": "use_dynamic_expansion",
+    "USE_MULTI_LOOKUP": "use_multi_lookup",
+    "USE_MODIFY_GRAPH": "use_modify_graph",
+}
+
+
+def _field(default: Any, description: str, unit: str = "", choices: Sequence[str] = (), low: Optional[float] = None,
+           high: Optional[float] = None) -> Any:
+    return dataclasses.field(default=default, metadata={
+        "help": description, "unit": unit, "choices": tuple(choices), "low": low, "high": high})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of training; each field is a flag of the same name."""
+
+    data_dir: str = _field("data/sample", "prepared data (with manifest.json)", "path")
+    model_dir: str = _field("runs/default", "checkpoints, metrics and reports", "path")
+    device: str = _field("auto", "auto takes the NPU where mx_rec and npu_bridge can be imported", choices=DEVICES)
+
+    model: str = _field("mmoe", "the network on top of the embedding", choices=MODELS)
+    expert_num: int = _field(8, "experts", low=1, high=1024)
+    expert_size: int = _field(16, "units of an expert", low=1, high=8192)
+    tower_size: int = _field(8, "units of a task's tower", low=1, high=8192)
+    task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", low=1, high=1024)
+    network_num: int = _field(1, "independent networks whose logits are averaged", low=1, high=64)
+    expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", low=0.0, high=0.95)
+    reference_init: bool = _field(False, "constant 0.1 for every weight, as the original port has it (degenerate)")
+    embedding_stddev: float = _field(0.05, "standard deviation of new embedding rows", low=0.0, high=10.0)
+
+    dense_transform: str = _field("log_standard", "normalisation of the dense values", choices=DENSE_TRANSFORMS)
+    dense_bins: int = _field(0, "equal-frequency bins per dense column as extra ids; 0: none", "bins", low=0,
+                             high=MAX_BINS)
+    drop_dense: Tuple[str, ...] = _field((), "dense columns that the model must not see, comma-separated; one that "
+                                          "ends in ? need not exist", "names")
+
+    batch_size: int = _field(512, "training rows per step and rank", "rows", low=1, high=1 << 20)
+    train_epoch: int = _field(5, "passes over the training rows", "epochs", low=1, high=100000)
+    learning_rate: float = _field(0.001, "of the dense variables (Adam)", low=1e-8, high=10.0)
+    sparse_learning_rate: float = _field(0.001, "of the embedding table (lazy Adam)", low=1e-8, high=10.0)
+    learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",
+                                         choices=SCHEDULES)
+    sparse_learning_rate_schedule: str = _field(
+        "fixed", "of the embedding table; cosine needs a Rec SDK whose optimizer takes a tensor as learning rate",
+        choices=SCHEDULES)
+    embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
+                                      "gradient", low=0.0, high=1.0)
+    seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)
+
+    eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", low=1, high=1 << 20)
+    eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
+                                low=0, high=2 ** 31 - 1)
+    log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", low=1,
+                               high=2 ** 31 - 1)
+    keep_checkpoint_max: int = _field(5, "latest checkpoints that are kept (the best one is kept besides)",
+                                      "checkpoints", low=1, high=10000)
+
+    shuffle_rows: int = _field(1 << 18, "rows in the record shuffle buffer; 0: keep the order of the files", "rows",
+                               low=0, high=1 << 30)
+    window_rows: int = _field(1 << 14, "rows parsed and shuffled together", "rows", low=1, high=1 << 20)
+    prefetch: int = _field(8, "batches prepared ahead", "batches", low=1, high=1000)
+    threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core", "threads", low=0,
+                          high=1024)
+
+    use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
+    cache_mode: str = _field("HBM", "where the embedding table lives", choices=CACHE_MODES)
+    use_faae: bool = _field(False, "feature admission and eviction")
+    use_dynamic_expansion: bool = _field(False, "tables that grow without a fixed capacity")
+    use_multi_lookup: bool = _field(False, "look the ids up twice in the same table")
+    use_modify_graph: bool = _field(False, "graph modification: tensors of ids instead of FeatureSpecs")
+    table_capacity: int = _field(0, "rows of the embedding table over all ranks; 0: as many as there are ids, and a "
+                                    "quarter more", "rows", low=0, high=10 ** 9)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_value(field, getattr(self, field.name))
+        if self.use_dynamic_expansion and self.cache_mode != "HBM":
+            raise ConfigError("use_dynamic_expansion goes with cache_mode HBM only, given %s" % self.cache_mode)
+        if self.cache_mode != "HBM" and not self.use_modify_graph:
+            raise ConfigError("cache_mode %s needs use_modify_graph true: the SDK keeps tables in host memory only "
+                              "with graph modification" % self.cache_mode)
+        if self.use_faae and self.use_dynamic_expansion:
+            raise ConfigError("use_faae does not go with use_dynamic_expansion: the SDK cannot evict there")
+
+    @property
+    def lookups(self) -> int:
+        """Lookups of the table per step."""
+        return 2 if self.use_multi_lookup else 1
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Returns JSON-ready settings."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def replace(self, **changes: Any) -> "Config":
+        """Returns a validated copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:
+    """Checks that every key is a field and turns JSON values into field values.
+
+    Args:
+        values: {field: value}.
+        source: where they come from, for the message.
+
+    Raises:
+        ConfigError: an unknown field.
+    """
+    names = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ConfigError("%s: unknown settings %s; known: %s" % (source, ", ".join(unknown), ", ".join(sorted(names))))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def preset_names() -> List[str]:
+    """Returns the names of the preset files that come with the app."""
+    return sorted(name[:-len(".json")] for name in os.listdir(PRESET_DIRECTORY) if name.endswith(".json"))
+
+
+def read_preset(name: str) -> Dict[str, Any]:
+    """Reads a preset: a name that comes with the app, or the path of a JSON file.
+
+    Raises:
+        ConfigError: there is no such preset, or it is not an object of known settings.
+    """
+    path = os.path.join(PRESET_DIRECTORY, name + ".json") if name in preset_names() else name
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = json.load(stream)
+    except (OSError, ValueError) as error:
+        raise ConfigError("preset %r cannot be read (%s); give one of %s or the path of a JSON file"
+                          % (name, error, ", ".join(preset_names()))) from error
+    if not isinstance(values, dict):
+        raise ConfigError("preset %s: an object of settings is expected" % path)
+    values.pop("_comment", None)
+    return from_mapping(values, "preset %s" % path)
+
+
+def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
+    """Reads the original script's switches.
+
+    Args:
+        environment: for example ``os.environ``.
+
+    Returns:
+        {field: value} of the switches that are set.
+
+    Raises:
+        ConfigError: a switch has a value other than 0 or 1, or an unknown cache mode.
+    """
+    values: Dict[str, Any] = {}
+    for variable, name in ENVIRONMENT_SWITCHES.items():
+        text = environment.get(variable, "")
+        if not text:
+            continue
+        if variable == "CACHE_MODE":
+            if text not in CACHE_MODES:
+                raise ConfigError("environment variable CACHE_MODE=%r; allowed: %s" % (text, ", ".join(CACHE_MODES)))
+            values[name] = text
+        elif text in ("0", "1"):
+            values[name] = text == "1"
+        else:
+            raise ConfigError("environment variable %s=%r; allowed: 0, 1" % (variable, text))
+    return values
+
+
+def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = ()) -> None:
+    """Adds a flag per field (all fields, or the named ones) and ``--preset``."""
+    for field in dataclasses.fields(Config):
+        if names and field.name not in names:
+            continue
+        meta = field.metadata
+        unit = " [%s]" % meta["unit"] if meta["unit"] else ""
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = str(default).lower() if isinstance(default, bool) else default
+        text = "%s%s (default: %s)" % (meta["help"], unit, "none" if shown == "" else shown)
+        parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
+                            metavar=_metavar(field), help=text.replace("%", "%%"))
+    if not names:
+        parser.add_argument("--preset", default="default", metavar="NAME|FILE",
+                            help="settings file: %s, or the path of a JSON file (default: default)"
+                                 % ", ".join(preset_names()))
+
+
+def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+    """Builds the configuration of a command line.
+
+    Args:
+        arguments: with ``preset`` and those fields that were given as flags.
+        environment: for the original's switches.
+
+    Raises:
+        ConfigError: anything is unknown, out of range or contradictory.
+    """
+    values: Dict[str, Any] = {}
+    values.update(read_preset(arguments.preset))
+    values.update(from_environment(environment))
+    names = {field.name for field in dataclasses.fields(Config)}
+    values.update({name: value for name, value in vars(arguments).items() if name in names})
+    return Config(**values)
+
+
+def _parser_of(field: Any) -> Any:
+    if isinstance(field.default, bool):
+        return parse_bool
+    if isinstance(field.default, tuple):
+        return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
+    return type(field.default)
+
+
+def parse_bool(text: str) -> bool:
+    """Reads ``true`` or ``false`` (also 1 and 0)."""
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
+
+
+def _metavar(field: Any) -> str:
+    if field.metadata["choices"]:
+        return "|".join(field.metadata["choices"])
+    if isinstance(field.default, bool):
+        return "true|false"
+    if isinstance(field.default, tuple):
+        return "A,B"
+    return {int: "N", float: "X", str: "PATH"}[type(field.default)]
+
+
+def _check_value(field: Any, value: Any) -> None:
+    name, meta, kind = field.name, field.metadata, type(field.default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError("%s must be %s, given %r" % (name, {bool: "true or false", tuple: "a list"}.get(
+            kind, "of type %s" % kind.__name__), value))
+    if meta["choices"] and value not in meta["choices"]:
+        raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
+    if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
+        raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, value, meta["low"], meta["high"]))
+    if kind is str and not value:
+        raise ConfigError("%s must not be empty" % name)

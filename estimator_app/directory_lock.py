@@ -1,0 +1,48 @@
+"""One process per model directory: a lock that the kernel drops with the process, so that a crash leaves none."""
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from typing import Iterator
+
+from feature_specs.errors import UserError
+
+LOCK_FILE = ".lock"
+
+
+@contextlib.contextmanager
+def locked(model_dir: str) -> Iterator[None]:
+    """Holds the lock of a model directory, which is made where it does not exist.
+
+    Raises:
+        UserError: another process holds it; the message names its process id and host.
+    """
+    os.makedirs(model_dir, exist_ok=True)
+    path = os.path.join(model_dir, LOCK_FILE)
+    # Opened for appending: the file of another holder must not be cut before the lock is ours.
+    with open(path, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError("model directory %s is in use by %s; wait for it to end, stop it, or choose another "
+                            "--model_dir" % (model_dir, _holder(path))) from error
+        stream.seek(0)
+        stream.truncate()
+        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.seek(0)
+            stream.truncate()
+
+
+def _holder(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            holder = json.load(stream)
+        return "process %s on host %s" % (holder["pid"], holder["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # The holder is just writing its note.
+        return "another process"

@@ -1,0 +1,101 @@
+"""What gates and experts do, as evaluation metrics, and warnings where they have collapsed."""
+import math
+from typing import Any, Dict, List, Sequence, Tuple
+
+import tensorflow as tf
+
+from estimator_app.layers import EnsembleOutput
+from estimator_app.metrics import local_variable
+
+Metric = Tuple[tf.Tensor, tf.Operation]
+
+ENTROPY_PREFIX = "gate_entropy_"
+WEIGHT_PREFIX = "gate_weight_"
+LARGEST_PREFIX = "gate_largest_"
+DIFFERENCE = "expert_difference"
+#: Above this mean weight of one expert, a gate has chosen it for every row.
+LARGEST_ALLOWED = 0.99
+#: Below this difference, the experts compute the same.
+LEAST_DIFFERENCE = 0.01
+_MAX_SINGLE_WEIGHTS = 32
+_TINY = 1e-12
+
+
+def gate_metrics(output: EnsembleOutput, weights: tf.Tensor) -> Dict[str, Metric]:
+    """Builds the metrics.
+
+    Args:
+        output: of the networks, outside training.
+        weights: float32 [batch], 1 for rows that count and 0 for padding.
+
+    Returns:
+        ``gate_entropy_<task>``: mean entropy of a row's gate over that of equal weights, 1 where all experts weigh the
+        same, mean over the networks; ``gate_weight_<task>_<expert>``: mean weight, experts of all networks counted
+        on, left out where they are many; ``gate_largest_<task>``: the largest mean weight of one expert;
+        ``expert_difference``: mean distance of an expert's output from the mean of all experts, over the mean output,
+        least of the networks. Nothing about gates where the head has none.
+    """
+    metrics: Dict[str, Metric] = {}
+    for task in output.logits:
+        gates = [member.gates[task] for member in output.members if task in member.gates]
+        if gates:
+            metrics.update(_metrics_of_gates(task, gates, weights))
+    differences = [_difference(member.experts, weights, number) for number, member in enumerate(output.members)
+                   if member.experts.shape[1].value > 1]
+    if differences:
+        metrics[DIFFERENCE] = (tf.reduce_min(tf.stack([value for value, _ in differences])),
+                               tf.group(*[update for _, update in differences]))
+    return metrics
+
+
+def collapse_warnings(metrics: Dict[str, Any]) -> List[str]:
+    """Returns one sentence per sign that experts or gates have collapsed.
+
+    Args:
+        metrics: of an evaluation.
+    """
+    lines = []
+    if metrics.get(DIFFERENCE, 1.0) < LEAST_DIFFERENCE:
+        lines.append("all experts compute nearly the same (%s %.2g): they are of no use beyond one; see "
+                     "--reference_init and --embedding_stddev" % (DIFFERENCE, metrics[DIFFERENCE]))
+    for name in sorted(metrics):
+        if name.startswith(LARGEST_PREFIX) and metrics[name] > LARGEST_ALLOWED:
+            lines.append("the gate of task %s gives one expert %.1f %% of the weight: the others are of no use to it; "
+                         "lower --sparse_learning_rate or raise --expert_dropout"
+                         % (name[len(LARGEST_PREFIX):], 100.0 * metrics[name]))
+    return lines
+
+
+def _metrics_of_gates(task: str, gates: Sequence[tf.Tensor], weights: tf.Tensor) -> Dict[str, Metric]:
+    size = gates[0].shape[1].value
+    if size < 2:
+        return {}
+    entropy = tf.add_n([-tf.reduce_sum(gate * tf.math.log(gate + _TINY), axis=1) for gate in gates])
+    entropy /= len(gates) * math.log(size)
+    means, update = _mean_rows(tf.concat(gates, axis=1), weights, WEIGHT_PREFIX + task)
+    metrics: Dict[str, Metric] = {
+        ENTROPY_PREFIX + task: tf.compat.v1.metrics.mean(entropy, weights, name=ENTROPY_PREFIX + task),
+        LARGEST_PREFIX + task: (tf.reduce_max(means), update)}
+    if len(gates) * size <= _MAX_SINGLE_WEIGHTS:
+        for number in range(len(gates) * size):
+            metrics["%s%s_%d" % (WEIGHT_PREFIX, task, number)] = (means[number], update)
+    return metrics
+
+
+def _mean_rows(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:
+    """Returns the weighted mean of rows, float32 [n], of all batches, and the update op."""
+    with tf.compat.v1.variable_scope(name):
+        total = local_variable("total", [values.shape[1].value], tf.float32)
+        count = local_variable("count", [], tf.float32)
+        update = tf.group(
+            tf.compat.v1.assign_add(total, tf.reduce_sum(values * tf.expand_dims(weights, 1), axis=0)),
+            tf.compat.v1.assign_add(count, tf.reduce_sum(weights)))
+        return tf.math.divide_no_nan(total, tf.fill(tf.shape(total), count)), update
+
+
+def _difference(experts: tf.Tensor, weights: tf.Tensor, number: int) -> Metric:
+    """Mean distance of the experts from their mean, over the mean size of an output; experts are [batch, n, size]."""
+    distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
+    size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
+    means, update = _mean_rows(tf.stack([distance, size], axis=1), weights, "%s_%d" % (DIFFERENCE, number))
+    return tf.math.divide_no_nan(means[0], means[1]), update

@@ -1,0 +1,152 @@
+"""What all heads share: sizes, initial values, the fused first layer and the towers."""
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import tensorflow as tf
+
+REFERENCE_CONSTANT = 0.1
+
+
+class NetworkShape(NamedTuple):
+    """Sizes of the network.
+
+    Attributes:
+        tasks: names of the tasks.
+        expert_num: experts that all tasks share.
+        expert_size: units of an expert.
+        tower_size: units of a tower.
+        model: ``mmoe``, ``shared_bottom`` or ``ple``.
+        task_expert_num: experts that each task has for itself; only ``ple`` has them.
+        network_num: independent networks whose logits are averaged.
+    """
+
+    tasks: Sequence[str]
+    expert_num: int
+    expert_size: int
+    tower_size: int
+    model: str = "mmoe"
+    task_expert_num: int = 0
+    network_num: int = 1
+
+    @property
+    def experts(self) -> int:
+        """All experts, shared ones first, then those of each task."""
+        own = self.task_expert_num if self.model == "ple" else 0
+        return self.expert_num + own * len(self.tasks)
+
+    @property
+    def gate_size(self) -> int:
+        """Experts that the gate of a task weighs; 0 where there are no gates."""
+        return {"shared_bottom": 0, "mmoe": self.expert_num}.get(self.model, self.expert_num + self.task_expert_num)
+
+    @property
+    def network_width(self) -> int:
+        """Columns of the fused first layer of one network: all experts, then a gate per task."""
+        return self.experts * self.expert_size + len(self.tasks) * self.gate_size
+
+    @property
+    def width(self) -> int:
+        """The embedding dimension: the columns of all networks side by side."""
+        return self.network_num * self.network_width
+
+
+class NetworkOutput(NamedTuple):
+    """What a network computes.
+
+    Attributes:
+        logits: {task: float32 [batch]}, of the positive class.
+        gates: {task: float32 [batch, gate_size]}, weights that sum to 1; empty without gates.
+        experts: float32 [batch, experts, expert_size], after dropout.
+    """
+
+    logits: Dict[str, tf.Tensor]
+    gates: Dict[str, tf.Tensor]
+    experts: tf.Tensor
+
+
+class EnsembleOutput(NamedTuple):
+    """What all networks compute together.
+
+    Attributes:
+        logits: {task: float32 [batch]}, mean over the networks.
+        members: the networks' outputs; each one is trained on its own loss.
+    """
+
+    logits: Dict[str, tf.Tensor]
+    members: Tuple[NetworkOutput, ...]
+
+
+def kernel_initializer(reference_init: bool, seed: int) -> tf.keras.initializers.Initializer:
+    """Returns the initializer of the dense kernels."""
+    if reference_init:
+        return tf.compat.v1.constant_initializer(REFERENCE_CONSTANT)
+    return tf.compat.v1.glorot_uniform_initializer(seed=seed)
+
+
+def first_layer(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool, seed: int,
+                keep_prob: float) -> Tuple[tf.Tensor, List[tf.Tensor]]:
+    """Builds the fused first layer; the pooled embedding is its one-hot part.
+
+    Args:
+        pooled: float32 [batch, network_width], summed embedding rows.
+        dense: float32 [batch, D], normalised dense values; D may be 0.
+        shape: sizes.
+        reference_init: constant weights.
+        seed: of initial weights and dropout.
+        keep_prob: share of the expert outputs kept; 1.0 outside training.
+
+    Returns:
+        Expert outputs float32 [batch, experts, expert_size], and each task's gate logits float32 [batch, gate_size]
+        (no entry where the head has no gates).
+    """
+    units = shape.experts * shape.expert_size
+    bias = tf.compat.v1.get_variable("first_layer/bias", [shape.network_width],
+                                     initializer=tf.compat.v1.zeros_initializer())
+    first = pooled + bias
+    if dense.shape[1].value:
+        kernel = tf.compat.v1.get_variable("first_layer/kernel", [dense.shape[1].value, shape.network_width],
+                                           initializer=kernel_initializer(reference_init, seed))
+        first += tf.matmul(dense, kernel)
+    # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
+    sizes = [units] + ([shape.gate_size] * len(shape.tasks) if shape.gate_size else [])
+    expert_part, *gate_logits = tf.split(first, sizes, axis=1) if len(sizes) > 1 else [first]
+    experts = tf.reshape(tf.nn.relu(expert_part), [-1, shape.experts, shape.expert_size])
+    if keep_prob < 1.0:
+        from npu_bridge.npu_init import npu_ops
+        experts = npu_ops.dropout(experts, keep_prob, seed=seed)
+    return experts, gate_logits
+
+
+def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Returns the gated sum float32 [batch, expert_size] and the gate's weights float32 [batch, n].
+
+    Args:
+        experts: float32 [batch, n, expert_size].
+        gate_logits: float32 [batch, n].
+    """
+    gate = tf.nn.softmax(gate_logits)
+    # A batched product: the broadcast product would make and read [batch, n, expert_size] several times.
+    return tf.squeeze(tf.matmul(tf.expand_dims(gate, 1), experts), axis=1), gate
+
+
+def tower(inputs: tf.Tensor, size: int, task: str, reference_init: bool, seed: int) -> tf.Tensor:
+    """Returns the logit of the positive class, float32 [batch]: the difference of a 2-way softmax's two logits.
+
+    Args:
+        inputs: float32 [batch, n].
+        size: hidden units.
+        task: name of the task.
+        reference_init: constant weights.
+        seed: of the initial weights.
+    """
+    with tf.compat.v1.variable_scope("tower_%s" % task):
+        hidden = tf.nn.relu(_dense(inputs, size, "hidden", reference_init, seed))
+        both = _dense(hidden, 2, "output", reference_init, seed + 1000)
+        return both[:, 1] - both[:, 0]
+
+
+def _dense(inputs: tf.Tensor, units: int, name: str, reference_init: bool, seed: int) -> tf.Tensor:
+    with tf.compat.v1.variable_scope(name):
+        kernel = tf.compat.v1.get_variable("kernel", [inputs.shape[-1].value, units],
+                                           initializer=kernel_initializer(reference_init, seed))
+        bias = tf.compat.v1.get_variable("bias", [units], initializer=tf.compat.v1.zeros_initializer())
+        return tf.nn.xw_plus_b(inputs, kernel, bias)

@@ -1,0 +1,238 @@
+"""The ``train`` command: train_and_evaluate with an evaluation at every checkpoint and at the end."""
+import contextlib
+import sys
+import time
+from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
+
+import tensorflow as tf
+
+from estimator_app import checkpoints, eval_schedule, history, report
+from estimator_app.config import Config
+from estimator_app.directory_lock import locked
+from estimator_app.gate_metrics import collapse_warnings
+from estimator_app.interruption import SignalHook
+from estimator_app.metric_names import AUC_MEAN
+from estimator_app.progress import EvaluationTable, ProgressHook
+from estimator_app.run_start import load_data, prepare_model_dir
+from estimator_app.runtime import Runtime, build_runtime
+from feature_specs.errors import DataError, UserError
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
+from input_fn.diagnose import first_bad_record
+
+
+def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) -> Dict[str, Any]:
+    """Trains a model, or goes on training it, in this process.
+
+    Args:
+        config: settings.
+        fresh: start over; what is there is deleted after it was listed.
+        stream: where results go, default standard output.
+
+    Returns:
+        The metrics of the last evaluation, with ``global_step``.
+
+    Raises:
+        UserError: data, settings or model directory do not fit.
+    """
+    stream = stream or sys.stdout
+    manifest = load_data(config)
+    with locked(config.model_dir):
+        start = prepare_model_dir(config, manifest, fresh, stream)
+        runtime = build_runtime(config, manifest, training=True)
+        try:
+            with explained_input_errors(manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+                return _run(runtime, start, stream)
+        finally:
+            runtime.close()
+
+
+def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dict[str, Any]:
+    """Does one phase of an alternating training; the parent process has locked and prepared the model directory.
+
+    Args:
+        config: settings.
+        text: ``train:FROM:TO`` or ``eval:STEP``.
+        stream: where results go, default standard output.
+
+    Returns:
+        The metrics of the evaluation, with ``global_step``; empty after training.
+
+    Raises:
+        UserError: the phase is not understood, or data and settings do not fit.
+    """
+    stream = stream or sys.stdout
+    manifest = load_data(config)
+    runtime = build_runtime(config, manifest, training=True, phase=text)
+    assert runtime.phase is not None
+    try:
+        with explained_input_errors(manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+            progress = _progress(runtime)
+            if runtime.phase.kind == eval_schedule.TRAIN:
+                with _signals(runtime) as signals, _explained_nan(config.model_dir):
+                    runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks([progress] + signals),
+                                            max_steps=runtime.phase.stop)
+                return {}
+            recorder = _recorder(runtime, progress, stream)
+            _evaluate(runtime, recorder, checkpoints.prefix(config.model_dir, runtime.phase.stop))
+            if runtime.rank_id == 0:
+                report.write_report(config.model_dir, manifest.dataset.task_names)
+            return recorder.last
+    finally:
+        runtime.close()
+
+
+@contextlib.contextmanager
+def explained_input_errors(manifest: Manifest, data_dir: str, splits: Sequence[str]) -> Iterator[None]:
+    """Turns TensorFlow's errors about records into one that names file and record.
+
+    Raises:
+        DataError: a record of the splits is damaged or does not fit the manifest.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        found = first_bad_record(manifest, data_dir, splits)
+        if found is None:
+            raise
+        raise DataError("%s; prepare the data again" % found) from error
+
+
+class EvaluationRecorder(tf.estimator.Exporter):
+    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints."""
+
+    def __init__(self, runtime: Runtime, table: EvaluationTable, progress: ProgressHook):
+        self._runtime = runtime
+        self._table = table
+        self._progress = progress
+        self.last: Dict[str, Any] = {}
+        self._started = time.time()
+
+    @property
+    def name(self) -> str:
+        """Name of the exporter, which Estimators ask for."""
+        return "evaluation_recorder"
+
+    def evaluation_begins(self) -> None:
+        """Notes the time, so that evaluation does not count as training."""
+        self._started = time.time()
+
+    def export(self, estimator: Any, export_path: Any, checkpoint_path: Any, eval_result: Dict[str, Any],
+               is_the_final_export: bool) -> None:
+        """Records an evaluation.
+
+        Args:
+            estimator: the Estimator.
+            export_path: not used; nothing is exported.
+            checkpoint_path: the checkpoint that was evaluated.
+            eval_result: its metrics.
+            is_the_final_export: not used.
+        """
+        del estimator, export_path, is_the_final_export
+        config = self._runtime.config
+        seconds = time.time() - self._started
+        metrics = plain_metrics(eval_result)
+        step = metrics["global_step"]
+        if self.last.get("global_step") == step:
+            return
+        self.last = metrics
+        best = False
+        if self._runtime.rank_id == 0:
+            history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
+            best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
+            checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
+        self._progress.note_evaluation(metrics, seconds)
+        self._table.show(step, metrics, "  best" if best else "")
+        for line in collapse_warnings(metrics):
+            self._table.note("warning: " + line)
+
+
+class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
+    def __init__(self, recorder: EvaluationRecorder):
+        self._recorder = recorder
+
+    def begin(self) -> None:
+        self._recorder.evaluation_begins()
+
+
+def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns Estimator metrics as Python numbers.
+
+    Args:
+        eval_result: {name: NumPy scalar}.
+
+    Returns:
+        {name: float}, ``global_step`` and ``examples`` as int; without the unweighted ``loss`` of batches, whose place
+        the exact ``mean_loss`` takes.
+    """
+    metrics: Dict[str, Any] = {name: float(value) for name, value in eval_result.items() if name != "loss"}
+    for name in ("global_step", "examples"):
+        metrics[name] = int(eval_result[name])
+    return metrics
+
+
+def _progress(runtime: Runtime) -> ProgressHook:
+    config = runtime.config
+    return ProgressHook(config.model_dir, runtime.numbers.max_steps, config.batch_size, config.log_interval,
+                        runtime.rank_id == 0)
+
+
+def _recorder(runtime: Runtime, progress: ProgressHook, stream: TextIO) -> EvaluationRecorder:
+    tasks = runtime.manifest.dataset.task_names
+    return EvaluationRecorder(runtime, EvaluationTable(tasks, runtime.numbers.steps_per_epoch, stream), progress)
+
+
+@contextlib.contextmanager
+def _signals(runtime: Runtime) -> Iterator[List[Any]]:
+    """Handles signals where there is one rank; gives the hooks for it."""
+    if runtime.rank_size > 1:
+        yield []
+        return
+    hook = SignalHook(runtime.config.model_dir)
+    with hook.handling():
+        yield [hook]
+
+
+@contextlib.contextmanager
+def _explained_nan(model_dir: str) -> Iterator[None]:
+    try:
+        yield
+    except tf.compat.v1.train.NanLossDuringTrainingError as error:
+        raise UserError("the loss is no number any more; the last checkpoint is of step %s. Lower --learning_rate and "
+                        "--sparse_learning_rate, or look for extreme values in the data"
+                        % checkpoints.latest(model_dir)) from error
+
+
+def _evaluate(runtime: Runtime, recorder: EvaluationRecorder, path: Optional[str]) -> None:
+    result = runtime.estimator.evaluate(runtime.eval_input_fn, steps=runtime.numbers.eval_steps, checkpoint_path=path,
+                                        hooks=runtime.hooks([_EvaluationClock(recorder)]))
+    recorder.export(runtime.estimator, None, path, result, True)
+
+
+def _run(runtime: Runtime, start: int, stream: TextIO) -> Dict[str, Any]:
+    config, numbers = runtime.config, runtime.numbers
+    stream.write("train: %d rows, %d steps of %d examples (%d epochs), from step %d; evaluation: %d rows every %d "
+                 "steps\n" % (runtime.manifest.split(TRAIN_SPLIT).rows, numbers.max_steps, config.batch_size,
+                              config.train_epoch, start, runtime.manifest.split(TEST_SPLIT).rows, numbers.save_steps))
+    stream.flush()
+    progress = _progress(runtime)
+    recorder = _recorder(runtime, progress, stream)
+    if start >= numbers.max_steps:
+        stream.write("already at step %d of %d: nothing to train; more epochs: --train_epoch, start over: --fresh\n"
+                     % (start, numbers.max_steps))
+        _evaluate(runtime, recorder, None)
+    else:
+        began = time.time()
+        with _signals(runtime) as signals, _explained_nan(config.model_dir):
+            tf.estimator.train_and_evaluate(
+                runtime.estimator,
+                tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps,
+                                       hooks=runtime.hooks([progress] + signals)),
+                tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps,
+                                      hooks=runtime.hooks([_EvaluationClock(recorder)]), exporters=[recorder],
+                                      start_delay_secs=0, throttle_secs=0))
+        stream.write("trained %d steps in %.1f s, evaluations included\n"
+                     % (numbers.max_steps - start, time.time() - began))
+    if runtime.rank_id == 0:
+        path = report.write_report(config.model_dir, runtime.manifest.dataset.task_names)
+        stream.write("model directory %s, report %s\n" % (config.model_dir, path))
+    return recorder.last

@@ -1,0 +1,1 @@
+"""TFRecord files -> tf.data.Dataset: extract, reshape, shard, shuffle, encode, resume."""

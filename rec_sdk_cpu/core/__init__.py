@@ -1,0 +1,1 @@
+"""The implementation behind the stand-in modules."""

@@ -1,0 +1,78 @@
+"""What the stand-in knows of one TensorFlow graph: its tables, lookups and features.
+
+Kept beside the graph, not in its collections, because collections are exported with every meta graph.
+"""
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import tensorflow as tf
+
+
+class LookupResult(NamedTuple):
+    """One lookup, kept so that a pooled product can avoid the [batch, fields, dim] intermediate.
+
+    Attributes:
+        output: float32 [..., dim], what ``sparse_lookup`` returned.
+        rows: float32 [unique, dim], the embedding of each distinct id of the batch.
+        positions: int32 [number of ids], index into ``rows`` of each id, in row-major order.
+        is_train: whether it is a training lookup.
+    """
+
+    output: tf.Tensor
+    rows: tf.Tensor
+    positions: tf.Tensor
+    is_train: bool
+
+
+class GraphState:
+    """Tables, lookups and input features of one graph."""
+
+    def __init__(self) -> None:
+        self.tables: Dict[str, Any] = {}
+        self.lookups: List[LookupResult] = []
+        self.unique_row_indices: List[tf.Tensor] = []
+        self.addresses: List[Tuple[tf.Tensor, Any]] = []
+        self.lookup_counts: Dict[Any, int] = {}
+        self.feature_results: Dict[Any, tf.Tensor] = {}
+        self.pipeline_started = False
+        # Tensor lookups, which need graph modification, and whether compute_gradients has merged them.
+        self.uses_tensor_ids = False
+        self.trains_tensor_ids = False
+        self.lookups_merged = False
+        self.uses_feature_specs = False
+        self.restored = False
+        # What iterators of this graph returned, by the op that makes it.
+        self.batches: Dict[tf.Operation, Any] = {}
+        # Loads tables of another checkpoint once the session is there.
+        self.warm_starts: List[Callable[[Any], None]] = []
+
+    def sparse_variables(self) -> List[tf.Variable]:
+        """Returns the variables that live in sparse checkpoint folders instead of the TensorFlow checkpoint."""
+        return [variable for table in self.tables.values() for variable in table.sparse_variables()]
+
+    def find_lookup(self, output: tf.Tensor) -> Optional[LookupResult]:
+        """Returns the lookup that made a tensor, or None."""
+        for result in self.lookups:
+            if result.output is output:
+                return result
+        return None
+
+
+# An attribute of the graph itself: the state refers to the graph's tensors, so that any table of graphs outside would
+# keep every graph of an Estimator alive.
+_ATTRIBUTE = "_rec_sdk_cpu_state"
+
+
+def of(graph: Optional[tf.Graph] = None) -> GraphState:
+    """Returns the state of a graph (default: the default graph), made on first use."""
+    graph = graph or tf.compat.v1.get_default_graph()
+    state = getattr(graph, _ATTRIBUTE, None)
+    if state is None:
+        state = GraphState()
+        setattr(graph, _ATTRIBUTE, state)
+    return state
+
+
+def known(graph: Optional[tf.Graph] = None) -> Optional[GraphState]:
+    """Returns the state of a graph where it has tables, else None."""
+    state = getattr(graph or tf.compat.v1.get_default_graph(), _ATTRIBUTE, None)
+    return state if state is not None and state.tables else None

@@ -1,0 +1,134 @@
+"""The lookup itself: distinct ids once, one gather, and a pooled product for those who sum over the ids."""
+from typing import NamedTuple, Optional, Tuple
+
+import tensorflow as tf
+
+from rec_sdk_cpu.core import constants, graph_state
+from rec_sdk_cpu.core.graph_state import LookupResult
+from rec_sdk_cpu.core.history import Thresholds
+from rec_sdk_cpu.core.table import BaseSparseEmbedding
+
+
+class Admission(NamedTuple):
+    """How a training lookup counts its ids.
+
+    Attributes:
+        limits: thresholds of the table.
+        coefficient: ``faae_coefficient``, int.
+        timestamp: of the batch, int64 scalar, or None.
+    """
+
+    limits: Thresholds
+    coefficient: int
+    timestamp: Optional[tf.Tensor]
+
+
+def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool, is_grad: bool,
+                     default_value: Optional[tf.Tensor], admission: Optional[Admission] = None) -> tf.Tensor:
+    """Looks ids up: training inserts unseen ids, evaluation and prediction give zeros for them (rec_sdk_api 3.5).
+
+    Args:
+        table: the table.
+        ids: int32 or int64, any shape.
+        is_train: whether unseen ids are inserted.
+        is_grad: whether gradients reach the table.
+        default_value: float32, broadcastable to the rows, in place of zeros for ids without a row; or None. Tables
+            with dynamic expansion ignore it, as in the SDK.
+        admission: counting of the ids, in training; or None.
+
+    Returns:
+        float32, shape of ``ids`` + [dim].
+    """
+    state = graph_state.of()
+    if table.is_dynamic:
+        default_value = None
+    with tf.name_scope("%s_lookup" % table.table_name):
+        flat = tf.reshape(tf.cast(ids, tf.int64), [-1])
+        if not is_train:
+            keys, positions = tf.unique(flat)
+            rows = _rows_or_default(table, table.find(keys), default_value)
+        elif admission is None:
+            keys, positions = tf.unique(flat)
+            rows = _training_rows(table, keys, is_grad)
+        else:
+            rows, positions = _admitted_rows(table, flat, is_grad, default_value, admission)
+        shape = tf.concat([tf.shape(ids), [table.emb_size]], axis=0)
+        output = tf.reshape(tf.gather(rows, positions), shape)
+        output.set_shape(ids.shape.concatenate([table.emb_size]))
+    state.lookups.append(LookupResult(output, rows, positions, is_train))
+    return output
+
+
+def sum_over_ids(embedded: tf.Tensor) -> Optional[tf.Tensor]:
+    """Sums a lookup over its ids without the [batch, fields, dim] intermediate.
+
+    The sum is a product of the [batch, unique] matrix of id counts, which is sparse, with the [unique, dim] rows.
+
+    Args:
+        embedded: float32 [batch, fields, dim], exactly what ``sparse_lookup`` returned.
+
+    Returns:
+        float32 [batch, dim], or None where the tensor is not the result of such a lookup.
+    """
+    result = graph_state.of(embedded.graph).find_lookup(embedded)
+    if result is None or embedded.shape.rank != 3:
+        return None
+    with tf.name_scope("sum_over_ids"):
+        fields = embedded.shape[1].value
+        count = tf.shape(result.positions, out_type=tf.int64)[0]
+        if fields is None:
+            fields = tf.shape(embedded, out_type=tf.int64)[1]
+        example = tf.range(count) // fields
+        indices = tf.stack([example, tf.cast(result.positions, tf.int64)], axis=1)
+        batch = count // fields
+        unique = tf.shape(result.rows, out_type=tf.int64)[0]
+        counts = tf.SparseTensor(indices, tf.ones([count], tf.float32), tf.stack([batch, unique]))
+        pooled = tf.sparse.sparse_dense_matmul(counts, result.rows)
+        pooled.set_shape([embedded.shape[0], embedded.shape[2]])
+        return pooled
+
+
+def _training_rows(table: BaseSparseEmbedding, keys: tf.Tensor, is_grad: bool) -> tf.Tensor:
+    """Returns the rows of distinct keys, float32 [n, dim], inserted where they are new."""
+    state = graph_state.of()
+    row_indices = table.find_or_insert(keys)
+    state.unique_row_indices.append(row_indices)
+    # Read after the insertion: a growing table has its new rows only then.
+    rows = tf.gather(table.variable, row_indices)
+    if table.is_dynamic:
+        # Gradients are taken with respect to these tensors and applied by address (rec_sdk_api 4, gradient recipe).
+        tf.compat.v1.add_to_collection(constants.ASCEND_SPARSE_LOOKUP_LOCAL_EMB, rows)
+        tf.compat.v1.add_to_collection(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, row_indices)
+        state.addresses.append((row_indices, table))
+    if not is_grad:
+        return tf.stop_gradient(rows)
+    table.gradient_enabled = True
+    return rows
+
+
+def _admitted_rows(table: BaseSparseEmbedding, flat: tf.Tensor, is_grad: bool, default_value: Optional[tf.Tensor],
+                   admission: Admission) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Returns the rows of the admitted distinct ids with one row more for all others, and each id's place there.
+
+    Only admitted ids take part in the gather, so that the others get neither a row nor a gradient.
+    """
+    keys, positions, occurrences = tf.unique_with_counts(flat, out_idx=tf.int64)
+    history = table.use_history(admission.limits)
+    admitted = history.admit(keys, occurrences, admission.coefficient, admission.timestamp)
+    rows = _training_rows(table, tf.boolean_mask(keys, admitted), is_grad)
+    count = tf.shape(rows, out_type=tf.int64)[0]
+    place = tf.where(admitted, tf.cumsum(tf.cast(admitted, tf.int64)) - 1, tf.fill(tf.shape(keys), count))
+    other = tf.zeros([1, table.emb_size], tf.float32)
+    if default_value is not None:
+        other += tf.cast(default_value, tf.float32)
+    return tf.concat([rows, other], axis=0), tf.gather(place, positions)
+
+
+def _rows_or_default(table: BaseSparseEmbedding, row_indices: tf.Tensor,
+                     default_value: Optional[tf.Tensor]) -> tf.Tensor:
+    found = row_indices >= 0
+    rows = tf.gather(table.variable, tf.maximum(row_indices, 0))
+    mask = tf.expand_dims(tf.cast(found, rows.dtype), 1)
+    if default_value is None:
+        return rows * mask
+    return rows * mask + (1.0 - mask) * tf.cast(default_value, rows.dtype)

@@ -1,0 +1,1 @@
+"""Stand-in for the package ``mx_rec.core.asc``."""

@@ -1,0 +1,1 @@
+"""Stands in for package ``npu_bridge.estimator``."""

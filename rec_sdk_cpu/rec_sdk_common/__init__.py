@@ -1,0 +1,1 @@
+"""Stand-in for the package ``rec_sdk_common``."""

@@ -1,0 +1,5 @@
+"""Stand-in for the package ``rec_sdk_common.util.tf_adapter`` (rec_sdk_api 0, generation G3)."""
+from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator import npu_ops
+from rec_sdk_cpu.npu_bridge_modules.npu_bridge.hccl import hccl_ops
+
+__all__ = ["hccl_ops", "npu_ops"]

@@ -1,0 +1,39 @@
+"""What all tests share: the CPU stand-in under the real names, and quiet TensorFlow."""
+import os
+import warnings
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+for _name, _value in (("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1"),
+                      ("OMPI_COMM_WORLD_LOCAL_SIZE", "1"), ("JOB_ID", "10086")):
+    os.environ.setdefault(_name, _value)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow as tf
+
+tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+
+
+@pytest.fixture
+def sdk():
+    """The stand-in, installed and initialised anew; removed again after the test."""
+    import rec_sdk_cpu
+    from rec_sdk_cpu.core import config
+
+    rec_sdk_cpu.install()
+    config.reset()
+    config.init()
+    with tf.Graph().as_default():
+        yield rec_sdk_cpu
+    config.reset()
+
+
+@pytest.fixture
+def census_dir():
+    """The folder of the real data, or a skip that says why."""
+    path = os.environ.get("CENSUS_KDD_DIR")
+    if not path or not os.path.isdir(path):
+        pytest.skip("CENSUS_KDD_DIR does not name the folder of the real census files")
+    return path

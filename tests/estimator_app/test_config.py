@@ -1,0 +1,90 @@
+import argparse
+import json
+
+import pytest
+
+from estimator_app import config as module
+from estimator_app.config import Config
+from feature_specs.errors import ConfigError
+
+
+def parse(arguments, environment=None):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.from_arguments(parser.parse_args(arguments), environment or {})
+
+
+def test_flags_win_over_environment_and_preset():
+    config = parse(["--preset", "reference", "--use_dynamic", "true", "--batch_size", "64"],
+                   {"USE_DYNAMIC": "0", "CACHE_MODE": "HBM"})
+    assert (config.use_dynamic, config.batch_size, config.train_epoch) == (True, 64, 100)
+
+
+@pytest.mark.parametrize("variable, field, text, value", [
+    ("USE_DYNAMIC", "use_dynamic", "0", False), ("USE_MULTI_LOOKUP", "use_multi_lookup", "1", True),
+    ("USE_MODIFY_GRAPH", "use_modify_graph", "1", True), ("USE_FAAE", "use_faae", "1", True),
+    ("USE_DYNAMIC_EXPANSION", "use_dynamic_expansion", "1", True)])
+def test_the_switches_of_the_original_script(variable, field, text, value):
+    assert getattr(parse([], {variable: text}), field) is value
+
+
+def test_cache_mode_switch():
+    assert parse([], {"CACHE_MODE": "DDR", "USE_MODIFY_GRAPH": "1"}).cache_mode == "DDR"
+
+
+@pytest.mark.parametrize("environment, message", [
+    ({"USE_DYNAMIC": "yes"}, "USE_DYNAMIC='yes'; allowed: 0, 1"),
+    ({"CACHE_MODE": "disk"}, "CACHE_MODE='disk'; allowed: HBM, DDR, SSD"),
+    ({"CACHE_MODE": "DDR"}, "cache_mode DDR needs use_modify_graph true"),
+])
+def test_wrong_switches(environment, message):
+    with pytest.raises(ConfigError, match=message):
+        parse([], environment)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"batch_size": 0}, "batch_size 0 is out of range; allowed: 1 to"),
+    ({"batch_size": True}, "batch_size must be of type int"),
+    ({"learning_rate": -1.0}, "learning_rate -1.0 is out of range"),
+    ({"model": "tree"}, "model 'tree' is not allowed; choose from"),
+    ({"use_dynamic": 1}, "use_dynamic must be true or false"),
+    ({"model_dir": ""}, "model_dir must not be empty"),
+    ({"use_dynamic_expansion": True, "cache_mode": "SSD", "use_modify_graph": True}, "goes with cache_mode HBM only"),
+    ({"use_dynamic_expansion": True, "use_faae": True}, "use_faae does not go with use_dynamic_expansion"),
+])
+def test_wrong_settings(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Config(**changes)
+
+
+def test_unknown_settings_in_a_preset_file_are_errors(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"batchsize": 3}))
+    with pytest.raises(ConfigError, match="unknown settings batchsize; known: batch_size"):
+        parse(["--preset", str(path)])
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", ""])
+def test_unreadable_preset(tmp_path, text):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="mine.json"):
+        parse(["--preset", str(path)])
+
+
+def test_every_preset_that_ships_is_valid():
+    assert {"default", "reference"} <= set(module.preset_names())
+    for name in module.preset_names():
+        assert parse(["--preset", name])
+
+
+def test_settings_survive_json():
+    config = Config(drop_dense=("age", "year"), reference_init=True)
+    assert Config(**module.from_mapping(json.loads(json.dumps(config.to_dict())), "test")) == config
+
+
+@pytest.mark.parametrize("text", ["yes", "", "on"])
+def test_switch_flags_take_true_or_false_only(text, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--use_faae", text])
+    assert "neither true nor false" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+import copy
+import json
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_specs.errors import DataError
+from feature_specs.manifest import Manifest, check_shards, read_manifest, write_manifest
+from tests.small_data import write_data
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("data"))
+    return directory, write_data(directory)[0]
+
+
+def test_what_is_written_is_read(written):
+    directory, manifest = written
+    assert read_manifest(directory) == Manifest.from_dict(manifest.to_dict())
+    assert not [name for name in os.listdir(directory) if name.endswith(".tmp")]
+
+
+def test_ids_are_offset_and_have_one_out_of_vocabulary_id_per_column(written):
+    manifest = written[1]
+    assert manifest.id_offsets() == {"a": 0, "b": 6, "c": 14}
+    assert manifest.num_ids() == 18
+
+
+def test_fingerprint_changes_with_the_vocabulary_only_where_it_should(written):
+    data = written[1].to_dict()
+    same, other = copy.deepcopy(data), copy.deepcopy(data)
+    same["seed"] = 77
+    other["vocabularies"]["a"].reverse()
+    prints = [Manifest.from_dict(item).encoding_fingerprint() for item in (data, same, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def change(path, value):
+    def apply(data):
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+    return apply
+
+
+@pytest.mark.parametrize("path, value, message", [
+    (("format_version",), 2, "newer than this program reads"),
+    (("format_version",), "1", "is not a version"),
+    (("line_per_sample",), 0, "line_per_sample must be a whole number of at least 1"),
+    (("line_per_sample",), True, "line_per_sample must be a whole number"),
+    (("vocabularies", "a"), ["x", "x"], "vocabulary of a must hold different texts"),
+    (("num_ids",), 3, "do not fit the vocabularies"),
+    (("dense_statistics", "x", "mean"), float("nan"), "x.mean must be a finite number"),
+    (("dense_statistics", "x", "bin_edges"), [3.0, 1.0], "not ascending"),
+    (("splits", "train", "rows"), 5, "do not hold its 5 rows"),
+    (("splits", "train", "shards", 0, "path"), "../../etc/passwd", "does not stay inside"),
+    (("splits", "train", "shards", 0, "path"), "/etc/passwd", "does not stay inside"),
+])
+def test_damaged_manifests_are_refused(written, path, value, message):
+    data = written[1].to_dict()
+    change(path, value)(data)
+    with pytest.raises(DataError, match=message):
+        Manifest.from_dict(data)
+
+
+def test_missing_keys_are_named(written):
+    data = written[1].to_dict()
+    del data["dense_statistics"]["y"]
+    with pytest.raises(DataError, match="missing key 'y'"):
+        Manifest.from_dict(data)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+                    max_leaves=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_gives_a_manifest_or_one_error(written, data):
+    content = written[1].to_dict()
+    node, key = content, None
+    for _ in range(data.draw(st.integers(1, 5))):
+        if not isinstance(node, (dict, list)) or not node:
+            break
+        parent = node
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else list(range(len(node)))))
+        node = node[key]
+    parent[key] = data.draw(JSON)
+    try:
+        assert isinstance(Manifest.from_dict(content), Manifest)
+    except DataError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format_version": 1}', "\x00\xff", "[" * 100000],
+                         ids=["empty", "cut off", "list", "null", "no keys", "binary", "deep"])
+def test_unreadable_files_are_named(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match="manifest.json"):
+        read_manifest(str(tmp_path))
+
+
+def test_shards_are_checked_for_presence_and_size(tmp_path):
+    manifest, _ = write_data(str(tmp_path))
+    paths = check_shards(manifest, str(tmp_path), "train")
+    assert len(paths) == 3
+    with open(paths[1], "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(DataError, match="part-00001.*changed or cut off"):
+        check_shards(manifest, str(tmp_path), "train")
+    os.remove(paths[0])
+    with pytest.raises(DataError, match="part-00000.*is missing"):
+        check_shards(manifest, str(tmp_path), "train")
+    with pytest.raises(DataError, match="split 'dev' is not in the data; it has test, train"):
+        check_shards(manifest, str(tmp_path), "dev")
+
+
+def test_an_interrupted_write_leaves_the_old_manifest(tmp_path, monkeypatch):
+    manifest, _ = write_data(str(tmp_path))
+    before = (tmp_path / "manifest.json").read_text()
+    monkeypatch.setattr(json, "dump", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_manifest(manifest, str(tmp_path))
+    assert (tmp_path / "manifest.json").read_text() == before

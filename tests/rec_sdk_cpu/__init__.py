@@ -1,0 +1,1 @@
+"""Tests of the CPU stand-in for the Rec SDK."""

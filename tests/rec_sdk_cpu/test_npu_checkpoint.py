@@ -1,0 +1,80 @@
+"""The app on checkpoints that an NPU run of 1 and of 8 ranks would have left, written by hand with NumPy."""
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.estimator_app.cli_runner import run_app
+from tests.rec_sdk_cpu.tools import write_sparse
+from tests.small_data import write_data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(data directory, model directory, its metrics, directory of the run gone on) of a short run on small data."""
+    base = tmp_path_factory.mktemp("npu")
+    write_data(str(base / "data"), train_rows=200, test_rows=60)
+    _train(base / "data", base / "model", 2)
+    metrics = _evaluate(base / "model")
+    shutil.copytree(str(base / "model"), str(base / "own"))
+    _train(base / "data", base / "own", 3)
+    return base / "data", base / "model", metrics, base / "own"
+
+
+def _train(data, model, epochs):
+    return run_app("train", "--data_dir", data, "--model_dir", model, "--train_epoch", epochs, "--batch_size", 20,
+                   "--eval_batch_size", 20, "--device", "cpu", cwd=data.parent)
+
+
+def _read(folder, table="small_table"):
+    def array(name, dtype, size):
+        return np.fromfile(os.path.join(folder, table, name, "slice.data"), dtype).reshape(size)
+    keys = array("key", np.int64, -1)
+    dim = int(np.fromfile(os.path.join(folder, table, "embedding", "slice.attribute"), np.int64)[1])
+    return keys, {name: array(name, np.float32, (keys.size, dim))
+                  for name in sorted(os.listdir(os.path.join(folder, table))) if name != "key"}
+
+
+def _as_npu(source, target, ranks):
+    """Copies a model directory; its tables get the key order of so many ranks, merged in string order of the ranks."""
+    shutil.copytree(str(source), str(target))
+    for name in os.listdir(str(target)):
+        if not name.startswith("sparse-model.ckpt-"):
+            continue
+        folder = str(target / name)
+        keys, states = _read(folder)
+        order = np.concatenate([np.flatnonzero(keys % ranks == rank)
+                                for rank in sorted(range(ranks), key=str)])[:keys.size]
+        shutil.rmtree(folder)
+        embedding = states.pop("embedding")[order]
+        write_sparse(folder, "small_table", keys[order], embedding, {state: v[order] for state, v in states.items()})
+
+
+def _evaluate(model):
+    return json.loads(run_app("eval", "--model_dir", model, cwd=model.parent).stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [1, 8])
+def test_the_app_evaluates_resumes_and_exports_it(trained, tmp_path, ranks):
+    data, model, before, own = trained
+    npu = tmp_path / "npu"
+    _as_npu(model, npu, ranks)
+    after = _evaluate(npu)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert abs(value - after[name]) < 1e-6, name
+
+    _train(data, npu, 3)
+    (own_keys, own_states), (npu_keys, npu_states) = _read(str(own / "sparse-model.ckpt-30")), _read(
+        str(npu / "sparse-model.ckpt-30"))
+    assert sorted(own_keys) == sorted(npu_keys)
+    for state, values in own_states.items():
+        np.testing.assert_allclose(npu_states[state][np.argsort(npu_keys)], values[np.argsort(own_keys)], rtol=1e-4,
+                                   atol=1e-5)
+
+    run_app("export", "--model_dir", npu, cwd=tmp_path)
+    found = [base for base, _, names in os.walk(str(npu)) if "saved_model.pb" in names]
+    assert len(found) == 1
