@@ -114,7 +114,7 @@ class Sandbox:
     def run(self, *args, **kwargs):
         process = self.start(*args, **kwargs)
         try:
-            process.out, process.err = process.communicate(timeout=30)
+            process.out, process.err = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -311,12 +311,12 @@ def test_an_old_pip_is_replaced_first(sandbox):
 def test_an_interrupted_install_leaves_no_stamp(ready, number):
     (ready.project / "requirements.txt").write_text("one==2 --hash=sha256:00\n")
     started = ready.folder / "started"
-    process = ready.start("train", FAKE_PIP="touch '%s'; sleep 20" % started)
-    deadline = time.time() + 10
+    process = ready.start("train", FAKE_PIP="touch '%s'; sleep 200" % started)
+    deadline = time.time() + 60
     while not started.exists() and time.time() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, number)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     assert not ready.stamp.exists()
 
@@ -357,7 +357,7 @@ def test_packages_that_do_not_import_are_no_success(sandbox):
 def test_concurrent_first_calls_install_once(sandbox):
     sandbox.fake("python3.7")
     processes = [sandbox.start("train", FAKE_PIP="sleep 1") for _ in range(3)]
-    errors = [process.communicate(timeout=30)[1] for process in processes]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert len(sandbox.calls("-m venv")) == 1
     assert len(sandbox.calls("pip install")) == 1
@@ -464,11 +464,11 @@ def test_the_exit_status_is_the_programs(ready, status):
 def test_a_signal_reaches_the_program(ready):
     started = ready.folder / "started"
     process = ready.start("train", FAKE_APP="trap 'exit 42' TERM; touch '%s'; while :; do sleep 0.05; done" % started)
-    deadline = time.time() + 10
+    deadline = time.time() + 60
     while not started.exists() and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)  # to the one process, which the program has replaced the script in
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 42
 
 

@@ -47,7 +47,7 @@ def test_numbers_of_each_kind():
                                                             "save_steps": 4}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 300), st.integers(1, 300), st.integers(1, 100), st.integers(1, 50))
 def test_every_alternating_plan_is_sound(start, max_steps, save_steps, eval_steps):
     phases = plan(ALTERNATE, start, max_steps, save_steps, eval_steps, last_evaluated=start)

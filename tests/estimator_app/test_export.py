@@ -177,7 +177,7 @@ TEXTS = st.lists(st.text(max_size=20) | st.binary(max_size=20) | st.sampled_from
 def test_ten_thousand_random_rows(exported):
     scored = []
 
-    @settings(max_examples=100, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=100, database=None, derandomize=True,
               suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(TEXTS, NUMBERS, st.lists(st.integers(-2 ** 63, 2 ** 63 - 1), min_size=1, max_size=12),
            st.binary(max_size=60), st.integers(0, 2 ** 31 - 1), st.integers(1, 4))

@@ -66,7 +66,7 @@ def test_one_class_only_gives_zero_not_nan():
     assert evaluate(np.zeros((10, 1)), np.ones((10, 1), np.int64), 4)["auc_one"] == 0.0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from([-np.inf, -2.0, -1.0, 0.0, 0.5, 3.0, np.inf]), st.sampled_from([-1, 0, 1])),
                 min_size=2, max_size=40))
 def test_auc_with_ties_and_infinities_is_the_share_of_ordered_pairs(rows):

@@ -193,7 +193,7 @@ def test_settings_are_checked(tmp_path):
 CELL = st.text(st.sampled_from("ab \t.'\"é東x0"), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=25), st.integers(1, 200), st.booleans())
 def test_texts_agree_with_python(tmp_path_factory, cells, chunk_bytes, final_newline):
     text = "\n".join("1,%s,%s,%s,2,no,0." % cell for cell in cells) + "\n" * final_newline
@@ -210,7 +210,7 @@ NUMBERS = st.one_of(
     st.text(st.sampled_from("0123456789.-+eE_naif"), max_size=18))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(NUMBERS, min_size=1, max_size=12))
 def test_numbers_agree_with_float(texts):
     data = ",".join(texts).encode()
@@ -229,7 +229,7 @@ def test_numbers_agree_with_float(texts):
             assert is_valid and value == expected, text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.integers(1, 64))
 def test_any_bytes_give_rows_or_a_clear_error(tmp_path_factory, data, chunk_bytes):
     path = write(tmp_path_factory.mktemp("f") / "a", data)

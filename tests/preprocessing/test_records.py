@@ -22,7 +22,7 @@ INT64 = st.one_of(st.integers(0, 300), st.integers(0, 2 ** 63 - 1), st.sampled_f
     [-1, -2 ** 63, 127, 128, 16383, 16384, 2 ** 21, 2 ** 28, 2 ** 35, 2 ** 42, 2 ** 49, 2 ** 56, 2 ** 63 - 1]))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data(), st.integers(1, 4), st.integers(0, 6), st.integers(0, 40), st.integers(0, 5))
 def test_any_record_is_what_protobuf_reads(data, records, labels, ids, dense):
     label = data.draw(hnp.arrays(np.int64, (records, labels), elements=st.sampled_from([-1, 0, 1])))
@@ -79,7 +79,7 @@ def test_files_are_what_tensorflow_writes(tmp_path, lengths):
         assert frame(np.frombuffer(b"".join(messages), np.uint8), np.array(lengths)).tobytes() == stream.read()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 3000), st.integers(1, 40), st.integers(1, 9))
 def test_shards_hold_whole_records(rows, line_per_sample, shards):
     sizes = shard_sizes(rows, line_per_sample, shards)

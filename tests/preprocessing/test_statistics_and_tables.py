@@ -74,7 +74,7 @@ def test_more_frequent_values_than_gaps_allow():
     check_bins(statistics(values), values)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(1, 500)), min_size=1,
                 max_size=600, unique_by=lambda pair: pair[0] + 0.0), st.sampled_from([2, 3, 8, 255]))
 def test_any_distribution_gives_valid_bins(pairs, max_bins):

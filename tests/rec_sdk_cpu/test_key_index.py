@@ -70,7 +70,7 @@ def test_freed_rows_are_given_out_first(graph):
         assert session.run(rows, {ids: [8]}).tolist() == [0]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=8), st.integers(0, 30))
 def test_index_is_a_bijection_whatever_comes(batches, gone):
     with tf.Graph().as_default():

@@ -103,7 +103,7 @@ def test_several_lookups_of_one_table_share_keys_and_gradients(sdk):
     assert [totals[index[key]] for key in (1, 2, 3, 4)] == [2, 1, 2, 4]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(1, 5), st.integers(1, 4), st.data())
 def test_sum_over_ids_equals_reduce_sum(batch, fields, data):
     import rec_sdk_cpu
