@@ -89,7 +89,7 @@ def apply_delta(version_dir: str, delta_dir: str) -> str:
         if found != expected:
             raise UserError("delta %s does not belong to %s: %s is %s there, the delta needs %s"
                             % (delta_dir, version_dir, name, found, expected))
-    base = os.path.dirname(os.path.abspath(version_dir))
+    base = os.path.dirname(os.path.normpath(version_dir)) or os.curdir
     temporary = tempfile.mkdtemp(prefix=".export-", dir=base)
     try:
         copy = os.path.join(temporary, "model")
