@@ -6,7 +6,7 @@ import os
 import sys
 from typing import List, Optional, Sequence, TextIO
 
-from estimator_app import checkpoints, eval_schedule, history, launch
+from estimator_app import checkpoints, device, eval_schedule, history, launch
 from estimator_app.config import Config
 from estimator_app.directory_lock import locked
 from estimator_app.run_start import load_data, prepare_model_dir, step_numbers
@@ -63,8 +63,8 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
         start = 0 if fresh else checkpoints.latest(config.model_dir) or 0
         numbers = step_numbers(config, manifest, ranks)
         evaluations = len(eval_schedule.stops(start, numbers.max_steps, numbers.save_steps))
-        if eval_schedule.resolve_mode(eval_mode, "npu", evaluations) == eval_schedule.TRAIN_AND_EVALUATE:
-            return [["train", "--device", "npu"] + flags]
+        if device.resolve_eval_mode(eval_mode, device.NPU, evaluations) == eval_schedule.TRAIN_AND_EVALUATE:
+            return [["train", "--device", device.NPU] + flags]
         return [launch.phase_arguments(phase, flags) for phase in plan_phases(config, manifest, start, ranks)]
 
     return launch.launch(arguments, config.model_dir, stages=stages, before_start=before_start,

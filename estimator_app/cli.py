@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, Dict, List, Sequence
 
-from estimator_app import alternation, eval_schedule, launch, preflight
+from estimator_app import alternation, device, eval_schedule, launch, preflight
 from estimator_app import config as config_module
 from estimator_app.config import Config
 from feature_specs.errors import ConfigError, UserError
@@ -156,19 +156,19 @@ def _quiet_tensorflow(debug: bool) -> None:
 
 def _train(parsed: argparse.Namespace) -> int:
     config = config_module.from_arguments(parsed, os.environ)
-    if config.device == "npu" and not launch.inside_launch(os.environ):
+    resolved = device.resolve_device(config.device) if config.device == device.AUTO else config.device
+    if resolved == device.NPU and not launch.inside_launch(os.environ):
         return alternation.launch_on_npus(config, parsed.rest, parsed.fresh, parsed.eval_mode)
     launch_only = [flag for flag in ("so_path", "rec_package_path", "hccl_cfg_json", "ip")
-                   if config.device != "npu" and getattr(parsed, flag)]
+                   if resolved != device.NPU and getattr(parsed, flag)]
     if launch_only:
         raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % launch_only[0])
     if config.data_dir == _SAMPLE_DIR and not os.path.isdir(config.data_dir):
         _prepare_sample(config.data_dir)
-    if parsed.eval_mode == eval_schedule.ALTERNATE and not parsed.phase and config.device != "npu":
+    if parsed.eval_mode == eval_schedule.ALTERNATE and not parsed.phase and resolved != device.NPU:
         return alternation.alternate(config, parsed.rest, parsed.fresh)
     _quiet_tensorflow(parsed.debug)
-    from estimator_app.device import prepare_device
-    prepare_device(config.device)
+    device.prepare_device(config.device)
     from estimator_app import training
     if parsed.phase:
         training.run_phase(config, parsed.phase)
@@ -190,8 +190,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from estimator_app import model_directory
     config, manifest = model_directory.read_settings(parsed.model_dir, _overrides(parsed))
     _quiet_tensorflow(parsed.debug)
-    from estimator_app.device import prepare_device
-    prepare_device(config.device)
+    device.prepare_device(config.device)
     from estimator_app.evaluation import evaluate
     sys.stdout.write(json.dumps(evaluate(config, manifest, parsed.checkpoint)) + "\n")
     return 0

@@ -66,32 +66,6 @@ class Phase:
         return InitNumbers(self.stop, self.save_steps, self.eval_steps, self.save_steps)
 
 
-def resolve_mode(requested: str, device: str, evaluations: int) -> str:
-    """Chooses how training and evaluation take turns.
-
-    Args:
-        requested: ``auto``, ``train_and_evaluate`` or ``alternate``.
-        device: ``cpu`` or ``npu``.
-        evaluations: how many evaluations the rest of the training has.
-
-    Returns:
-        ``train_and_evaluate`` or ``alternate``. ``auto`` is the former on a CPU and the latter on NPUs.
-
-    Raises:
-        ConfigError: the mode is unknown, or ``train_and_evaluate`` would evaluate more than once on NPUs, which the
-            SDK's documentation excludes (rec_sdk_api 5.2).
-    """
-    if requested not in EVAL_MODES:
-        raise ConfigError("--eval_mode %r is not known; choose from %s" % (requested, ", ".join(EVAL_MODES)))
-    if requested == AUTO:
-        return ALTERNATE if device == "npu" else TRAIN_AND_EVALUATE
-    if requested == TRAIN_AND_EVALUATE and device == "npu" and evaluations > 1:
-        raise ConfigError("--eval_mode train_and_evaluate would evaluate %d times in one process, which the Rec SDK "
-                          "does not support on NPUs; use --eval_mode alternate, or an --eval_interval of at least the "
-                          "whole training for one evaluation at its end" % evaluations)
-    return requested
-
-
 def stops(start: int, max_steps: int, save_steps: int) -> List[int]:
     """Returns the global steps of the checkpoints that are still to come: multiples of the interval, and the end.
 
@@ -117,7 +91,7 @@ def plan(mode: str, start: int, max_steps: int, save_steps: int, eval_steps: int
     """Plans the rest of a training.
 
     Args:
-        mode: ``train_and_evaluate`` or ``alternate``, as :func:`resolve_mode` returns it.
+        mode: ``train_and_evaluate`` or ``alternate``, as :func:`.device.resolve_eval_mode` returns it.
         start: step of the latest whole checkpoint, 0 for none.
         max_steps: step at which training ends.
         save_steps: steps between checkpoints, each followed by an evaluation.

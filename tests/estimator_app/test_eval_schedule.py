@@ -15,7 +15,6 @@ from estimator_app.eval_schedule import (
     parse_phase,
     phase_flag,
     plan,
-    resolve_mode,
     stops,
 )
 from feature_specs.errors import ConfigError
@@ -95,19 +94,7 @@ def test_train_and_evaluate_is_one_phase():
     assert plan(TRAIN_AND_EVALUATE, 0, 10, 40, 3)[0].save_steps == 10
 
 
-@pytest.mark.parametrize("requested, device, evaluations, expected", [
-    (AUTO, "cpu", 5, TRAIN_AND_EVALUATE), (AUTO, "npu", 5, ALTERNATE), (AUTO, "npu", 1, ALTERNATE),
-    (ALTERNATE, "cpu", 5, ALTERNATE), (TRAIN_AND_EVALUATE, "cpu", 5, TRAIN_AND_EVALUATE),
-    (TRAIN_AND_EVALUATE, "npu", 1, TRAIN_AND_EVALUATE)])
-def test_modes(requested, device, evaluations, expected):
-    assert resolve_mode(requested, device, evaluations) == expected
-
-
-def test_modes_that_are_refused():
-    with pytest.raises(ConfigError, match="evaluate 2 times.*--eval_mode alternate"):
-        resolve_mode(TRAIN_AND_EVALUATE, "npu", 2)
-    with pytest.raises(ConfigError, match="'sometimes'.*auto, train_and_evaluate, alternate"):
-        resolve_mode("sometimes", "cpu", 1)
+def test_a_mode_that_cannot_be_planned():
     with pytest.raises(ConfigError, match="cannot be planned"):
         plan(AUTO, 0, 10, 4, 3)
 
