@@ -89,6 +89,11 @@ class Config:
     use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
     cache_mode: str = _field("HBM", "where the embedding table lives", choices=CACHE_MODES)
     use_faae: bool = _field(False, "feature admission and eviction")
+    access_threshold: int = _field(1000, "occurrences in training that give an id a row (use_faae only)", "occurrences",
+                                   low=1, high=2 ** 31 - 1)
+    eviction_threshold: int = _field(180, "time without an occurrence after which an id loses its row (use_faae only); "
+                                          "0: never", "seconds", low=0, high=2 ** 31 - 1)
+    eviction_interval: int = _field(180, "time between evictions (use_faae only)", "seconds", low=1, high=2 ** 31 - 1)
     use_dynamic_expansion: bool = _field(False, "tables that grow without a fixed capacity")
     use_multi_lookup: bool = _field(False, "look the ids up twice in the same table")
     use_modify_graph: bool = _field(False, "graph modification: tensors of ids instead of FeatureSpecs")
@@ -105,6 +110,11 @@ class Config:
                               "with graph modification" % self.cache_mode)
         if self.use_faae and self.use_dynamic_expansion:
             raise ConfigError("use_faae does not go with use_dynamic_expansion: the SDK cannot evict there")
+
+    @property
+    def evicts(self) -> bool:
+        """Whether ids lose their rows."""
+        return self.use_faae and self.eviction_threshold > 0
 
     @property
     def lookups(self) -> int:

@@ -13,7 +13,6 @@ from estimator_app import checkpoints, eval_schedule
 from estimator_app.config import Config
 from estimator_app.model_fn import ModelContext, make_model_fn
 from estimator_app.run_start import StepNumbers, step_numbers
-from estimator_app.tables import ADMISSION_COUNT, EVICTION_SECONDS
 from feature_specs.encoding import FeatureEncoding, make_encoding
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from feature_specs.spec_list import FeatureSpecLists
@@ -95,8 +94,8 @@ def build_runtime(config: Config, manifest: Manifest, training: bool, phase: str
     settings = input_settings(config, manifest, encoding, specs, rank_id, rank_size)
     model_fn = make_model_fn(ModelContext(config, manifest.dataset, encoding, specs, numbers.eval_steps, rank_size,
                                           numbers.max_steps))
-    if config.use_faae:
-        model_fn = _with_eviction(model_fn)
+    if config.evicts:
+        model_fn = _with_eviction(model_fn, config.eviction_interval)
     train_input_fn = None
     if plan is not None:
         train_input_fn = make_train_input_fn(settings, TRAIN_SPLIT, plan, config.train_epoch,
@@ -109,13 +108,14 @@ def build_runtime(config: Config, manifest: Manifest, training: bool, phase: str
         rank_id=rank_id, rank_size=rank_size)
 
 
-def _with_eviction(model_fn: Callable[..., tf.estimator.EstimatorSpec]) -> Callable[..., tf.estimator.EstimatorSpec]:
+def _with_eviction(model_fn: Callable[..., tf.estimator.EstimatorSpec],
+                   seconds: int) -> Callable[..., tf.estimator.EstimatorSpec]:
     """Adds the SDK's eviction to the training mode of a model function; its hook follows GraphModifierHook."""
     def evicting_model_fn(features: Dict[str, tf.Tensor], labels: Any, mode: str) -> tf.estimator.EstimatorSpec:
         spec = model_fn(features, labels, mode)
         if mode != tf.estimator.ModeKeys.TRAIN:
             return spec
-        hook = EvictHook(evict_enable=True, evict_time_interval=EVICTION_SECONDS)
+        hook = EvictHook(evict_enable=True, evict_time_interval=seconds)
         return spec._replace(training_hooks=[hook] + list(spec.training_hooks))
 
     return evicting_model_fn
@@ -147,5 +147,5 @@ def input_settings(config: Config, manifest: Manifest, encoding: FeatureEncoding
         shuffle_rows=config.shuffle_rows, window_rows=config.window_rows, prefetch=config.prefetch,
         parallel_calls=config.threads or os.cpu_count() or 1, rank_id=rank_id, rank_size=rank_size,
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups, use_timestamp=config.use_faae,
-        access_threshold=ADMISSION_COUNT if config.use_faae else None,
-        eviction_threshold=EVICTION_SECONDS if config.use_faae else None)
+        access_threshold=config.access_threshold if config.use_faae else None,
+        eviction_threshold=config.eviction_threshold if config.evicts else None)

@@ -14,8 +14,6 @@ from feature_specs.dataset import SPARSE_FEATURE, TIMESTAMP
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.spec_list import FeatureSpecLists
 
-ADMISSION_COUNT = 1000
-EVICTION_SECONDS = 180
 SSD_FOLDER = "ssd_data"
 _SPARE_SHARE = 0.25
 
@@ -65,7 +63,8 @@ def pooled_embedding(features: Dict[str, tf.Tensor], config: Config, encoding: F
         if config.use_modify_graph:
             if config.use_faae:
                 arguments["access_and_evict_config"] = {
-                    "access_threshold": ADMISSION_COUNT, "eviction_threshold": EVICTION_SECONDS}
+                    "access_threshold": config.access_threshold,
+                    "eviction_threshold": config.eviction_threshold if config.evicts else None}
             ids: Any = features[SPARSE_FEATURE]
         else:
             ids = specs.get(is_training)[number]

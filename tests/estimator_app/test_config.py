@@ -60,7 +60,7 @@ def test_wrong_settings(changes, message):
 def test_unknown_settings_in_a_preset_file_are_errors(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"batchsize": 3}))
-    with pytest.raises(ConfigError, match="unknown settings batchsize; known: batch_size"):
+    with pytest.raises(ConfigError, match="unknown settings batchsize; known: access_threshold, batch_size"):
         parse(["--preset", str(path)])
 
 

@@ -29,6 +29,8 @@ saver = tf.compat.v1.train.Saver
 before = [saver.save, saver.build, saver.restore, estimator.Estimator.train, training._assert_eval_spec,
           tf.compat.v1.train.Optimizer._scale_loss]
 rec_sdk_cpu.install(); names = rec_sdk_cpu.installer.module_names(); once = saver.save
+import mx_rec
+assert mx_rec.version() == mx_rec.__version__ == "6.0.RC3"
 rec_sdk_cpu.install()
 assert names == rec_sdk_cpu.installer.module_names() and saver.save is once and rec_sdk_cpu.is_installed()
 import mx_rec.core.embedding, npu_bridge.npu_init, hccl, rec_sdk_common.communication.hccl.hccl_info

@@ -52,13 +52,22 @@ def _as_npu(source, target, ranks):
         write_sparse(folder, "small_table", keys[order], embedding, {state: v[order] for state, v in states.items()})
 
 
+def _predict(model, output):
+    rows = output.parent / "rows.txt"
+    rows.write_text("".join("a%d,b%d,c%d,%d.5,%d\n" % (n % 6, n % 8, n % 4, n, -n) for n in range(40)))
+    run_app("predict", "--model_dir", model, "--input", rows, "--output", output, cwd=model.parent)
+    lines = output.read_text().splitlines()
+    assert len(lines) == 41
+    return lines
+
+
 def _evaluate(model):
     return json.loads(run_app("eval", "--model_dir", model, cwd=model.parent).stdout.strip().splitlines()[-1])
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("ranks", [1, 8])
-def test_the_app_evaluates_resumes_and_exports_it(trained, tmp_path, ranks):
+def test_the_app_evaluates_predicts_resumes_and_exports_it(trained, tmp_path, ranks):
     data, model, before, own = trained
     npu = tmp_path / "npu"
     _as_npu(model, npu, ranks)
@@ -66,6 +75,7 @@ def test_the_app_evaluates_resumes_and_exports_it(trained, tmp_path, ranks):
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert abs(value - after[name]) < 1e-6, name
+    assert _predict(npu, tmp_path / "npu.csv") == _predict(model, tmp_path / "own.csv")
 
     _train(data, npu, 3)
     (own_keys, own_states), (npu_keys, npu_states) = _read(str(own / "sparse-model.ckpt-30")), _read(
