@@ -202,9 +202,14 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = ()) ->
         parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
                             metavar=_metavar(field), help=text.replace("%", "%%"))
     if not names:
-        parser.add_argument("--preset", default="default", metavar="NAME|FILE",
-                            help="settings file: %s, or the path of a JSON file (default: default)"
-                                 % ", ".join(preset_names()))
+        add_preset_argument(parser)
+
+
+def add_preset_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--preset``."""
+    parser.add_argument("--preset", default="default", metavar="NAME|FILE",
+                        help="settings file: %s, or the path of a JSON file (default: default)"
+                             % ", ".join(preset_names()))
 
 
 def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Config:
