@@ -14,7 +14,7 @@ from feature_specs.errors import ConfigError, UserError
 
 _MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
 _SAMPLE_DIR = Config.__dataclass_fields__["data_dir"].default
-_MODEL_COMMAND_FIELDS = ("data_dir", "eval_batch_size", "threads", "prefetch")
+_MODEL_COMMAND_FIELDS = ("data_dir", "eval_batch_size", "eval_weight_column", "threads", "prefetch")
 
 
 def build_parser() -> argparse.ArgumentParser:
