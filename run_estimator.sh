@@ -59,7 +59,7 @@ usage: bash run_estimator.sh <command> [flags...]
   eval       evaluate the latest checkpoint and print one JSON line
   predict    score raw census text into a CSV file
   export     write a self-contained SavedModel and check it
-  tune       search hyper-parameters
+  tune       search hyper-parameters on validation rows of the training file; resumable
   bench      measure speed against a baseline
   preflight  list what a run needs and what is missing (--device npu: on an NPU host)
   test       run the tests (--long: also those that take minutes; other flags go to pytest)

@@ -6,10 +6,12 @@ import os
 import sys
 from typing import List, Optional, Sequence, TextIO
 
-from estimator_app import checkpoints, device, eval_schedule, history, launch
+from estimator_app import checkpoints, device, early_stopping, eval_schedule, history, launch
 from estimator_app.config import Config
 from estimator_app.directory_lock import locked
+from estimator_app.metric_names import check_selectable
 from estimator_app.run_start import load_data, prepare_model_dir, step_numbers
+from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 
 
@@ -31,12 +33,21 @@ def alternate(config: Config, arguments: Sequence[str], fresh: bool, stream: Opt
     manifest = load_data(config)
     with locked(config.model_dir):
         start = prepare_model_dir(config, manifest, fresh, stream or sys.stdout)
+        check_selectable("early_stopping_metric", config.early_stopping_metric, manifest.dataset.task_names)
+        reason = early_stopping.look(config)
+        if reason:
+            (stream or sys.stdout).write("stopped early at step %d: %s; nothing to train\n" % (start, reason))
+            return 0
         flags = [flag for flag in arguments if flag != "--fresh"]
         for phase in plan_phases(config, manifest, start, 1):
             command = [sys.executable, "-m", "estimator_app", "train", "--phase", eval_schedule.phase_flag(phase)]
             status = launch.run_command(command + flags, dict(os.environ))
             if status:
                 return status
+            reason = early_stopping.look(config)
+            if reason:
+                (stream or sys.stdout).write("early stopping: %s\n" % reason)
+                break
     return 0
 
 
@@ -53,8 +64,12 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
         The exit status of the launch.
 
     Raises:
-        UserError: the command line, the data, the model directory or the machine do not fit.
+        UserError: the command line, the settings, the data, the model directory or the machine do not fit.
     """
+    if config.early_stopping_patience:
+        raise ConfigError("early_stopping_patience %d does not go with a launch on NPUs, whose phases are planned "
+                          "beforehand; use 0" % config.early_stopping_patience)
+
     def before_start() -> None:
         prepare_model_dir(config, load_data(config), fresh, sys.stdout)
 

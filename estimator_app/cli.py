@@ -7,14 +7,14 @@ import os
 import sys
 from typing import Any, Dict, List, Sequence
 
-from estimator_app import alternation, device, eval_schedule, launch, preflight
+from estimator_app import alternation, device, eval_schedule, launch, preflight, tuning
 from estimator_app import config as config_module
 from estimator_app.config import Config
 from feature_specs.errors import ConfigError, UserError
 
 _MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
 _SAMPLE_DIR = Config.__dataclass_fields__["data_dir"].default
-_MODEL_COMMAND_FIELDS = ("data_dir", "eval_batch_size", "threads", "prefetch")
+_MODEL_COMMAND_FIELDS = ("data_dir", "eval_batch_size", "eval_weight_column", "threads", "prefetch")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_whole_number(export, "check_rows", 1024, "rows of the check", "rows")
     export.add_argument("--delta_since", type=int, metavar="STEP",
                         help="write only what changed since that checkpoint [step] (default: a whole model)")
+
+    tune = _add(commands, "tune", "search hyper-parameters on validation rows of the training file; resumable")
+    tuning.add_arguments(tune)
 
     bench = commands.add_parser("bench", help="measure against a baseline: %s" % ", ".join(benchmark_names()),
                                 allow_abbrev=False, add_help=False)
@@ -233,6 +236,13 @@ def _export(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _tune(parsed: argparse.Namespace) -> int:
+    sample_dir = str(_SAMPLE_DIR)
+    if not parsed.train_data_path and not os.path.isdir(sample_dir):
+        _prepare_sample(sample_dir)
+    return tuning.run(parsed, parsed.train_data_path or tuning.sample_text(sample_dir))
+
+
 def benchmark_names() -> List[str]:
     """Returns the names of the benchmarks: the modules of the folder that have a ``main``."""
     folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "benchmarks")
@@ -256,7 +266,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
 
 
 _COMMANDS = {"prepare": _prepare, "train": _train, "eval": _evaluate, "predict": _predict, "export": _export,
-             "preflight": _preflight, "bench": _bench}
+             "preflight": _preflight, "bench": _bench, "tune": _tune}
 
 
 def command_names() -> List[str]:

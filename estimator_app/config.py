@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from estimator_app.metric_names import AUC_MEAN
 from feature_specs.encoding import DENSE_TRANSFORMS, MAX_BINS
 from feature_specs.errors import ConfigError
 
@@ -29,9 +30,10 @@ ENVIRONMENT_SWITCHES = {
 
 
 def _field(default: Any, description: str, unit: str = "", choices: Sequence[str] = (), low: Optional[float] = None,
-           high: Optional[float] = None) -> Any:
+           high: Optional[float] = None, optional: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={
-        "help": description, "unit": unit, "choices": tuple(choices), "low": low, "high": high})
+        "help": description, "unit": unit, "choices": tuple(choices), "low": low, "high": high,
+        "optional": optional})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +71,21 @@ class Config:
         choices=SCHEDULES)
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
                                       "gradient", low=0.0, high=1.0)
+    label_smoothing: float = _field(0.0, "labels 0 and 1 become half of this and 1 less half of this in training",
+                                    low=0.0, high=0.5)
+    task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; a task "
+                                               "that is not named has 1", "task=weight")
     seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)
 
     eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", low=1, high=1 << 20)
+    eval_weight_column: str = _field("", "dense column whose raw values weigh the rows in a second set of scores, "
+                                         "weighted_auc_<task> and others", "name", optional=True)
     eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
                                 low=0, high=2 ** 31 - 1)
+    early_stopping_patience: int = _field(0, "evaluations without a new best after which training ends; 0: never",
+                                          "evaluations", low=0, high=10 ** 6)
+    early_stopping_metric: str = _field(AUC_MEAN, "what early stopping looks at: auc_mean, mean_loss, or auc_, pr_auc_ "
+                                                  "or log_loss_ and a task", "name")
     log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", low=1,
                                high=2 ** 31 - 1)
     keep_checkpoint_max: int = _field(5, "latest checkpoints that are kept (the best one is kept besides)",
@@ -212,9 +224,14 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = ()) ->
         parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
                             metavar=_metavar(field), help=text.replace("%", "%%"))
     if not names:
-        parser.add_argument("--preset", default="default", metavar="NAME|FILE",
-                            help="settings file: %s, or the path of a JSON file (default: default)"
-                                 % ", ".join(preset_names()))
+        add_preset_argument(parser)
+
+
+def add_preset_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--preset``."""
+    parser.add_argument("--preset", default="default", metavar="NAME|FILE",
+                        help="settings file: %s, or the path of a JSON file (default: default)"
+                             % ", ".join(preset_names()))
 
 
 def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Config:
@@ -258,7 +275,9 @@ def _metavar(field: Any) -> str:
     if isinstance(field.default, bool):
         return "true|false"
     if isinstance(field.default, tuple):
-        return "A,B"
+        return "TASK=W,..." if field.metadata["unit"] == "task=weight" else "A,B"
+    if field.metadata["unit"] == "name":
+        return "NAME"
     return {int: "N", float: "X", str: "PATH"}[type(field.default)]
 
 
@@ -273,5 +292,5 @@ def _check_value(field: Any, value: Any) -> None:
         raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
     if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
         raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, value, meta["low"], meta["high"]))
-    if kind is str and not value:
+    if kind is str and not value and not meta["optional"]:
         raise ConfigError("%s must not be empty" % name)

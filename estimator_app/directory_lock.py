@@ -12,8 +12,13 @@ LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
-def locked(model_dir: str) -> Iterator[None]:
+def locked(model_dir: str, what: str = "model directory", flag: str = "--model_dir") -> Iterator[None]:
     """Holds the lock of a model directory, which is made where it does not exist.
+
+    Args:
+        model_dir: the directory.
+        what: it is, for the message.
+        flag: that chooses another one, for the message.
 
     Raises:
         UserError: another process holds it; the message names its process id and host.
@@ -25,8 +30,8 @@ def locked(model_dir: str) -> Iterator[None]:
         try:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError("model directory %s is in use by %s; wait for it to end, stop it, or choose another "
-                            "--model_dir" % (model_dir, _holder(path))) from error
+            raise UserError("%s %s is in use by %s; wait for it to end, stop it, or choose another %s"
+                            % (what, model_dir, _holder(path), flag)) from error
         stream.seek(0)
         stream.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)

@@ -3,7 +3,16 @@ from typing import Any, Dict
 
 from estimator_app import checkpoints, model_directory
 from estimator_app.config import Config
-from estimator_app.metric_names import AUC_PREFIX, EXAMPLES, LOSS
+from estimator_app.metric_names import (
+    AUC_PREFIX,
+    CALIBRATION_PREFIX,
+    EXAMPLES,
+    LOG_LOSS_PREFIX,
+    LOSS,
+    PR_AUC_PREFIX,
+    RELIABILITY_PREFIX,
+    WEIGHTED_PREFIX,
+)
 from estimator_app.runtime import build_runtime
 from estimator_app.training import explained_input_errors, plain_metrics
 from feature_specs.manifest import TEST_SPLIT, Manifest, check_shards, read_manifest
@@ -18,7 +27,7 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
         checkpoint: ``latest``, ``best`` or a step number.
 
     Returns:
-        global_step, examples, loss and ``auc_<task>``.
+        See :func:`summary`.
 
     Raises:
         UserError: checkpoint or data are missing, or do not fit the model.
@@ -38,8 +47,24 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
 
 
 def summary(metrics: Dict[str, Any], tasks: Any) -> Dict[str, Any]:
-    """Returns the figures that ``eval`` prints as JSON."""
+    """Returns the figures that ``eval`` prints as JSON.
+
+    Args:
+        metrics: of the evaluation.
+        tasks: names of the tasks.
+
+    Returns:
+        global_step, examples, loss; per task ``auc_``, ``pr_auc_``, ``log_loss_`` and ``calibration_``, the same with
+        ``weighted_`` where rows have weights, and ``reliability_`` with one list each of predicted and observed rates
+        and rows.
+    """
     result: Dict[str, Any] = {"global_step": metrics["global_step"], "examples": metrics[EXAMPLES],
                               "loss": metrics[LOSS]}
-    result.update((AUC_PREFIX + task, metrics[AUC_PREFIX + task]) for task in tasks)
+    for weighted in ("", WEIGHTED_PREFIX):
+        names = [weighted + prefix + task for prefix in (AUC_PREFIX, PR_AUC_PREFIX, LOG_LOSS_PREFIX,
+                                                         CALIBRATION_PREFIX) for task in tasks]
+        result.update((name, metrics[name]) for name in names if name in metrics)
+    for task in tasks:
+        result[RELIABILITY_PREFIX + task] = dict(zip(("predicted", "observed", "rows"),
+                                                     metrics[RELIABILITY_PREFIX + task]))
     return result

@@ -12,6 +12,10 @@ Metric = Tuple[tf.Tensor, tf.Operation]
 ENTROPY_PREFIX = "gate_entropy_"
 WEIGHT_PREFIX = "gate_weight_"
 LARGEST_PREFIX = "gate_largest_"
+USE_PREFIX = "expert_use_"
+HISTOGRAM_PREFIX = "gate_histogram_"
+#: Bins of equal width from 0 to 1 in which gate weights are counted.
+HISTOGRAM_BINS = 20
 DIFFERENCE = "expert_difference"
 #: Above this mean weight of one expert, a gate has chosen it for every row.
 LARGEST_ALLOWED = 0.99
@@ -29,9 +33,12 @@ def gate_metrics(output: EnsembleOutput, weights: tf.Tensor) -> Dict[str, Metric
         weights: float32 [batch], 1 for rows that count and 0 for padding.
 
     Returns:
-        ``gate_entropy_<task>``: mean entropy of a row's gate over that of equal weights, 1 where all experts weigh the
-        same, mean over the networks; ``gate_weight_<task>_<expert>``: mean weight, experts of all networks counted
-        on, left out where they are many; ``gate_largest_<task>``: the largest mean weight of one expert;
+        ``expert_use_<task>_<expert>``: share of the rows where no expert of the same network weighs more, left out
+        where experts are many; ``gate_histogram_<task>`` float32 [bins]: gate weights of all rows and experts, counted
+        in equal bins from 0 to 1; ``gate_entropy_<task>``: mean entropy of a row's gate over that of equal weights, 1
+        where all experts weigh the same, mean over the networks; ``gate_weight_<task>_<expert>``: mean weight, experts
+        of all networks counted on, left out where they are many; ``gate_largest_<task>``: the largest mean weight of
+        one expert;
         ``expert_difference``: mean distance of an expert's output from the mean of all experts, over the mean output,
         least of the networks. Nothing about gates where the head has none.
     """
@@ -76,10 +83,26 @@ def _metrics_of_gates(task: str, gates: Sequence[tf.Tensor], weights: tf.Tensor)
     metrics: Dict[str, Metric] = {
         ENTROPY_PREFIX + task: tf.compat.v1.metrics.mean(entropy, weights, name=ENTROPY_PREFIX + task),
         LARGEST_PREFIX + task: (tf.reduce_max(means), update)}
+    metrics[HISTOGRAM_PREFIX + task] = _histogram(tf.concat(gates, axis=1), weights, HISTOGRAM_PREFIX + task)
     if len(gates) * size <= _MAX_SINGLE_WEIGHTS:
+        first = [tf.one_hot(tf.argmax(gate, axis=1), size) for gate in gates]
+        uses, use_update = _mean_rows(tf.concat(first, axis=1), weights, USE_PREFIX + task)
         for number in range(len(gates) * size):
             metrics["%s%s_%d" % (WEIGHT_PREFIX, task, number)] = (means[number], update)
+            metrics["%s%s_%d" % (USE_PREFIX, task, number)] = (uses[number], use_update)
     return metrics
+
+
+def _histogram(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:
+    """Counts values between 0 and 1 in equal bins, float32 [bins]; rows of weight 0 are left out."""
+    with tf.compat.v1.variable_scope(name):
+        # In float64: the counts of a long evaluation stay exact.
+        total = local_variable("total", [HISTOGRAM_BINS], tf.float64)
+        # One more bin takes the rows that do not count; a weight of 1 belongs to the last but one.
+        counted = tf.minimum(values, 1.0 - 1e-6) + 2.0 * (1.0 - tf.expand_dims(weights, 1))
+        counts = tf.histogram_fixed_width(counted, [0.0, 1.0 + 1.0 / HISTOGRAM_BINS], HISTOGRAM_BINS + 1)
+        update = tf.compat.v1.assign_add(total, tf.cast(counts[:HISTOGRAM_BINS], tf.float64))
+        return tf.cast(total, tf.float32), update.op
 
 
 def _mean_rows(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:

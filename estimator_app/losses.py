@@ -1,23 +1,63 @@
 """What training minimises."""
-from typing import Dict
+from typing import Dict, Mapping, Optional, Sequence
 
 import tensorflow as tf
 
 from estimator_app.layers import EnsembleOutput
+from feature_specs.errors import ConfigError
 
 
-def task_losses(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
+def parse_task_weights(texts: Sequence[str], tasks: Sequence[str]) -> Dict[str, float]:
+    """Reads ``task=weight`` texts.
+
+    Args:
+        texts: what was given.
+        tasks: names of all tasks.
+
+    Returns:
+        {task: weight}, in the order of the tasks; 1.0 where none was given.
+
+    Raises:
+        ConfigError: a text is malformed, names an unknown task or one twice, or no task has a weight above 0.
+    """
+    weights: Dict[str, float] = {}
+    for text in texts:
+        task, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if task not in tasks or task in weights or not 0.0 <= value < float("inf"):
+            raise ConfigError("task_weights %s is not understood; give task=weight once per task, weights of 0 or "
+                              "more; tasks: %s" % (text, ", ".join(tasks)))
+        weights[task] = value
+    found = {task: weights.get(task, 1.0) for task in tasks}
+    if not any(found.values()):
+        raise ConfigError("task_weights are 0 for every task; give one task a weight above 0")
+    return found
+
+
+def task_losses(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor],
+                label_smoothing: float = 0.0) -> Dict[str, tf.Tensor]:
     """Returns the log loss of every row, {task: float32 [batch]}.
 
     Args:
         logits: {task: float32 [batch]}.
         labels: {task: int64 [batch]}, 0 or 1; padding rows have -1 and must be masked by the caller.
+        label_smoothing: s in y * (1 - s) + s / 2, the target of a label y.
     """
-    return {task: tf.nn.sigmoid_cross_entropy_with_logits(
-        labels=tf.cast(labels[task], tf.float32), logits=logits[task], name="log_loss_%s" % task) for task in logits}
+    losses = {}
+    for task in logits:
+        target = tf.cast(labels[task], tf.float32)
+        if label_smoothing:
+            target = target * (1.0 - label_smoothing) + 0.5 * label_smoothing
+        losses[task] = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits[task],
+                                                               name="log_loss_%s" % task)
+    return losses
 
 
-def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor]) -> tf.Tensor:
+def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor], label_smoothing: float = 0.0,
+                  task_weights: Optional[Mapping[str, float]] = None) -> tf.Tensor:
     """Returns the float32 scalar that is minimised: the mean log loss over tasks and rows, summed over the networks.
 
     The networks share no weight, so with the sum each one trains as it would alone.
@@ -25,9 +65,16 @@ def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor]) -> tf.Te
     Args:
         output: of the networks.
         labels: {task: int64 [batch]}, 0 or 1.
+        label_smoothing: see :func:`task_losses`.
+        task_weights: {task: factor of its loss before the mean}; None for 1 each.
     """
     means = []
     for member in output.members:
-        losses = task_losses(member.logits, labels)
-        means.append(tf.add_n([tf.reduce_mean(loss) for loss in losses.values()]) / len(losses))
+        losses = task_losses(member.logits, labels, label_smoothing)
+        parts = []
+        for task, loss in losses.items():
+            weight = 1.0 if task_weights is None else task_weights[task]
+            # A factor of 1 would only add an op.
+            parts.append(tf.reduce_mean(loss) if weight == 1.0 else weight * tf.reduce_mean(loss))
+        means.append(tf.add_n(parts) / len(losses))
     return tf.add_n(means) if len(means) > 1 else means[0]

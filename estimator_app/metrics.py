@@ -1,19 +1,49 @@
 """Evaluation metrics per task, exact at any class balance, made of stock ops.
 
 All scores of one evaluation are kept in local variables of a size that is known beforehand; the areas under the curves
-are computed from the sorted scores at the end, as scikit-learn does, with ties counted half.
+are computed from the sorted scores at the end (:mod:`estimator_app.curves`), as scikit-learn does.
 """
-from typing import Dict, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from estimator_app.metric_names import AUC_MEAN, AUC_PREFIX, EXAMPLES, LOSS
+from estimator_app import curves
+from estimator_app.metric_names import (
+    AUC_MEAN,
+    AUC_PREFIX,
+    CALIBRATION_PREFIX,
+    EXAMPLES,
+    LOG_LOSS_PREFIX,
+    LOSS,
+    PR_AUC_PREFIX,
+    RELIABILITY_PREFIX,
+    WEIGHTED_PREFIX,
+)
 
 Metric = Tuple[tf.Tensor, tf.Operation]
 
+RELIABILITY_BINS = 15
+
+
+class KeptScores(NamedTuple):
+    """The scores of all batches of an evaluation.
+
+    Attributes:
+        scores: float32 [steps * batch].
+        classes: int32 [steps * batch], +1 positive, -1 negative, 0 padding, or a batch that was never written.
+        weights: float32 [steps * batch], or None where rows have no weights.
+        update: the op that writes a batch.
+    """
+
+    scores: tf.Tensor
+    classes: tf.Tensor
+    weights: Optional[tf.Tensor]
+    update: tf.Operation
+
 
 def evaluation_metrics(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor], losses: Dict[str, tf.Tensor],
-                       valid: tf.Tensor, steps: int, batch_size: int) -> Dict[str, Metric]:
+                       valid: tf.Tensor, steps: int, batch_size: int,
+                       row_weights: Optional[tf.Tensor] = None) -> Dict[str, Metric]:
     """Builds the ``eval_metric_ops`` of an evaluation.
 
     Args:
@@ -23,35 +53,41 @@ def evaluation_metrics(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor
         valid: bool [batch], False in padding rows.
         steps: batches of the evaluation.
         batch_size: rows per batch.
+        row_weights: float32 [batch], not negative, for the weighted scores; None for none.
 
     Returns:
-        ``auc_<task>``, ``log_loss_<task>``, ``calibration_<task>`` (mean predicted over observed rate), ``auc_mean``,
-        ``mean_loss`` (mean over tasks and rows) and ``examples``; all scalars.
+        ``auc_<task>``, ``pr_auc_<task>`` (average precision), ``log_loss_<task>``, ``calibration_<task>`` (mean
+        predicted over observed rate), ``auc_mean``, ``mean_loss`` (mean over tasks and rows) and ``examples``, all
+        scalars; ``reliability_<task>`` float32 [3, bins], see :func:`curves.reliability`. With row weights the first
+        four again, weighted, as ``weighted_<name>``.
     """
     weights = tf.cast(valid, tf.float32)
     metrics: Dict[str, Metric] = {}
-    areas = []
+    aucs = []
     for task in logits:
-        area = exact_auc(logits[task], labels[task], valid, steps, batch_size, task)
-        areas.append(area)
-        metrics[AUC_PREFIX + task] = area
-        metrics["log_loss_" + task] = tf.compat.v1.metrics.mean(losses[task], weights, name="log_loss_" + task)
-        predicted = tf.compat.v1.metrics.mean(tf.sigmoid(logits[task]), weights, name="predicted_" + task)
-        observed = tf.compat.v1.metrics.mean(tf.cast(tf.equal(labels[task], 1), tf.float32), weights,
-                                             name="observed_" + task)
-        metrics["calibration_" + task] = (tf.math.divide_no_nan(predicted[0], observed[0]),
-                                          tf.group(predicted[1], observed[1]))
-    metrics[AUC_MEAN] = (tf.add_n([area[0] for area in areas]) / len(areas),
-                           tf.group(*[area[1] for area in areas]))
+        kept = keep_scores(logits[task], labels[task], valid, steps, batch_size, task, row_weights)
+        ranking = curves.rank(kept.scores, kept.classes)
+        auc, pr_auc = curves.areas(ranking)
+        aucs.append((auc, kept.update))
+        metrics[AUC_PREFIX + task], metrics[PR_AUC_PREFIX + task] = (auc, kept.update), (pr_auc, kept.update)
+        metrics[RELIABILITY_PREFIX + task] = (curves.reliability(ranking, RELIABILITY_BINS), kept.update)
+        metrics.update(_means(task, logits[task], labels[task], losses[task], weights, ""))
+        if row_weights is not None:
+            auc, pr_auc = curves.areas(ranking, kept.weights)
+            metrics[WEIGHTED_PREFIX + AUC_PREFIX + task] = (auc, kept.update)
+            metrics[WEIGHTED_PREFIX + PR_AUC_PREFIX + task] = (pr_auc, kept.update)
+            metrics.update(_means(task, logits[task], labels[task], losses[task], weights * row_weights,
+                                  WEIGHTED_PREFIX))
+    metrics[AUC_MEAN] = (tf.add_n([auc for auc, _ in aucs]) / len(aucs), tf.group(*[update for _, update in aucs]))
     mean_loss = tf.add_n([losses[task] for task in logits]) / len(logits)
     metrics[LOSS] = tf.compat.v1.metrics.mean(mean_loss, weights, name=LOSS)
     metrics[EXAMPLES] = _count(valid)
     return metrics
 
 
-def exact_auc(scores: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor, steps: int, batch_size: int,
-              name: str) -> Metric:
-    """Area under the ROC curve over all batches, exact: the share of ordered (negative, positive) pairs.
+def keep_scores(scores: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor, steps: int, batch_size: int, name: str,
+                row_weights: Optional[tf.Tensor] = None) -> KeptScores:
+    """Keeps the scores of all batches.
 
     Args:
         scores: float32 [batch], any monotonic score; must not be NaN.
@@ -60,50 +96,38 @@ def exact_auc(scores: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor, steps: int
         steps: largest number of batches.
         batch_size: rows per batch.
         name: of the scope.
-
-    Returns:
-        Value float32 scalar (0 where a class is missing) and the update op.
+        row_weights: float32 [batch], or None.
     """
     with tf.compat.v1.variable_scope("exact_auc_%s" % name):
         kept_scores = local_variable("scores", [steps, batch_size], tf.float32)
-        # +1 positive, -1 negative, 0 nothing (padding, or a batch that was never written).
         kept_classes = local_variable("classes", [steps, batch_size], tf.int32)
         step = local_variable("step", [], tf.int32)
         classes = tf.where(valid, tf.where(tf.equal(labels, 1), tf.ones_like(labels), -tf.ones_like(labels)),
                            tf.zeros_like(labels))
+        kept_weights = None if row_weights is None else local_variable("weights", [steps, batch_size], tf.float32)
         with tf.control_dependencies([tf.debugging.Assert(step < steps, [
                 "the evaluation has more batches than planned:", tf.constant(steps)])]):
             writes = [tf.compat.v1.scatter_update(kept_scores, step, tf.reshape(scores, [batch_size])),
                       tf.compat.v1.scatter_update(kept_classes, step, tf.cast(classes, tf.int32))]
+            if row_weights is not None:
+                writes.append(tf.compat.v1.scatter_update(kept_weights, step, tf.reshape(row_weights, [batch_size])))
         with tf.control_dependencies(writes):
             update = tf.compat.v1.assign_add(step, 1)
-        value = auc_of(tf.reshape(kept_scores, [-1]), tf.reshape(kept_classes, [-1]))
-    return value, update.op
+        weights = None if kept_weights is None else tf.reshape(kept_weights, [-1])
+        return KeptScores(tf.reshape(kept_scores, [-1]), tf.reshape(kept_classes, [-1]), weights, update.op)
 
 
-def auc_of(scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Exact area under the ROC curve.
+def _means(task: str, logits: tf.Tensor, labels: tf.Tensor, losses: tf.Tensor, weights: tf.Tensor,
+           prefix: str) -> Dict[str, Metric]:
+    """Returns log loss and calibration of a task, the rows weighted."""
+    def mean(values: tf.Tensor, name: str) -> Metric:
+        return tf.compat.v1.metrics.mean(values, weights, name=prefix + name + task)
 
-    Args:
-        scores: float32 [n].
-        classes: int32 [n], +1 positive, -1 negative, 0 not counted.
-
-    Returns:
-        float32 scalar; 0 where a class is missing.
-    """
-    positive, negative = tf.equal(classes, 1), tf.equal(classes, -1)
-    # Rows that are no negatives sort behind every score, so they are never counted as smaller.
-    infinity = tf.constant(float("inf"), tf.float32)
-    # Only the filler is infinite: an infinite score counts as the largest number.
-    scores = tf.clip_by_value(scores, tf.float32.min, tf.float32.max)
-    ordered = tf.sort(tf.where(negative, scores, tf.fill(tf.shape(scores), infinity)))
-    below = tf.searchsorted(ordered, scores, side="left", out_type=tf.int64)
-    not_above = tf.searchsorted(ordered, scores, side="right", out_type=tf.int64)
-    pairs = tf.reduce_sum(tf.where(positive, below + not_above, tf.zeros_like(below)))
-    positives = tf.reduce_sum(tf.cast(positive, tf.int64))
-    negatives = tf.reduce_sum(tf.cast(negative, tf.int64))
-    # int64 sums are exact; only the final quotient is rounded.
-    return tf.math.divide_no_nan(tf.cast(pairs, tf.float32), 2.0 * tf.cast(positives * negatives, tf.float32))
+    predicted = mean(tf.sigmoid(logits), "predicted_")
+    observed = mean(tf.cast(tf.equal(labels, 1), tf.float32), "observed_")
+    return {prefix + LOG_LOSS_PREFIX + task: mean(losses, LOG_LOSS_PREFIX),
+            prefix + CALIBRATION_PREFIX + task: (tf.math.divide_no_nan(predicted[0], observed[0]),
+                                                 tf.group(predicted[1], observed[1]))}
 
 
 def _count(valid: tf.Tensor) -> Metric:

@@ -15,6 +15,7 @@ from feature_specs.manifest import Manifest
 SETTINGS_FILE = "args.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
+BEST_STEPS_FILE = "best_steps.json"
 FORMAT_VERSION = 1
 
 # What decides the variables of a model and the meaning of its inputs.
@@ -121,8 +122,8 @@ def delete_contents(paths: List[str]) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, manifest_module.FILE_NAME, checkpoints.STATE_FILE,
-             checkpoints.BEST_FOLDER, "eval", "graph.pbtxt", "predictions.csv", "export",
+    names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, BEST_STEPS_FILE, manifest_module.FILE_NAME,
+             checkpoints.STATE_FILE, checkpoints.BEST_FOLDER, "eval", "graph.pbtxt", "predictions.csv", "export",
              "ssd_data")
     starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
               ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")

@@ -7,11 +7,11 @@ from estimator_app.config import Config
 from estimator_app.gate_metrics import gate_metrics
 from estimator_app.heads import build_network, network_shape
 from estimator_app.layers import EnsembleOutput
-from estimator_app.losses import task_losses, training_loss
+from estimator_app.losses import parse_task_weights, task_losses, training_loss
 from estimator_app.metrics import evaluation_metrics
 from estimator_app.tables import pooled_embedding
 from estimator_app.train_op import build_train_op
-from feature_specs.dataset import DENSE_FEATURE, LABEL, DatasetDefinition
+from feature_specs.dataset import DENSE_FEATURE, EVAL_WEIGHT, LABEL, DatasetDefinition
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.spec_list import FeatureSpecLists
 
@@ -59,15 +59,18 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         losses = task_losses(output.logits, task_labels)
         valid = tf.greater_equal(label[:, 0], 0)
         if is_training:
-            loss = training_loss(output, task_labels)
+            config = context.config
+            loss = training_loss(output, task_labels, config.label_smoothing,
+                                 parse_task_weights(config.task_weights, context.dataset.task_names))
             return tf.estimator.EstimatorSpec(
                 mode, loss=loss / len(output.members),
                 train_op=build_train_op(loss, context.config, context.rank_size, context.max_steps))
         total = tf.add_n(list(losses.values())) / len(losses)
         weights = tf.cast(valid, tf.float32)
         loss = tf.math.divide_no_nan(tf.reduce_sum(total * weights), tf.reduce_sum(weights))
+        row_weights = features[EVAL_WEIGHT][:, 0] if EVAL_WEIGHT in features else None
         metrics = evaluation_metrics(output.logits, task_labels, losses, valid, context.eval_steps,
-                                     context.config.eval_batch_size)
+                                     context.config.eval_batch_size, row_weights)
         metrics.update(gate_metrics(output, weights))
         return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
 

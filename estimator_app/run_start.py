@@ -6,7 +6,7 @@ from estimator_app import checkpoints, history, model_directory
 from estimator_app.config import Config
 from feature_specs.census import CENSUS
 from feature_specs.dataset import differences
-from feature_specs.errors import DataError
+from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, check_shards, read_manifest
 from input_fn.plan import eval_steps, plan_training
 
@@ -65,6 +65,24 @@ def load_data(config: Config) -> Manifest:
             raise DataError("%s: split %r has no rows; prepare the data again" % (config.data_dir, split))
         check_shards(manifest, config.data_dir, split)
     return manifest
+
+
+def check_weight_column(column: str, manifest: Manifest) -> None:
+    """Refuses a weight column for evaluations that the data does not have, or that holds negative values.
+
+    Raises:
+        ConfigError: naming the columns that there are.
+    """
+    if not column:
+        return
+    known = manifest.dataset.dense_columns
+    if column not in known:
+        raise ConfigError("eval_weight_column %s is no dense column of the data; it has %s"
+                          % (column, ", ".join(known) or "none"))
+    least = manifest.dense_statistics[column].minimum
+    if least < 0:
+        raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
+                          % (column, least))
 
 
 def check_dataset(manifest: Manifest, data_dir: str) -> None:

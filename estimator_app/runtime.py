@@ -12,7 +12,7 @@ from npu_bridge.npu_init import NPUEstimator, NPURunConfig, npu_hooks_append
 from estimator_app import checkpoints, eval_schedule
 from estimator_app.config import Config
 from estimator_app.model_fn import ModelContext, make_model_fn
-from estimator_app.run_start import StepNumbers, step_numbers
+from estimator_app.run_start import StepNumbers, check_weight_column, step_numbers
 from feature_specs.encoding import FeatureEncoding, make_encoding
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from feature_specs.spec_list import FeatureSpecLists
@@ -73,6 +73,7 @@ def build_runtime(config: Config, manifest: Manifest, training: bool, phase: str
     Raises:
         ConfigError: settings that do not go with the data.
     """
+    check_weight_column(config.eval_weight_column, manifest)
     encoding = make_encoding(manifest, config.dense_transform, config.dense_bins, config.drop_dense)
     rank_id, rank_size = sdk_compat.get_rank_id(), sdk_compat.get_rank_size()
     numbers = step_numbers(config, manifest, rank_size, training)
@@ -148,4 +149,5 @@ def input_settings(config: Config, manifest: Manifest, encoding: FeatureEncoding
         parallel_calls=config.threads or os.cpu_count() or 1, rank_id=rank_id, rank_size=rank_size,
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups, use_timestamp=config.use_faae,
         access_threshold=config.access_threshold if config.use_faae else None,
-        eviction_threshold=config.eviction_threshold if config.evicts else None)
+        eviction_threshold=config.eviction_threshold if config.evicts else None,
+        eval_weight_column=config.eval_weight_column)

@@ -6,10 +6,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
 
 import tensorflow as tf
 
-from estimator_app import checkpoints, eval_schedule, history, report
+from estimator_app import checkpoints, early_stopping, eval_schedule, history, report
 from estimator_app.config import Config
 from estimator_app.directory_lock import locked
+from estimator_app.early_stop_hook import EarlyStopHook
 from estimator_app.gate_metrics import collapse_warnings
+from estimator_app.gate_summaries import write_gate_histograms
 from estimator_app.interruption import SignalHook
 from estimator_app.metric_names import AUC_MEAN
 from estimator_app.progress import EvaluationTable, ProgressHook
@@ -100,10 +102,12 @@ def explained_input_errors(manifest: Manifest, data_dir: str, splits: Sequence[s
 class EvaluationRecorder(tf.estimator.Exporter):
     """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints."""
 
-    def __init__(self, runtime: Runtime, table: EvaluationTable, progress: ProgressHook):
+    def __init__(self, runtime: Runtime, table: EvaluationTable, progress: ProgressHook,
+                 stopper: Optional[EarlyStopHook] = None):
         self._runtime = runtime
         self._table = table
         self._progress = progress
+        self._stopper = stopper
         self.last: Dict[str, Any] = {}
         self._started = time.time()
 
@@ -140,10 +144,14 @@ class EvaluationRecorder(tf.estimator.Exporter):
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
             best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
             checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
+            early_stopping.note_best_steps(config.model_dir, self._runtime.manifest.dataset.task_names)
+            write_gate_histograms(config.model_dir, metrics)
         self._progress.note_evaluation(metrics, seconds)
         self._table.show(step, metrics, "  best" if best else "")
         for line in collapse_warnings(metrics):
             self._table.note("warning: " + line)
+        if self._stopper is not None and self._stopper.look():
+            self._table.note("early stopping: %s" % self._stopper.reason)
 
 
 class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
@@ -158,13 +166,14 @@ def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
     """Returns Estimator metrics as Python numbers.
 
     Args:
-        eval_result: {name: NumPy scalar}.
+        eval_result: {name: NumPy scalar or array}.
 
     Returns:
-        {name: float}, ``global_step`` and ``examples`` as int; without the unweighted ``loss`` of batches, whose place
-        the exact ``mean_loss`` takes.
+        {name: float or lists of floats}, ``global_step`` and ``examples`` as int; without the unweighted ``loss`` of
+        batches, whose place the exact ``mean_loss`` takes.
     """
-    metrics: Dict[str, Any] = {name: float(value) for name, value in eval_result.items() if name != "loss"}
+    # tolist: a Python number of a scalar, nested lists of an array.
+    metrics: Dict[str, Any] = {name: value.tolist() for name, value in eval_result.items() if name != "loss"}
     for name in ("global_step", "examples"):
         metrics[name] = int(eval_result[name])
     return metrics
@@ -176,9 +185,11 @@ def _progress(runtime: Runtime) -> ProgressHook:
                         runtime.rank_id == 0)
 
 
-def _recorder(runtime: Runtime, progress: ProgressHook, stream: TextIO) -> EvaluationRecorder:
+def _recorder(runtime: Runtime, progress: ProgressHook, stream: TextIO,
+              stopper: Optional[EarlyStopHook] = None) -> EvaluationRecorder:
     tasks = runtime.manifest.dataset.task_names
-    return EvaluationRecorder(runtime, EvaluationTable(tasks, runtime.numbers.steps_per_epoch, stream), progress)
+    return EvaluationRecorder(runtime, EvaluationTable(tasks, runtime.numbers.steps_per_epoch, stream), progress,
+                              stopper)
 
 
 @contextlib.contextmanager
@@ -215,8 +226,14 @@ def _run(runtime: Runtime, start: int, stream: TextIO) -> Dict[str, Any]:
                               config.train_epoch, start, runtime.manifest.split(TEST_SPLIT).rows, numbers.save_steps))
     stream.flush()
     progress = _progress(runtime)
-    recorder = _recorder(runtime, progress, stream)
-    if start >= numbers.max_steps:
+    stopper = EarlyStopHook(config, runtime.manifest.dataset.task_names, runtime.rank_size)
+    recorder = _recorder(runtime, progress, stream, stopper)
+    if stopper.look():
+        stream.write("stopped early at step %d: %s; nothing to train; go on: --early_stopping_patience, start over: "
+                     "--fresh\n" % (start, stopper.reason))
+        stopper.reason = None
+        _evaluate(runtime, recorder, None)
+    elif start >= numbers.max_steps:
         stream.write("already at step %d of %d: nothing to train; more epochs: --train_epoch, start over: --fresh\n"
                      % (start, numbers.max_steps))
         _evaluate(runtime, recorder, None)
@@ -226,12 +243,12 @@ def _run(runtime: Runtime, start: int, stream: TextIO) -> Dict[str, Any]:
             tf.estimator.train_and_evaluate(
                 runtime.estimator,
                 tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps,
-                                       hooks=runtime.hooks([progress] + signals)),
+                                       hooks=runtime.hooks([progress, stopper] + signals)),
                 tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps,
                                       hooks=runtime.hooks([_EvaluationClock(recorder)]), exporters=[recorder],
                                       start_delay_secs=0, throttle_secs=0))
         stream.write("trained %d steps in %.1f s, evaluations included\n"
-                     % (numbers.max_steps - start, time.time() - began))
+                     % (recorder.last["global_step"] - start, time.time() - began))
     if runtime.rank_id == 0:
         path = report.write_report(config.model_dir, runtime.manifest.dataset.task_names)
         stream.write("model directory %s, report %s\n" % (config.model_dir, path))

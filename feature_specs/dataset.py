@@ -14,6 +14,8 @@ LABEL = "label"
 SPARSE_FEATURE = "sparse_feature"
 DENSE_FEATURE = "dense_feature"
 TIMESTAMP = "timestamp"
+# Weight of a row in the weighted scores of an evaluation; only in feature dicts.
+EVAL_WEIGHT = "eval_weight"
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]*\Z")
 

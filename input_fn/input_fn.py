@@ -33,6 +33,7 @@ class InputSettings:
         lookups: lookups of the table per step.
         use_timestamp: adds the batch's timestamp.
         access_threshold, eviction_threshold: admission and eviction, or None.
+        eval_weight_column: dense column whose raw values evaluation batches carry; empty for none.
         max_train_steps, max_eval_steps: for the end-of-sequence mark; -1 for no limit.
     """
 
@@ -52,6 +53,7 @@ class InputSettings:
     use_timestamp: bool = False
     access_threshold: Optional[int] = None
     eviction_threshold: Optional[int] = None
+    eval_weight_column: str = ""
     max_train_steps: int = -1
     max_eval_steps: int = -1
 
@@ -94,7 +96,7 @@ def make_eval_input_fn(settings: InputSettings, split: str, batch_size: int) -> 
         dataset = evaluation_batches(
             settings.data_dir, manifest.split(split).shards, manifest.dataset, settings.encoding,
             manifest.line_per_sample, batch_size, settings.window_rows, settings.rank_id, settings.rank_size,
-            settings.parallel_calls)
+            settings.parallel_calls, settings.eval_weight_column)
         return _for_sdk(dataset, settings, False)
 
     return eval_input_fn

@@ -7,7 +7,7 @@ from typing import Callable, Dict, Sequence, Tuple
 
 import tensorflow as tf
 
-from feature_specs.dataset import DENSE_FEATURE, LABEL, SPARSE_FEATURE, DatasetDefinition
+from feature_specs.dataset import DENSE_FEATURE, EVAL_WEIGHT, LABEL, SPARSE_FEATURE, DatasetDefinition
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.manifest import Shard
 from input_fn.encode import encode_rows
@@ -145,7 +145,7 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
 
 def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDefinition, encoding: FeatureEncoding,
                        line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0, rank_size: int = 1,
-                       parallel_calls: int = 2) -> tf.data.Dataset:
+                       parallel_calls: int = 2, weight_column: str = "") -> tf.data.Dataset:
     """Returns every row once, in file order; the last batch is filled up with rows whose label is -1.
 
     Args:
@@ -158,9 +158,11 @@ def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: Dataset
         window_rows: about how many rows are parsed together.
         rank_id, rank_size: share of the records.
         parallel_calls: windows parsed at a time.
+        weight_column: dense column whose raw values the batches carry besides; empty for none.
 
     Returns:
-        Batches {label int64 [B, T], sparse_feature int64 [B, S+K], dense_feature float32 [B, D]}.
+        Batches {label int64 [B, T], sparse_feature int64 [B, S+K], dense_feature float32 [B, D]}, with a weight column
+        also eval_weight float32 [B, 1], 0 in padding rows.
     """
     window_batches = max(1, window_rows // batch_size)
     records = tf.data.TFRecordDataset(["%s/%s" % (directory, shard.path) for shard in shards],
@@ -177,7 +179,11 @@ def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: Dataset
         padded = {
             name: tf.pad(value, [[0, missing], [0, 0]], constant_values=PADDING_LABEL if name == LABEL else 0)
             for name, value in rows.items()}
-        return _cut(_encode(padded, encoding), batch_size)
+        encoded = _encode(padded, encoding)
+        if weight_column:
+            place = dataset.dense_columns.index(weight_column)
+            encoded[EVAL_WEIGHT] = padded[DENSE_FEATURE][:, place:place + 1]
+        return _cut(encoded, batch_size)
 
     if (window_batches * batch_size) % line_per_sample:
         # Windows must hold whole batches: regroup the rows where the packing does not fit.

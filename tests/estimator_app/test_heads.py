@@ -96,6 +96,18 @@ def test_gate_metrics_leave_padding_out():
     assert found["gate_entropy_a"] == pytest.approx(1.0) and found["gate_largest_a"] == pytest.approx(0.5)
     assert found["gate_weight_a_0"] == pytest.approx(0.5) and found["expert_difference"] == pytest.approx(0.5)
     assert collapse_warnings(found) == []
+    counts = np.zeros(20)
+    counts[10] = 2.0
+    np.testing.assert_array_equal(found["gate_histogram_a"], counts)
+
+
+def test_expert_use_and_histogram_over_networks():
+    experts = [[[1.0, 3.0], [3.0, 1.0]]] * 2
+    found = metrics_of([[[0.7, 0.3], [0.2, 0.8]], [[0.0, 1.0], [0.44, 0.56]]], experts, [1.0, 1.0])
+    assert [found["expert_use_a_%d" % number] for number in range(4)] == [0.5, 0.5, 0.0, 1.0]
+    expected = np.histogram([0.7, 0.3, 0.2, 0.8, 0.0, 1.0, 0.44, 0.56], 20, (0, 1 + 1e-6))[0]
+    assert found["gate_histogram_a"].sum() == 8 and found["gate_histogram_a"][19] == expected[19] == 1
+    assert found["gate_histogram_a"][0] == 1 and found["gate_histogram_a"][[8, 11]].tolist() == [1, 1]
 
 
 def test_collapsed_experts_and_gates_are_reported():

@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from estimator_app import checkpoints, history
+from estimator_app.export import _graph_expected, read_model
 from rec_sdk_cpu.core import sparse_files
 from tests.estimator_app.cli_runner import run_app
 from tests.small_data import TASKS, write_data
@@ -83,14 +85,42 @@ def test_eval_prints_json_that_agrees_with_the_last_evaluation(trained):
     root, _ = trained
     done = run_app("eval", "--model_dir", "model", cwd=root)
     result = json.loads(done.stdout.splitlines()[-1])
-    assert list(result) == ["global_step", "examples", "loss"] + ["auc_" + task for task in TASKS]
+    names = [name + task for name in ("auc_", "pr_auc_", "log_loss_", "calibration_") for task in TASKS]
+    assert list(result) == ["global_step", "examples", "loss"] + names + ["reliability_" + task for task in TASKS]
     last = [entry for entry in history.read(str(root / "model")) if entry["kind"] == "eval"][-1]
     assert result["global_step"] == last["global_step"] and result["examples"] == 150
+    for name in names:
+        assert result[name] == pytest.approx(last[name], abs=1e-6)
     for task in TASKS:
-        assert result["auc_" + task] == pytest.approx(last["auc_" + task], abs=1e-6)
+        assert sum(result["reliability_" + task]["rows"]) == 150
+        np.testing.assert_allclose(list(result["reliability_" + task].values()), last["reliability_" + task], atol=1e-6)
     assert result["loss"] == pytest.approx(last["mean_loss"], abs=1e-6)
     best = json.loads(run_app("eval", "--model_dir", "model", "--checkpoint", "best", cwd=root).stdout.splitlines()[-1])
     assert best["global_step"] == checkpoints.read_best(str(root / "model"))["step"]
+
+
+def test_weighted_scores_use_the_raw_column(trained):
+    root, _ = trained
+    done = run_app("eval", "--model_dir", "model", "--eval_weight_column", "x", cwd=root)
+    found = json.loads(done.stdout.splitlines()[-1])
+    plain = json.loads(run_app("eval", "--model_dir", "model", cwd=root).stdout.splitlines()[-1])
+    assert {name: found[name] for name in plain} == plain
+    # An independent way to the same numbers: scores of the NumPy forward pass, and the column as it was written.
+    _, arrays = write_data(str(root / "again"), train_rows=500, test_rows=150)
+    ids, dense, labels = arrays["test"]
+    scores = _graph_expected(read_model(str(root / "model"), "latest"), ids, dense)
+    for number, task in enumerate(TASKS):
+        oracle = {"weighted_auc_": roc_auc_score, "weighted_pr_auc_": average_precision_score,
+                  "weighted_log_loss_": lambda label, score, **kw: log_loss(label, np.float64(score), **kw)}
+        for name, function in oracle.items():
+            assert found[name + task] == pytest.approx(
+                function(labels[:, number], scores[task], sample_weight=dense[:, 0]), abs=1e-5)
+        predicted, observed = (np.average(item, weights=dense[:, 0]) for item in (scores[task], labels[:, number]))
+        assert found["weighted_calibration_" + task] == pytest.approx(predicted / observed, abs=1e-5)
+    done = run_app("eval", "--model_dir", "model", "--eval_weight_column", "weight", cwd=root, check=False)
+    assert done.returncode == 1 and "weight is no dense column of the data; it has x, y" in done.stderr
+    done = run_app("eval", "--model_dir", "model", "--eval_weight_column", "y", cwd=root, check=False)
+    assert done.returncode == 1 and "eval_weight_column y has negative values" in done.stderr
 
 
 @pytest.mark.long
