@@ -10,6 +10,7 @@ from estimator_app import checkpoints, eval_schedule, history, launch
 from estimator_app.config import Config
 from estimator_app.directory_lock import locked
 from estimator_app.run_start import load_data, prepare_model_dir, step_numbers
+from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 
 
@@ -28,6 +29,7 @@ def alternate(config: Config, arguments: Sequence[str], fresh: bool, stream: Opt
     Raises:
         UserError: data, settings or model directory do not fit.
     """
+    _check_one_process(config)
     manifest = load_data(config)
     with locked(config.model_dir):
         start = prepare_model_dir(config, manifest, fresh, stream or sys.stdout)
@@ -56,6 +58,7 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
         UserError: the command line, the data, the model directory or the machine do not fit.
     """
     def before_start() -> None:
+        _check_one_process(config)
         prepare_model_dir(config, load_data(config), fresh, sys.stdout)
 
     def stages(ranks: int, flags: List[str]) -> List[List[str]]:
@@ -69,6 +72,12 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
 
     return launch.launch(arguments, config.model_dir, stages=stages, before_start=before_start,
                          expansion=config.use_dynamic_expansion)
+
+
+def _check_one_process(config: Config) -> None:
+    if config.on_nan == "restore":
+        raise ConfigError("--on_nan restore goes back inside one process: it does not go with --eval_mode alternate "
+                          "or several ranks; use --on_nan stop")
 
 
 def plan_phases(config: Config, manifest: Manifest, start: int, rank_size: int) -> List[eval_schedule.Phase]:

@@ -172,9 +172,20 @@ def _train(parsed: argparse.Namespace) -> int:
     from estimator_app import training
     if parsed.phase:
         training.run_phase(config, parsed.phase)
-    else:
+        return 0
+    try:
         training.train(config, parsed.fresh)
+    except training.TrainAgainError:
+        _train_again(parsed.rest)
     return 0
+
+
+def _train_again(flags: Sequence[str]) -> None:
+    """Replaces this process by the same command, which goes on from the last checkpoint."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "estimator_app", "train"] + [
+        flag for flag in flags if flag != "--fresh"])
 
 
 def _prepare_sample(output_path: str) -> None:

@@ -1,11 +1,11 @@
-"""``metrics.jsonl``: one JSON line per progress report and per evaluation of a run."""
+"""``metrics.jsonl``: one JSON line per progress report, evaluation and repaired fault of a run."""
 import json
 import os
 from typing import Any, Dict, List
 
 from estimator_app.model_directory import METRICS_FILE
 
-TRAIN, EVALUATION = "train", "eval"
+TRAIN, EVALUATION, CORRUPT_RECORDS, ROLLBACK = "train", "eval", "corrupt_records", "rollback"
 
 
 def append(model_dir: str, kind: str, values: Dict[str, Any]) -> None:
@@ -13,7 +13,7 @@ def append(model_dir: str, kind: str, values: Dict[str, Any]) -> None:
 
     Args:
         model_dir: the model directory.
-        kind: ``train`` or ``eval``.
+        kind: ``train``, ``eval``, ``corrupt_records`` or ``rollback``.
         values: JSON-ready; holds ``global_step``.
     """
     line = json.dumps(dict(values, kind=kind), sort_keys=True)

@@ -15,6 +15,8 @@ from feature_specs.manifest import Manifest
 SETTINGS_FILE = "args.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
+READABLE_DATA_FOLDER = "readable_data"
+SKIPPED_BATCHES_FILE = "skipped_batches.json"
 FORMAT_VERSION = 1
 
 # What decides the variables of a model and the meaning of its inputs.
@@ -123,7 +125,7 @@ def delete_contents(paths: List[str]) -> None:
 def _is_ours(name: str) -> bool:
     names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, manifest_module.FILE_NAME, checkpoints.STATE_FILE,
              checkpoints.BEST_FOLDER, "eval", "graph.pbtxt", "predictions.csv", "export",
-             "ssd_data")
+             "ssd_data", READABLE_DATA_FOLDER, SKIPPED_BATCHES_FILE)
     starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
               ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")
     return name in names or name.startswith(starts)
