@@ -105,19 +105,28 @@ def main(arguments: Sequence[str]) -> int:
             raise
         sys.stderr.write("error: %s\n" % error)
         return 1
+    except OSError as error:
+        if debug or not error.filename or error.errno is None:
+            return _unexpected(error, debug)
+        sys.stderr.write("error: %s: %s\n" % (error.filename, os.strerror(error.errno)))
+        return 1
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is not None:
             sys.stderr.write("%s; a checkpoint is saved, the same command goes on from it\n" % error)
             return int(status)
-        if debug:
-            raise
-        text = " ".join(str(error).split())
-        sys.stderr.write("error: unexpected %s: %s; --debug shows where\n" % (type(error).__name__, text[:500]))
-        return 1
+        return _unexpected(error, debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the last checkpoint is kept, the same command goes on from it\n")
         return 130
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    if debug:
+        raise error
+    text = " ".join(str(error).split())
+    sys.stderr.write("error: unexpected %s: %s; --debug shows where\n" % (type(error).__name__, text[:500]))
+    return 1
 
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

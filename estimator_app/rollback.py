@@ -17,6 +17,7 @@ from estimator_app.config import Config
 from estimator_app.loss_guard import BadLossError
 from estimator_app.model_directory import SKIPPED_BATCHES_FILE
 from feature_specs.errors import UserError
+from feature_specs.files import replace_text
 from input_fn.plan import batch_of_step
 from rec_sdk_cpu.core import sparse_files
 
@@ -117,10 +118,5 @@ def _entries(model_dir: str) -> List[Dict[str, Any]]:
 
 
 def _write(model_dir: str, entries: List[Dict[str, Any]]) -> None:
-    path = os.path.join(model_dir, SKIPPED_BATCHES_FILE)
-    with open(path + ".tmp", "w", encoding="utf-8") as stream:
-        json.dump({"format_version": FORMAT_VERSION, "rollbacks": entries}, stream, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".tmp", path)
+    text = json.dumps({"format_version": FORMAT_VERSION, "rollbacks": entries}, indent=1) + "\n"
+    replace_text(os.path.join(model_dir, SKIPPED_BATCHES_FILE), text)

@@ -19,6 +19,7 @@ from estimator_app.progress import EvaluationTable, ProgressHook
 from estimator_app.rollback import TrainAgainError, after_bad_loss
 from estimator_app.run_start import load_data, prepare_model_dir
 from estimator_app.runtime import Runtime, build_runtime
+from estimator_app.storage_errors import explained_storage_errors
 from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from input_fn.diagnose import first_bad_record
@@ -46,7 +47,8 @@ def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) 
         readable, left_out = readable_data(config, manifest, start, stream)
         runtime = build_runtime(config, readable, training=True)
         try:
-            with explained_input_errors(readable, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+            with explained_storage_errors(config.model_dir), explained_input_errors(
+                    readable, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
                 result = _run(runtime, start, stream)
         except BadLossError as error:
             after_bad_loss(config, error, stream, runtime.rank_size == 1)
@@ -77,7 +79,8 @@ def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dic
     runtime = build_runtime(config, manifest, training=True, phase=text)
     assert runtime.phase is not None
     try:
-        with explained_input_errors(manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+        with explained_storage_errors(config.model_dir), explained_input_errors(
+                manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
             progress = _progress(runtime)
             if runtime.phase.kind == eval_schedule.TRAIN:
                 with _signals(runtime) as signals:
@@ -160,6 +163,7 @@ class EvaluationRecorder(tf.estimator.Exporter):
         best = False
         if self._runtime.rank_id == 0:
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
+            checkpoints.ensure_checksums(config.model_dir, step)
             best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
             checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
         self._progress.note_evaluation(metrics, seconds)

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
+from feature_specs.files import replace_text
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -166,13 +167,7 @@ class Manifest:
 def write_manifest(manifest: Manifest, directory: str) -> str:
     """Writes ``manifest.json`` atomically and returns its path."""
     path = os.path.join(directory, FILE_NAME)
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(manifest.to_dict(), stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False) + "\n")
     return path
 
 
