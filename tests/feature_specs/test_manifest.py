@@ -1,6 +1,5 @@
 import copy
 import errno
-import json
 import os
 
 import pytest
