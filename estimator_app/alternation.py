@@ -30,6 +30,7 @@ def alternate(config: Config, arguments: Sequence[str], fresh: bool, stream: Opt
     Raises:
         UserError: data, settings or model directory do not fit.
     """
+    _check_one_process(config)
     manifest = load_data(config)
     with locked(config.model_dir):
         start = prepare_model_dir(config, manifest, fresh, stream or sys.stdout)
@@ -71,6 +72,7 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
                           "beforehand; use 0" % config.early_stopping_patience)
 
     def before_start() -> None:
+        _check_one_process(config)
         prepare_model_dir(config, load_data(config), fresh, sys.stdout)
 
     def stages(ranks: int, flags: List[str]) -> List[List[str]]:
@@ -84,6 +86,12 @@ def launch_on_npus(config: Config, arguments: Sequence[str], fresh: bool, eval_m
 
     return launch.launch(arguments, config.model_dir, stages=stages, before_start=before_start,
                          expansion=config.use_dynamic_expansion)
+
+
+def _check_one_process(config: Config) -> None:
+    if config.on_nan == "restore":
+        raise ConfigError("--on_nan restore goes back inside one process: it does not go with --eval_mode alternate "
+                          "or several ranks; use --on_nan stop")
 
 
 def plan_phases(config: Config, manifest: Manifest, start: int, rank_size: int) -> List[eval_schedule.Phase]:

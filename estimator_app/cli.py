@@ -108,19 +108,28 @@ def main(arguments: Sequence[str]) -> int:
             raise
         sys.stderr.write("error: %s\n" % error)
         return 1
+    except OSError as error:
+        if debug or not error.filename or error.errno is None:
+            return _unexpected(error, debug)
+        sys.stderr.write("error: %s: %s\n" % (error.filename, os.strerror(error.errno)))
+        return 1
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is not None:
             sys.stderr.write("%s; a checkpoint is saved, the same command goes on from it\n" % error)
             return int(status)
-        if debug:
-            raise
-        text = " ".join(str(error).split())
-        sys.stderr.write("error: unexpected %s: %s; --debug shows where\n" % (type(error).__name__, text[:500]))
-        return 1
+        return _unexpected(error, debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the last checkpoint is kept, the same command goes on from it\n")
         return 130
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    if debug:
+        raise error
+    text = " ".join(str(error).split())
+    sys.stderr.write("error: unexpected %s: %s; --debug shows where\n" % (type(error).__name__, text[:500]))
+    return 1
 
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -175,9 +184,20 @@ def _train(parsed: argparse.Namespace) -> int:
     from estimator_app import training
     if parsed.phase:
         training.run_phase(config, parsed.phase)
-    else:
+        return 0
+    try:
         training.train(config, parsed.fresh)
+    except training.TrainAgainError:
+        _train_again(parsed.rest)
     return 0
+
+
+def _train_again(flags: Sequence[str]) -> None:
+    """Replaces this process by the same command, which goes on from the last checkpoint."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "estimator_app", "train"] + [
+        flag for flag in flags if flag != "--fresh"])
 
 
 def _prepare_sample(output_path: str) -> None:

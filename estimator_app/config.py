@@ -14,6 +14,7 @@ from feature_specs.errors import ConfigError
 
 MODELS = ("mmoe", "shared_bottom", "ple")
 SCHEDULES = ("fixed", "cosine")
+ON_NAN = ("stop", "restore")
 DEVICES = ("auto", "cpu", "npu")
 CACHE_MODES = ("HBM", "DDR", "SSD")
 PRESET_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
@@ -97,6 +98,14 @@ class Config:
     prefetch: int = _field(8, "batches prepared ahead", "batches", low=1, high=1000)
     threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core", "threads", low=0,
                           high=1024)
+
+    max_corrupt_records: int = _field(0, "damaged records that are left out with a warning each; with more of them "
+                                         "the run stops", "records", low=0, high=10 ** 9)
+    on_nan: str = _field("stop", "what a loss that is no finite number does: stop, or restore the last good checkpoint "
+                                 "and leave the batch out", choices=ON_NAN)
+    max_rollbacks: int = _field(3, "how often on_nan restore goes back before the run stops", "times", low=1, high=1000)
+    max_loss: float = _field(0.0, "a training loss above this counts as no number; 0: any is allowed", low=0.0,
+                             high=1e30)
 
     use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
     cache_mode: str = _field("HBM", "where the embedding table lives", choices=CACHE_MODES)

@@ -10,12 +10,15 @@ from estimator_app.directory_lock import LOCK_FILE
 from feature_specs import manifest as manifest_module
 from feature_specs.dataset import differences
 from feature_specs.errors import ConfigError, DataError, UserError
+from feature_specs.files import replace_text
 from feature_specs.manifest import Manifest
 
 SETTINGS_FILE = "args.json"
 METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
 BEST_STEPS_FILE = "best_steps.json"
+READABLE_DATA_FOLDER = "readable_data"
+SKIPPED_BATCHES_FILE = "skipped_batches.json"
 FORMAT_VERSION = 1
 
 # What decides the variables of a model and the meaning of its inputs.
@@ -30,10 +33,8 @@ def write_settings(config: Config, manifest: Manifest) -> None:
     """Notes in the model directory what it is trained with: settings and manifest."""
     os.makedirs(config.model_dir, exist_ok=True)
     path = os.path.join(config.model_dir, SETTINGS_FILE)
-    with open(path + ".tmp", "w", encoding="utf-8") as stream:
-        json.dump({"format_version": FORMAT_VERSION, "config": config.to_dict()}, stream, indent=1, sort_keys=True)
-        stream.write("\n")
-    os.replace(path + ".tmp", path)
+    replace_text(path, json.dumps({"format_version": FORMAT_VERSION, "config": config.to_dict()}, indent=1,
+                                  sort_keys=True) + "\n")
     manifest_module.write_manifest(manifest, config.model_dir)
 
 
@@ -123,8 +124,8 @@ def delete_contents(paths: List[str]) -> None:
 
 def _is_ours(name: str) -> bool:
     names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, BEST_STEPS_FILE, manifest_module.FILE_NAME,
-             checkpoints.STATE_FILE, checkpoints.BEST_FOLDER, "eval", "graph.pbtxt", "predictions.csv", "export",
-             "ssd_data")
+             checkpoints.STATE_FILE, checkpoints.BEST_FOLDER, checkpoints.DAMAGED_FOLDER, "eval", "graph.pbtxt",
+             "predictions.csv", "export", "ssd_data", READABLE_DATA_FOLDER, SKIPPED_BATCHES_FILE)
     starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
               ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")
     return name in names or name.startswith(starts)
@@ -138,5 +139,7 @@ def _read_config(path: str) -> Dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("%s cannot be read (%s); train again with --fresh" % (path, error)) from error
     if version != FORMAT_VERSION:
-        raise UserError("%s has format version %r; this program reads version %d" % (path, version, FORMAT_VERSION))
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        raise UserError("%s has format version %r%s; this program reads version %d%s" % (
+            path, version, ", which is newer" if newer else "", FORMAT_VERSION, "; update it" if newer else ""))
     return from_mapping(values, path)

@@ -1,5 +1,6 @@
 """What happens before a training starts, once per run and without TensorFlow: data, model directory, step numbers."""
 import dataclasses
+import os
 from typing import List, TextIO
 
 from estimator_app import checkpoints, history, model_directory
@@ -63,7 +64,8 @@ def load_data(config: Config) -> Manifest:
     for split in (TRAIN_SPLIT, TEST_SPLIT):
         if not manifest.split(split).rows:
             raise DataError("%s: split %r has no rows; prepare the data again" % (config.data_dir, split))
-        check_shards(manifest, config.data_dir, split)
+        # A cut-off file is a number of damaged records to whoever allows them.
+        check_shards(manifest, config.data_dir, split, sizes=not config.max_corrupt_records)
     return manifest
 
 
@@ -126,14 +128,16 @@ def prepare_model_dir(config: Config, manifest: Manifest, fresh: bool, stream: T
 def _latest_whole(model_dir: str, stream: TextIO) -> int:
     """Makes the latest whole checkpoint the one that TensorFlow restores, and returns its step."""
     known = checkpoints.steps(model_dir)
-    step = checkpoints.latest(model_dir)
+    step = checkpoints.latest(model_dir, contents=True)
     for number in [number for number in known if step is None or number > step]:
-        stream.write("warning: the checkpoint of step %d is not whole (%s); it is removed and training goes on from "
-                     "%s\n" % (number, checkpoints.problem(model_dir, number),
-                               "the start" if step is None else "step %d" % step))
-        checkpoints.delete(model_dir, number)
+        wrong = checkpoints.problem(model_dir, number, contents=True)
+        stream.write("warning: the checkpoint of step %d is not whole (%s); it is set aside in %s and training goes on "
+                     "from %s\n" % (number, wrong, checkpoints.set_aside(model_dir, number),
+                                    "the start" if step is None else "step %d" % step))
     if step is not None:
         checkpoints.write_state(model_dir, [number for number in known if number <= step])
+    if os.path.isdir(model_dir):
+        checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
     history.cut_after(model_dir, step or 0)
     return step or 0
 

@@ -12,6 +12,7 @@ from npu_bridge.npu_init import NPUEstimator, NPURunConfig, npu_hooks_append
 from estimator_app import checkpoints, eval_schedule
 from estimator_app.config import Config
 from estimator_app.model_fn import ModelContext, make_model_fn
+from estimator_app.rollback import skipped_batches
 from estimator_app.run_start import StepNumbers, check_weight_column, step_numbers
 from feature_specs.encoding import FeatureEncoding, make_encoding
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
@@ -100,7 +101,8 @@ def build_runtime(config: Config, manifest: Manifest, training: bool, phase: str
     train_input_fn = None
     if plan is not None:
         train_input_fn = make_train_input_fn(settings, TRAIN_SPLIT, plan, config.train_epoch,
-                                             lambda: checkpoints.latest(config.model_dir) or 0)
+                                             lambda: checkpoints.latest(config.model_dir) or 0,
+                                             lambda: skipped_batches(config.model_dir))
     return Runtime(
         config=config, manifest=manifest, plan=plan, numbers=numbers, phase=part if training else None,
         estimator=NPUEstimator(model_fn=model_fn, config=run_config(config, part.save_steps)),

@@ -8,15 +8,20 @@ import tensorflow as tf
 
 from estimator_app import checkpoints, early_stopping, eval_schedule, history, report
 from estimator_app.config import Config
+from estimator_app.damaged_data import readable_data
 from estimator_app.directory_lock import locked
 from estimator_app.early_stop_hook import EarlyStopHook
 from estimator_app.gate_metrics import collapse_warnings
 from estimator_app.gate_summaries import write_gate_histograms
 from estimator_app.interruption import SignalHook
-from estimator_app.metric_names import AUC_MEAN
+from estimator_app.loss_guard import BadLossError, LossGuard, is_bad
+from estimator_app.metric_names import AUC_MEAN, LOSS
+from estimator_app.model_directory import METRICS_FILE
 from estimator_app.progress import EvaluationTable, ProgressHook
+from estimator_app.rollback import TrainAgainError, after_bad_loss
 from estimator_app.run_start import load_data, prepare_model_dir
 from estimator_app.runtime import Runtime, build_runtime
+from estimator_app.storage_errors import explained_storage_errors
 from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from input_fn.diagnose import first_bad_record
@@ -34,18 +39,27 @@ def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) 
         The metrics of the last evaluation, with ``global_step``.
 
     Raises:
-        UserError: data, settings or model directory do not fit.
+        UserError: data, settings or model directory do not fit, or the loss is no number.
+        TrainAgainError: the model directory is back at the last good checkpoint; train again in a new process.
     """
     stream = stream or sys.stdout
     manifest = load_data(config)
     with locked(config.model_dir):
         start = prepare_model_dir(config, manifest, fresh, stream)
-        runtime = build_runtime(config, manifest, training=True)
+        readable, left_out = readable_data(config, manifest, start, stream)
+        runtime = build_runtime(config, readable, training=True)
         try:
-            with explained_input_errors(manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
-                return _run(runtime, start, stream)
+            with explained_storage_errors(config.model_dir), explained_input_errors(
+                    readable, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+                result = _run(runtime, start, stream)
+        except BadLossError as error:
+            after_bad_loss(config, error, stream, runtime.rank_size == 1)
+            raise TrainAgainError(str(error)) from error
         finally:
             runtime.close()
+        if left_out:
+            stream.write("%d damaged records were left out; %s names them\n" % (left_out, METRICS_FILE))
+        return result
 
 
 def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dict[str, Any]:
@@ -63,22 +77,30 @@ def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dic
         UserError: the phase is not understood, or data and settings do not fit.
     """
     stream = stream or sys.stdout
-    manifest = load_data(config)
+    manifest, left_out = readable_data(config, load_data(config), checkpoints.latest(config.model_dir) or 0, stream)
     runtime = build_runtime(config, manifest, training=True, phase=text)
     assert runtime.phase is not None
     try:
-        with explained_input_errors(manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
+        with explained_storage_errors(config.model_dir), explained_input_errors(
+                manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
             progress = _progress(runtime)
             if runtime.phase.kind == eval_schedule.TRAIN:
-                with _signals(runtime) as signals, _explained_nan(config.model_dir):
-                    runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks([progress] + signals),
-                                            max_steps=runtime.phase.stop)
+                with _signals(runtime) as signals:
+                    runtime.estimator.train(
+                        runtime.train_input_fn, max_steps=runtime.phase.stop,
+                        hooks=runtime.hooks([LossGuard(config.max_loss), progress] + signals))
                 return {}
             recorder = _recorder(runtime, progress, stream)
             _evaluate(runtime, recorder, checkpoints.prefix(config.model_dir, runtime.phase.stop))
             if runtime.rank_id == 0:
                 report.write_report(config.model_dir, manifest.dataset.task_names)
+                if left_out:
+                    stream.write("%d damaged records are left out; %s names them\n" % (left_out, METRICS_FILE))
             return recorder.last
+    except BadLossError as error:
+        if runtime.rank_id == 0:
+            after_bad_loss(config, error, stream, may_restore=False)
+        raise UserError(str(error)) from error
     finally:
         runtime.close()
 
@@ -138,10 +160,14 @@ class EvaluationRecorder(tf.estimator.Exporter):
         step = metrics["global_step"]
         if self.last.get("global_step") == step:
             return
+        if is_bad(metrics[LOSS], 0.0):
+            # The last update spoilt the weights; the next step's loss would say so too late for this checkpoint.
+            raise BadLossError(step, metrics[LOSS], "evaluation")
         self.last = metrics
         best = False
         if self._runtime.rank_id == 0:
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
+            checkpoints.ensure_checksums(config.model_dir, step)
             best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
             checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
             early_stopping.note_best_steps(config.model_dir, self._runtime.manifest.dataset.task_names)
@@ -203,16 +229,6 @@ def _signals(runtime: Runtime) -> Iterator[List[Any]]:
         yield [hook]
 
 
-@contextlib.contextmanager
-def _explained_nan(model_dir: str) -> Iterator[None]:
-    try:
-        yield
-    except tf.compat.v1.train.NanLossDuringTrainingError as error:
-        raise UserError("the loss is no number any more; the last checkpoint is of step %s. Lower --learning_rate and "
-                        "--sparse_learning_rate, or look for extreme values in the data"
-                        % checkpoints.latest(model_dir)) from error
-
-
 def _evaluate(runtime: Runtime, recorder: EvaluationRecorder, path: Optional[str]) -> None:
     result = runtime.estimator.evaluate(runtime.eval_input_fn, steps=runtime.numbers.eval_steps, checkpoint_path=path,
                                         hooks=runtime.hooks([_EvaluationClock(recorder)]))
@@ -239,11 +255,11 @@ def _run(runtime: Runtime, start: int, stream: TextIO) -> Dict[str, Any]:
         _evaluate(runtime, recorder, None)
     else:
         began = time.time()
-        with _signals(runtime) as signals, _explained_nan(config.model_dir):
+        with _signals(runtime) as signals:
             tf.estimator.train_and_evaluate(
                 runtime.estimator,
                 tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps,
-                                       hooks=runtime.hooks([progress, stopper] + signals)),
+                                       hooks=runtime.hooks([LossGuard(config.max_loss), progress, stopper] + signals)),
                 tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps,
                                       hooks=runtime.hooks([_EvaluationClock(recorder)]), exporters=[recorder],
                                       start_delay_secs=0, throttle_secs=0))

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
+from feature_specs.files import replace_text
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -166,13 +167,7 @@ class Manifest:
 def write_manifest(manifest: Manifest, directory: str) -> str:
     """Writes ``manifest.json`` atomically and returns its path."""
     path = os.path.join(directory, FILE_NAME)
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(manifest.to_dict(), stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -202,8 +197,14 @@ def read_manifest(directory: str) -> Manifest:
         raise DataError("%s: %s; prepare the data again" % (path, error)) from error
 
 
-def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
+def check_shards(manifest: Manifest, directory: str, split_name: str, sizes: bool = True) -> List[str]:
     """Checks that the files of a split are there with the recorded size.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory.
+        split_name: the split.
+        sizes: False lets files of another size pass.
 
     Returns:
         Their paths, in order.
@@ -217,7 +218,7 @@ def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[st
         if not os.path.isfile(path):
             raise DataError("%s is missing; prepare the data again" % path)
         size = os.path.getsize(path)
-        if size != shard.size:
+        if sizes and size != shard.size:
             raise DataError("%s has %d bytes, the manifest says %d: it was changed or cut off; prepare the data again"
                             % (path, size, shard.size))
         paths.append(path)

@@ -1,6 +1,6 @@
 """The ``input_fn`` of an Estimator: datasets as the Rec SDK wants them (rec_sdk_api 2.2, 11.9)."""
 import dataclasses
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
 import tensorflow as tf
 from mx_rec.core.asc.helper import get_asc_insert_func
@@ -59,7 +59,8 @@ class InputSettings:
 
 
 def make_train_input_fn(settings: InputSettings, split: str, plan: TrainPlan, epochs: int,
-                        start_step: Callable[[], int]) -> Callable[[], tf.data.Dataset]:
+                        start_step: Callable[[], int],
+                        skipped: Callable[[], Sequence[int]] = tuple) -> Callable[[], tf.data.Dataset]:
     """Returns the input_fn of training.
 
     Args:
@@ -68,6 +69,7 @@ def make_train_input_fn(settings: InputSettings, split: str, plan: TrainPlan, ep
         plan: arithmetic of the pipeline.
         epochs: passes over the data.
         start_step: called when the dataset is built; the global step that training continues from.
+        skipped: called when the dataset is built; the batches that are left out.
 
     Returns:
         A function without arguments that returns the Dataset, positioned at the start step.
@@ -77,7 +79,7 @@ def make_train_input_fn(settings: InputSettings, split: str, plan: TrainPlan, ep
         dataset = training_batches(
             settings.data_dir, manifest.split(split).shards, manifest.dataset, settings.encoding, plan, epochs,
             settings.seed, settings.shuffle_rows, start_step(), settings.rank_id, settings.rank_size,
-            settings.parallel_calls)
+            settings.parallel_calls, skipped())
         return _for_sdk(dataset, settings, True)
 
     return train_input_fn

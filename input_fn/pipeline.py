@@ -11,7 +11,8 @@ from feature_specs.dataset import DENSE_FEATURE, EVAL_WEIGHT, LABEL, SPARSE_FEAT
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.manifest import Shard
 from input_fn.encode import encode_rows
-from input_fn.plan import TrainPlan
+from input_fn.plan import TrainPlan, batch_of_step
+from input_fn.record_file import shard_path
 
 PADDING_LABEL = -1
 _READ_BUFFER_BYTES = 1 << 20
@@ -65,12 +66,15 @@ def checked_rows(rows: Batch, num_sparse_ids: int) -> Batch:
         num_sparse_ids: number of ids that the manifest knows.
 
     Returns:
-        The same rows; evaluating them raises InvalidArgumentError where a label is not 0, 1 or the padding mark, an
-        id is negative or beyond the manifest's, or a number is not finite.
+        The same rows; evaluating them raises InvalidArgumentError where a label is not 0, 1 or the padding mark of a
+        whole row, an id is negative or beyond the manifest's, or a number is not finite.
     """
     label, ids, dense = rows[LABEL], rows[SPARSE_FEATURE], rows[DENSE_FEATURE]
+    is_padding = tf.equal(label, PADDING_LABEL)
+    whole_rows = tf.reduce_all(tf.equal(is_padding, is_padding[:, :1]))
     checks = [
-        tf.debugging.Assert(tf.reduce_all((label >= PADDING_LABEL) & (label <= 1)), ["labels outside 0 and 1"]),
+        tf.debugging.Assert(whole_rows & tf.reduce_all((label >= PADDING_LABEL) & (label <= 1)),
+                            ["labels outside 0 and 1"]),
         tf.debugging.Assert(tf.reduce_all((ids >= 0) & (ids < num_sparse_ids)), ["ids outside the vocabulary"]),
         tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(dense)), ["numbers that are not finite"])]
     with tf.control_dependencies(checks):
@@ -79,7 +83,7 @@ def checked_rows(rows: Batch, num_sparse_ids: int) -> Batch:
 
 def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDefinition, encoding: FeatureEncoding,
                      plan: TrainPlan, epochs: int, seed: int, shuffle_rows: int, start_step: int = 0, rank_id: int = 0,
-                     rank_size: int = 1, parallel_calls: int = 2) -> tf.data.Dataset:
+                     rank_size: int = 1, parallel_calls: int = 2, skipped: Sequence[int] = ()) -> tf.data.Dataset:
     """Returns the training batches of one rank from a given step on.
 
     Args:
@@ -94,13 +98,17 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
         start_step: the first batch to yield, counted from the beginning of epoch 0.
         rank_id, rank_size: share of the records.
         parallel_calls: windows parsed at a time.
+        skipped: batches that are left out, counted from the beginning of epoch 0; passes over the data follow until
+            all steps have a batch.
 
     Returns:
         Batches {label int64 [B, T], sparse_feature int64 [B, S+K], dense_feature float32 [B, D]}.
     """
-    start = plan.position(start_step)
+    first_batch = batch_of_step(start_step, skipped)
+    start = plan.position(first_batch)
+    epochs += -(-len(set(skipped)) // plan.steps_per_epoch)
     line_per_sample = plan.line_per_sample
-    paths = ["%s/%s" % (directory, shard.path) for shard in shards if shard.rows]
+    paths = [shard_path(directory, shard) for shard in shards if shard.rows]
     full = [shard.rows // line_per_sample for shard in shards if shard.rows]
     shuffle_records = min(max(2, shuffle_rows // line_per_sample), max(2, plan.share.full_records))
 
@@ -140,7 +148,8 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
     batches = tf.data.Dataset.range(start.epoch, epochs).flat_map(epoch_windows)
     batches = batches.map(lambda records, place: parse(records, place), num_parallel_calls=parallel_calls)
     batches = batches.apply(tf.data.experimental.unbatch())
-    return batches.skip(start.batch_in_window) if start.batch_in_window else batches
+    batches = batches.skip(start.batch_in_window) if start.batch_in_window else batches
+    return _without(batches, first_batch, skipped)
 
 
 def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDefinition, encoding: FeatureEncoding,
@@ -165,7 +174,7 @@ def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: Dataset
         also eval_weight float32 [B, 1], 0 in padding rows.
     """
     window_batches = max(1, window_rows // batch_size)
-    records = tf.data.TFRecordDataset(["%s/%s" % (directory, shard.path) for shard in shards],
+    records = tf.data.TFRecordDataset([shard_path(directory, shard) for shard in shards],
                                       buffer_size=_READ_BUFFER_BYTES)
     if rank_size > 1:
         records = records.shard(rank_size, rank_id)
@@ -205,6 +214,16 @@ def with_timestamp(key: str, make: Callable[[tf.Tensor], tf.Tensor]) -> Callable
     def add(batch: Batch) -> Batch:
         return dict(batch, **{key: make(tf.cast(batch[LABEL], tf.int64))})
     return add
+
+
+def _without(batches: tf.data.Dataset, first: int, skipped: Sequence[int]) -> tf.data.Dataset:
+    """Leaves batches out; the first one of the dataset has the given number."""
+    if not any(number >= first for number in skipped):
+        return batches
+    left_out = tf.constant(sorted(set(skipped)), tf.int64)
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, 1 << 62), batches))
+    return numbered.filter(lambda number, batch: tf.reduce_all(tf.not_equal(left_out, number))).map(
+        lambda number, batch: batch)
 
 
 def _encode(rows: Batch, encoding: FeatureEncoding) -> Batch:

@@ -17,7 +17,7 @@ from tensorflow.python.training import monitored_session, warm_starting_util
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 from tensorflow_estimator.python.estimator import training as training_lib
 
-from rec_sdk_cpu.core import estimator_rules, graph_state, sparse_files, sparse_saver
+from rec_sdk_cpu.core import checksums, estimator_rules, graph_state, sparse_files, sparse_saver
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.validator import MAX_INT32, Int
 from rec_sdk_cpu.npu_bridge_modules.export_patch import patched_export_all_saved_models
@@ -98,14 +98,18 @@ def _make_save(original: Any) -> Any:
         path = save_path if global_step is None else "%s-%d" % (save_path, global_step)
         before = list(self.last_checkpoints)
         # The sparse folder first: TensorFlow's own files, which announce the checkpoint, come when it is whole.
-        sparse.save(sess, path)
+        # An older checksum file of this step must not outlive the files that it describes.
+        checksums.delete(path)
+        known = sparse.save(sess, path)
         config = ConfigInitializer._instance
         if config is not None:
             config.last_sparse_directory = sparse_files.sparse_directory(path)
         result = original(self, sess, save_path, global_step, *arguments)
+        checksums.write(path, known)
         for old in set(before) - set(self.last_checkpoints):
             if not os.path.exists(old + ".index"):
                 sparse_saver.delete(old)
+                checksums.delete(old)
         return result
     return save
 

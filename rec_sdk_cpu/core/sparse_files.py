@@ -7,7 +7,8 @@ latest time of the table. The sheet does not name the SDK's own file for it, so 
 """
 import os
 import shutil
-from typing import Iterable, Iterator, List, Optional, Tuple
+import zlib
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -190,12 +191,16 @@ class FolderWriter:
     """Writes a sparse folder under a temporary name and puts it in place at the end.
 
     Used as a context manager; an exception inside removes what was written.
+
+    Attributes:
+        checksums: {path inside the folder: [size, CRC-32]} of the files written so far.
     """
 
     def __init__(self, directory: str):
         self._target = directory
         parent, base = os.path.split(os.path.abspath(directory))
         self._temporary = os.path.join(parent, ".%s.partial-%d" % (base, os.getpid()))
+        self.checksums: Dict[str, List[int]] = {}
 
     def __enter__(self) -> "FolderWriter":
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -225,23 +230,24 @@ class FolderWriter:
                 counter[0] += chunk.shape[0]
                 yield np.ascontiguousarray(chunk, np.float32)
 
-        folder = self._write(table, state, counted(), None)
-        _write_file(os.path.join(folder, ATTRIBUTE_FILE),
-                    [np.array([counter[0], dim, _FLOAT_SIZE], np.int64)])
+        self._write(table, state, counted(), None)
+        self._write_file(table, state, ATTRIBUTE_FILE, [np.array([counter[0], dim, _FLOAT_SIZE], np.int64)])
 
     def write_history(self, table: str, history: np.ndarray) -> None:
         """Writes the admission history of a table, int64 [m, 3]: id, count, time seen last."""
         self._write(table, HISTORY_FOLDER, [np.ascontiguousarray(history, np.int64)],
                     [history.shape[0], _HISTORY_COLUMNS, _KEY_SIZE])
 
-    def _write(self, table: str, state: str, chunks: Iterable[np.ndarray], attribute: object) -> str:
+    def _write(self, table: str, state: str, chunks: Iterable[np.ndarray], attribute: object) -> None:
         _make(os.path.join(self._temporary, table))
-        folder = os.path.join(self._temporary, table, state)
-        _make(folder)
-        _write_file(os.path.join(folder, DATA_FILE), chunks)
+        _make(os.path.join(self._temporary, table, state))
+        self._write_file(table, state, DATA_FILE, chunks)
         if attribute is not None:
-            _write_file(os.path.join(folder, ATTRIBUTE_FILE), [np.array(attribute, np.int64)])
-        return folder
+            self._write_file(table, state, ATTRIBUTE_FILE, [np.array(attribute, np.int64)])
+
+    def _write_file(self, table: str, state: str, name: str, chunks: Iterable[np.ndarray]) -> None:
+        inside = os.path.join(table, state, name)
+        self.checksums[inside] = _write_file(os.path.join(self._temporary, inside), chunks)
 
 
 def _attribute(folder: str, length: int) -> np.ndarray:
@@ -271,13 +277,22 @@ def _make(folder: str) -> None:
     os.chmod(folder, DIRECTORY_MODE)
 
 
-def _write_file(path: str, chunks: Iterable[np.ndarray]) -> None:
-    with open(path, "wb") as stream:
-        for chunk in chunks:
-            stream.write(memoryview(chunk).cast("B") if chunk.size else b"")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(path, FILE_MODE)
+def _write_file(path: str, chunks: Iterable[np.ndarray]) -> List[int]:
+    """Writes a file and returns its size and CRC-32."""
+    size, checksum = 0, 0
+    try:
+        with open(path, "wb") as stream:
+            for chunk in chunks:
+                data = memoryview(chunk).cast("B") if chunk.size else memoryview(b"")
+                stream.write(data)
+                size, checksum = size + len(data), zlib.crc32(data, checksum)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(path, FILE_MODE)
+    except OSError as error:
+        # A full disk is reported by the write, which knows no name.
+        raise OSError(error.errno, error.strerror, path) from error
+    return [size, checksum]
 
 
 def _sync_directory(path: str) -> None:

@@ -122,11 +122,16 @@ class SparseSaver:
         self._unsaved = [variable.initializer for table in state.tables.values() if not table.is_save
                          for variable in table.sparse_variables()]
 
-    def save(self, session: Any, checkpoint_path: str) -> None:
-        """Writes the sparse folder of a checkpoint; it appears whole or not at all."""
+    def save(self, session: Any, checkpoint_path: str) -> Dict[str, List[int]]:
+        """Writes the sparse folder of a checkpoint; it appears whole or not at all.
+
+        Returns:
+            {path inside the folder: [size, CRC-32]}.
+        """
         with sparse_files.FolderWriter(sparse_files.sparse_directory(checkpoint_path)) as writer:
             for table in self._tables:
                 table.save(session, writer)
+        return writer.checksums
 
     def restore(self, session: Any, checkpoint_path: str) -> None:
         """Loads the sparse folder of a checkpoint into the session's tables.

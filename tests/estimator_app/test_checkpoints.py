@@ -6,7 +6,7 @@ import pytest
 
 from estimator_app import checkpoints
 from feature_specs.errors import UserError
-from rec_sdk_cpu.core import sparse_files
+from rec_sdk_cpu.core import checksums, sparse_files
 
 
 def make(directory, step, keys=(3, 5), sparse=True):
@@ -109,4 +109,115 @@ def test_best_file_is_json(tmp_path):
     make(str(tmp_path), 1)
     checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.5)
     with open(str(tmp_path / "best" / "best.json"), encoding="utf-8") as stream:
-        assert json.load(stream) == {"step": 1, "metric": "auc_mean", "value": 0.5}
+        assert json.load(stream) == {"format_version": 1, "step": 1, "metric": "auc_mean", "value": 0.5}
+
+
+def test_a_newer_best_note_is_refused(tmp_path):
+    make(str(tmp_path), 1)
+    checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.5)
+    (tmp_path / "best" / "best.json").write_text('{"format_version": 2, "step": 1}')
+    with pytest.raises(UserError, match="best.json has format version 2, newer than this program reads"):
+        checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.6)
+
+
+def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
+    make(str(tmp_path), 1)
+    assert not checkpoints.keep_best(str(tmp_path), 1, "auc_mean", float("nan"))
+    assert checkpoints.read_best(str(tmp_path)) is None
+
+
+def test_prune_removes_what_kills_leave(tmp_path):
+    directory = str(tmp_path)
+    make(directory, 3)
+    make(directory, 4)
+    kept = set(os.listdir(directory))
+    for name in ("model.ckpt-2.data-00000-of-00001", "model.ckpt-9.meta", "model.ckpt-2.checksums",
+                 "model.ckpt-4.checksums.tmp", "args.json"):
+        (tmp_path / name).write_text("x")
+    for name in ("model.ckpt-4_temp_0123abcd", ".sparse-model.ckpt-3.deleted-7", "sparse-model.ckpt-7"):
+        os.makedirs(os.path.join(directory, name, "part"))
+    checkpoints.prune(directory, 2)
+    assert set(os.listdir(directory)) == kept | {"args.json"}
+
+
+def summed(directory, step):
+    path = make(directory, step)
+    checksums.write(path)
+    return path
+
+
+FILES = ["model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "sparse-model.ckpt-7/table/key/slice.data",
+         "sparse-model.ckpt-7/table/key/slice.attribute", "sparse-model.ckpt-7/table/embedding/slice.data",
+         "sparse-model.ckpt-7/table/embedding/slice.attribute"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_or_a_cut_in_any_file_is_found_and_named(tmp_path, name):
+    directory = str(tmp_path)
+    summed(directory, 6)
+    summed(directory, 7)
+    assert checkpoints.latest(directory, contents=True) == 7
+    good = (tmp_path / name).read_bytes()
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        (tmp_path / name).write_bytes(bytes(bad))
+        assert os.path.dirname(name.replace("model.ckpt-7.index", "")) in checkpoints.problem(directory, 7, True)
+        assert checkpoints.latest(directory, contents=True) == 6
+    for length in range(len(good)):
+        (tmp_path / name).write_bytes(good[:length])
+        assert checkpoints.latest(directory, contents=True) == 6
+    (tmp_path / name).unlink()
+    assert checkpoints.latest(directory, contents=True) == 6
+
+
+def test_a_damaged_latest_is_passed_over_with_a_warning_and_asked_for_it_is_refused(tmp_path, capsys):
+    directory = str(tmp_path)
+    summed(directory, 6)
+    path = summed(directory, 7)
+    checkpoints.keep_best(directory, 7, "auc_mean", 0.5)
+    os.remove(path + ".data-00000-of-00001")
+    (tmp_path / "model.ckpt-7.data-00000-of-00001").write_text("step 8")
+    assert checkpoints.resolve(directory, "latest").endswith("ckpt-6")
+    assert "model.ckpt-7.data-00000-of-00001 is damaged" in capsys.readouterr().err
+    with pytest.raises(UserError, match="step 7 is not whole: .*model.ckpt-7.data-00000-of-00001 is damaged"):
+        checkpoints.resolve(directory, "7")
+    assert checkpoints.resolve(directory, "best").endswith("best/model.ckpt-7")
+    (tmp_path / "best" / "model.ckpt-7.data-00000-of-00001").write_text("step 8")
+    with pytest.raises(UserError, match="is damaged"):
+        checkpoints.resolve(directory, "best")
+
+
+def test_a_checkpoint_without_checksums_is_accepted_and_gets_them(tmp_path):
+    directory = str(tmp_path)
+    make(directory, 7)
+    assert checkpoints.latest(directory, contents=True) == 7
+    checkpoints.ensure_checksums(directory, 7)
+    (tmp_path / "model.ckpt-7.index").write_text("step 9")
+    assert checkpoints.latest(directory, contents=True) is None
+
+
+@pytest.mark.parametrize("text, message", [("{", "cannot be read"), ("[]", "cannot be read"), ("[" * 10 ** 5, "cannot"),
+                                           ('{"format_version": 1, "crc32": {"a": 3}}', "cannot be read")])
+def test_a_damaged_checksum_file_is_a_damaged_checkpoint(tmp_path, text, message):
+    path = make(str(tmp_path), 7)
+    with open(checksums.path_of(path), "w", encoding="utf-8") as stream:
+        stream.write(text)
+    assert message in checkpoints.problem(str(tmp_path), 7, contents=True)
+
+
+def test_a_newer_checksum_file_is_refused_not_set_aside(tmp_path):
+    path = make(str(tmp_path), 7)
+    with open(checksums.path_of(path), "w", encoding="utf-8") as stream:
+        json.dump({"format_version": 2, "crc32": {}}, stream)
+    with pytest.raises(UserError, match="newer than this program reads"):
+        checkpoints.latest(str(tmp_path), contents=True)
+
+
+def test_set_aside_moves_every_file_and_replaces_an_earlier_one(tmp_path):
+    directory = str(tmp_path)
+    for _ in range(2):
+        summed(directory, 7)
+        folder = checkpoints.set_aside(directory, 7)
+    assert os.listdir(directory) == ["damaged"]
+    assert checkpoints.latest(folder, contents=True) == 7

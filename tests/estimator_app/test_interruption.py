@@ -19,9 +19,9 @@ COMMAND = ["train", "--data_dir", "data", "--model_dir", "model"] + FLAGS + [
 STEPS = 40 * 31
 
 
-def start(root):
+def start(root, command=tuple(COMMAND)):
     env = dict(os.environ, PYTHONPATH=PROJECT, TF_CPP_MIN_LOG_LEVEL="2", PYTHONWARNINGS="ignore::FutureWarning")
-    return subprocess.Popen([sys.executable, "-m", "estimator_app"] + COMMAND, cwd=str(root), env=env,
+    return subprocess.Popen([sys.executable, "-m", "estimator_app"] + list(command), cwd=str(root), env=env,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -93,15 +93,20 @@ def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(0)
 def test_kills_at_random_moments_change_nothing(tmp_path, uninterrupted):
     """SIGKILL again and again; KILLS and KILL_SEED are the number and the seed."""
     write_data(str(tmp_path / "data"), train_rows=500, test_rows=150)
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
-    for _ in range(int(os.environ.get("KILLS", "50"))):
+    for number in range(int(os.environ.get("KILLS", "50"))):
         process = start(tmp_path)
         time.sleep(moments.uniform(1.0, 14.0))
         process.kill()
         process.communicate()
+        print("kill %d, exit status %s, latest checkpoint %s" % (
+            number + 1, process.returncode, checkpoints.latest(str(tmp_path / "model"))), flush=True)
+        # Killed or done, never refused and never failed.
+        assert process.returncode in (0, -signal.SIGKILL)
         if process.returncode == 0 or checkpoints.latest(str(tmp_path / "model")) == STEPS:
             assert_same(tmp_path, uninterrupted)
             run_app(*COMMAND, "--fresh", "--train_epoch", "1", cwd=tmp_path)

@@ -1,5 +1,5 @@
 import copy
-import json
+import errno
 import os
 
 import pytest
@@ -122,7 +122,7 @@ def test_shards_are_checked_for_presence_and_size(tmp_path):
 def test_an_interrupted_write_leaves_the_old_manifest(tmp_path, monkeypatch):
     manifest, _ = write_data(str(tmp_path))
     before = (tmp_path / "manifest.json").read_text()
-    monkeypatch.setattr(json, "dump", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    with pytest.raises(OSError, match="disk full: '.*manifest.json'"):
         write_manifest(manifest, str(tmp_path))
     assert (tmp_path / "manifest.json").read_text() == before

@@ -33,10 +33,12 @@ def expected_rows(arrays):
     return [tuple(a) + tuple(np.round(b.astype(float), 4)) + tuple(c) for a, b, c in zip(ids, dense, labels)]
 
 
-def training(directory, manifest, batch_size=8, window_rows=24, epochs=1, seed=5, start=0, shuffle_rows=1000, **ranks):
+def training(directory, manifest, batch_size=8, window_rows=24, epochs=1, seed=5, start=0, shuffle_rows=1000,
+             skipped=(), **ranks):
     plan = plan_training(manifest.split("train"), manifest.line_per_sample, batch_size, window_rows, **ranks)
     return training_batches(directory, manifest.split("train").shards, manifest.dataset,
-                            make_encoding(manifest, "none", 0), plan, epochs, seed, shuffle_rows, start, **ranks)
+                            make_encoding(manifest, "none", 0), plan, epochs, seed, shuffle_rows, start,
+                            skipped=skipped, **ranks)
 
 
 @pytest.fixture(params=[1, 4, 7, 64])

@@ -1,0 +1,39 @@
+"""Small text files that are whole or absent: temporary name, then rename; errors name the file."""
+import contextlib
+import os
+from typing import Iterator
+
+
+@contextlib.contextmanager
+def named_errors(path: str) -> Iterator[None]:
+    """Names the file in operating-system errors that do not: a write to a full disk knows no name.
+
+    Raises:
+        OSError: the same error, with the file's name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def replace_text(path: str, text: str) -> None:
+    """Writes a text file, UTF-8; whatever happens, the old one or the new one is there, whole.
+
+    Raises:
+        OSError: it cannot be written; the old file is untouched.
+    """
+    temporary = path + ".tmp"
+    with named_errors(path):
+        try:
+            with open(temporary, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            if os.path.isfile(temporary):
+                os.remove(temporary)
+            raise

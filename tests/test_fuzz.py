@@ -1,0 +1,251 @@
+"""Readers under mutated input: a result or the documented error, never another exception and never a hang.
+
+``bash run_estimator.sh test --long tests/test_fuzz.py`` gives each reader 100,000 inputs (FUZZ_INPUTS and FUZZ_SEED
+are number and seed); without ``--long`` it is 1,000.
+"""
+import gzip
+import io
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from estimator_app import checkpoints, history, model_directory, rollback
+from estimator_app.config import Config
+from feature_specs.errors import DataError, UserError
+from feature_specs.manifest import Manifest, read_manifest
+from input_fn.record_file import frames
+from preprocessing.bad_rows import BadRows
+from preprocessing.raw_reader import new_value_table, read_chunks
+from rec_sdk_cpu.core import checksums, sparse_files
+from tests.preprocessing.tools import TOY, toy_text
+from tests.small_data import write_data
+
+HANG_SECONDS = 120
+TOKENS = [b"", b"0", b"-1", b"1e999", b"NaN", b"Infinity", b"null", b"{}", b"[]", b'""', b"true", b",", b"\n", b"\r",
+          b"\0", b'"', b"\\u0000", b"\xff", b"\xef\xbb\xbf", b"../", b"/etc/passwd", b"99999999999999999999999",
+          b"9223372036854775807", b"[" * 3000, b"{\"a\":" * 500, b" " * 100, b"\x00" * 8, b"\xff" * 8,
+          b"\x01\x00\x00\x00\x00\x00\x00\x00", b"\xff\xff\xff\xff\xff\xff\xff\x7f"]
+
+
+def mutate(random, content):
+    """One to four changes of a text: flipped bits, cuts, repetitions, tokens put in or over, swapped halves."""
+    data = bytearray(content)
+    for _ in range(random.randint(1, 5)):
+        start = random.randint(len(data) + 1)
+        end = min(len(data), start + random.randint(1, 40))
+        kind = random.randint(8)
+        if kind <= 1 and data:
+            data[start % len(data)] ^= 1 << random.randint(8)
+        elif kind == 2:
+            del data[start:end]
+        elif kind == 3:
+            data[start:start] = data[start:end] * random.randint(1, 4)
+        elif kind == 4:
+            data[start:start] = TOKENS[random.randint(len(TOKENS))]
+        elif kind == 5:
+            data[start:end] = TOKENS[random.randint(len(TOKENS))]
+        elif kind == 6:
+            del data[start:]
+        else:
+            data = data[start:] + data[:start]
+    return bytes(data)
+
+
+def mutate_json(random, content):
+    """Puts other values at random places of a JSON text, so that the structure stays one that is looked into."""
+    if random.randint(3) == 0:
+        return mutate(random, content)
+    root = node = json.loads(content)
+    for depth in range(random.randint(1, 6)):
+        keys = sorted(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            break
+        key = keys[random.randint(len(keys))]
+        if depth and random.randint(3) == 0 or not isinstance(node[key], (dict, list)):
+            values = [None, True, -1, 0, 1, 2 ** 70, 1e308, float("nan"), "", "x", "../x", "\0", [], {}, [[]],
+                      {"a": 1}, "1"]
+            node[key] = values[random.randint(len(values))]
+            break
+        node = node[key]
+    else:
+        if isinstance(node, dict) and node:
+            del node[sorted(node)[0]]
+    return json.dumps(root).encode()
+
+
+def raw_text(root):
+    path = root / "raw"
+
+    def read(content):
+        path.write_bytes(content)
+        table = new_value_table(TOY)
+        for chunk in read_chunks(str(path), TOY, table, bad_rows=BadRows(str(path), "100%")):
+            assert np.isfinite(chunk.dense).all() and set(np.unique(chunk.labels)) <= {0, 1}
+
+    return toy_text(8).encode(), mutate, read, DataError
+
+
+def raw_gzip(root):
+    path = root / "raw.gz"
+
+    def read(content):
+        path.write_bytes(content)
+        for _ in read_chunks(str(path), TOY, new_value_table(TOY), bad_rows=BadRows(str(path), "100%")):
+            pass
+
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream:
+        stream.write(toy_text(8).encode())
+    return packed.getvalue(), mutate, read, DataError
+
+
+def manifest(root):
+    write_data(str(root))
+    path = root / "manifest.json"
+
+    def read(content):
+        path.write_bytes(content)
+        found = read_manifest(str(root))
+        assert isinstance(found, Manifest)
+        for split in found.splits.values():
+            for shard in split.shards:
+                inside = os.path.relpath(os.path.join(str(root), shard.path), str(root))
+                assert not inside.startswith("..")
+
+    return path.read_bytes(), mutate_json, read, DataError
+
+
+def slices(root):
+    folder = str(root / "sparse-model.ckpt-7")
+    with sparse_files.FolderWriter(folder) as writer:
+        writer.write_keys("table", np.array([3, 5, 9], np.int64))
+        for state in ("embedding", "LazyAdam_momentum"):
+            writer.write_rows("table", state, 2, [np.ones((3, 2), np.float32)])
+        writer.write_history("table", np.array([[3, 1, 5], [5, 2, 6], [-1, 0, 6]], np.int64))
+    names = sorted(writer.checksums)
+    whole = {name: (root / "sparse-model.ckpt-7" / name).read_bytes() for name in names}
+    content = b"".join(whole[name] for name in names)
+    changed = []
+
+    def change(random, _):
+        changed[:] = [names[random.randint(len(names))]]
+        return mutate(random, whole[changed[0]])
+
+    def read(mutated):
+        path = root / "sparse-model.ckpt-7" / changed[0]
+        path.write_bytes(mutated)
+        try:
+            sparse_files.check(folder)
+            keys, rows = sparse_files.read_table(folder, "table")
+            assert keys.shape[0] == rows.shape[0]
+            np.asarray(sparse_files.open_rows(folder, "table", "LazyAdam_momentum")).sum()
+            sparse_files.read_history(folder, "table")
+        finally:
+            path.write_bytes(whole[changed[0]])
+
+    return content, change, read, sparse_files.SparseFilesError
+
+
+def settings_file(root):
+    model_directory.write_settings(Config(model_dir=str(root), dense_bins=20, drop_dense=("a",)),
+                                   write_data(str(root / "data"))[0])
+    path = root / "args.json"
+
+    def read(content):
+        path.write_bytes(content)
+        assert isinstance(model_directory.read_settings(str(root), {})[0], Config)
+
+    return path.read_bytes(), mutate_json, read, UserError
+
+
+def notes(root):
+    """The small files of a model directory: best checkpoint, metrics, checksums, batches left out."""
+    paths = {"best/best.json": b'{"format_version": 1, "step": 7, "metric": "auc_mean", "value": 0.5}',
+             "metrics.jsonl": b'{"format_version": 1}\n{"kind": "eval", "global_step": 3, "auc_mean": 0.5}\n' * 2,
+             "model.ckpt-7.checksums": b'{"format_version": 1, "crc32": {"model.ckpt-7.index": [1, 2]}}',
+             "skipped_batches.json": b'{"format_version": 1, "rollbacks": [{"step": 9, "batches": [8], '
+                                     b'"restored_step": 5}]}'}
+    (root / "best").mkdir()
+    names = sorted(paths)
+    changed = []
+
+    def change(random, _):
+        changed[:] = [names[random.randint(len(names))]]
+        content = paths[changed[0]]
+        return mutate(random, content) if changed[0] == "metrics.jsonl" else mutate_json(random, content)
+
+    def read(content):
+        (root / changed[0]).write_bytes(content)
+        try:
+            checkpoints.read_best(str(root))
+            assert all(isinstance(entry["global_step"], int) for entry in history.read(str(root)))
+            try:
+                checksums.problem(str(root / "model.ckpt-7"))
+            except checksums.NewerFormatError as error:
+                raise UserError(str(error)) from error
+            assert all(batch >= 0 for batch in rollback.skipped_batches(str(root)))
+        finally:
+            (root / changed[0]).write_bytes(paths[changed[0]])
+
+    return b"", change, read, UserError
+
+
+def record_frames(root):
+    write_data(str(root), line_per_sample=4)
+    path = root / "train" / "part-00000-of-00003.tfrecord"
+    content = path.read_bytes()[:600]
+
+    def read(mutated):
+        path.write_bytes(mutated)
+        for place in frames(str(path), 3):
+            assert place is None or 0 <= place[0] <= place[0] + place[1] + 16 <= len(mutated)
+
+    return content, mutate, read, DataError
+
+
+READERS = [raw_text, raw_gzip, manifest, slices, settings_file, notes, record_frames]
+
+
+def fuzz(root, make, count):
+    content, change, read, error_type = make(root)
+    random = np.random.RandomState(int(os.environ.get("FUZZ_SEED", "1")))
+    results = {"read": 0, "refused": 0}
+
+    def hangs(number, frame):
+        raise AssertionError("the reader hangs")
+
+    previous = signal.signal(signal.SIGALRM, hangs)
+    try:
+        for number in range(count):
+            data = change(random, content)
+            signal.alarm(HANG_SECONDS)
+            try:
+                read(data)
+                results["read"] += 1
+            except error_type as error:
+                assert str(error).strip()
+                results["refused"] += 1
+            except Exception as error:
+                raise AssertionError("input %d: %r gives %r" % (number, data[:2000], error)) from error
+            finally:
+                signal.alarm(0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    print("%s: %d inputs, %s" % (make.__name__, count, results))
+    # Both ends must have been reached, or the mutations test nothing.
+    assert results["read"] and results["refused"] or make is record_frames
+
+
+@pytest.mark.parametrize("make", READERS)
+def test_mutated_input(tmp_path, make):
+    fuzz(tmp_path, make, 1000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("make", READERS)
+def test_much_mutated_input(tmp_path, make):
+    fuzz(tmp_path, make, int(os.environ.get("FUZZ_INPUTS", "100000")))
