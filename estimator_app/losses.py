@@ -26,8 +26,9 @@ def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor]) -> tf.Te
         output: of the networks.
         labels: {task: int64 [batch]}, 0 or 1.
     """
-    means = []
-    for member in output.members:
-        losses = task_losses(member.logits, labels)
-        means.append(tf.add_n([tf.reduce_mean(loss) for loss in losses.values()]) / len(losses))
-    return tf.add_n(means) if len(means) > 1 else means[0]
+    tasks = list(labels)
+    # All tasks of all networks side by side: one set of ops, forward and backward, however many there are.
+    logits = tf.stack([member.logits[task] for member in output.members for task in tasks], axis=1)
+    targets = tf.cast(tf.stack([labels[task] for task in tasks] * len(output.members), axis=1), tf.float32)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits, name="log_loss")
+    return tf.reduce_sum(losses) / tf.cast(tf.size(labels[tasks[0]]) * len(tasks), tf.float32)
