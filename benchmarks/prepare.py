@@ -1,23 +1,19 @@
-"""Data preparation against the reference way: ``python -m benchmarks.prepare``.
+"""Data preparation against the reference way: ``bash run_estimator.sh bench prepare``.
 
 The reference way reads the text with pandas, walks over the rows with ``iterrows`` and makes one protobuf message per
-row. Both run alternately on made-up data; the figures are ratios of rows per second within a pair.
+row. Both run alternately; the figures are ratios of rows per second within a pair.
 """
-import argparse
-import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
 from typing import Any, Dict, List, Sequence
 
-import numpy as np
-
+from benchmarks import _data, _harness
 from feature_specs.census import CENSUS
 from preprocessing.pipeline import prepare
-from preprocessing.sample_data import write_sample
+
+LEAST_ROWS_PER_SECOND = 100000
 
 
 def reference_way(train_path: str, directory: str) -> int:
@@ -44,17 +40,21 @@ def reference_way(train_path: str, directory: str) -> int:
     return len(frame)
 
 
-def measure(pairs: int, rows: int, reference_rows: int, line_per_sample: Sequence[int]) -> List[Dict[str, Any]]:
+def measure(pairs: int, rows: int, reference_rows: int, line_per_sample: Sequence[int], workers: Sequence[int],
+            source: str = "", warm_up: int = 1) -> List[Dict[str, Any]]:
     """Measures alternating pairs.
 
     Args:
-        pairs: counted pairs; one more before them warms up.
+        pairs: counted pairs.
         rows: rows of the file that our way prepares.
         reference_rows: rows of the file that the reference way converts.
         line_per_sample: rows per record to measure.
+        workers: numbers of threads to measure.
+        source: folder with the raw text, or empty for made-up rows.
+        warm_up: pairs before the counted ones.
 
     Returns:
-        One result per entry of ``line_per_sample``: rows/s of both ways (medians) and the ratios.
+        One result per packing and number of threads, rows/s.
     """
     results = []
     with tempfile.TemporaryDirectory() as directory:
@@ -62,55 +62,50 @@ def measure(pairs: int, rows: int, reference_rows: int, line_per_sample: Sequenc
         for name, count in (("ours", rows), ("reference", reference_rows)):
             folder = os.path.join(directory, name)
             os.mkdir(folder)
-            paths.append(write_sample(folder, count, 1))
+            paths.append(_data.raw_text(folder, source, count, 1))
+
+        def ours(packed: int, threads: int) -> float:
+            start = time.perf_counter()
+            prepare(paths[0][0], paths[0][1], os.path.join(directory, "out"), line_per_sample=packed,
+                    num_workers=threads)
+            return rows / (time.perf_counter() - start)
+
+        def reference() -> float:
+            start = time.perf_counter()
+            reference_way(paths[1][0], directory)
+            return reference_rows / (time.perf_counter() - start)
+
         for packed in line_per_sample:
-            speeds: List[List[float]] = [[], []]
-            for pair in range(pairs + 1):
-                found = []
-                start = time.perf_counter()
-                prepare(paths[0][0], paths[0][1], os.path.join(directory, "out"), line_per_sample=packed)
-                found.append(rows / (time.perf_counter() - start))
-                start = time.perf_counter()
-                reference_way(paths[1][0], directory)
-                found.append(reference_rows / (time.perf_counter() - start))
-                if pair:
-                    speeds[0].append(found[0])
-                    speeds[1].append(found[1])
-            ratios = [ours / reference for ours, reference in zip(*speeds)]
-            results.append({
-                "benchmark": "prepare", "line_per_sample": packed, "pairs": pairs, "rows": rows,
-                "reference_rows": reference_rows, "rows_per_second": round(statistics.median(speeds[0])),
-                "reference_rows_per_second": round(statistics.median(speeds[1])),
-                "ratio": round(statistics.median(ratios), 1), "ratio_least": round(min(ratios), 1),
-                "ratio_most": round(max(ratios), 1)})
+            for threads in workers:
+                speeds = _harness.alternate({"ours": lambda: ours(packed, threads),  # noqa: B023
+                                             "reference": reference}, pairs, warm_up)
+                result = _harness.compared("prepare", "rows/s", speeds, line_per_sample=packed, threads=threads,
+                                           rows=rows, reference_rows=reference_rows, data=paths[0][2])
+                if threads == 1 and packed > 1:
+                    result["bounds"] = [["ours_best", LEAST_ROWS_PER_SECOND, None]]
+                results.append(result)
     return results
-
-
-def machine_facts() -> Dict[str, Any]:
-    """Returns what a figure depends on besides the program."""
-    return {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
-            "numpy": np.__version__}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement and prints JSON lines and a table."""
-    parser = argparse.ArgumentParser(prog="benchmarks.prepare", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="counted pairs of runs (default: 5)")
-    parser.add_argument("--rows", type=int, default=200000, metavar="N",
-                        help="rows that our way prepares (default: 200000)")
+    parser = _harness.new_parser("prepare", __doc__)
+    parser.add_argument("--rows", type=int, default=_data.PUBLISHED_ROWS, metavar="N",
+                        help="rows that our way prepares (default: %d)" % _data.PUBLISHED_ROWS)
     parser.add_argument("--reference_rows", type=int, default=3000, metavar="N",
                         help="rows that the reference way converts (default: 3000)")
     parser.add_argument("--line_per_sample", type=int, nargs="+", default=[8, 1], metavar="L",
                         help="rows packed into one record (default: 8 1)")
+    parser.add_argument("--num_workers", type=int, nargs="+", default=[1, 2], metavar="N",
+                        help="threads that split text (default: 1 2)")
     args = parser.parse_args(list(arguments))
-    results = measure(args.pairs, args.rows, args.reference_rows, args.line_per_sample)
-    for result in results:
-        sys.stdout.write(json.dumps(dict(result, **machine_facts())) + "\n")
-    sys.stdout.write("%15s %15s %15s %10s %17s\n" % ("line_per_sample", "rows/s", "reference", "ratio", "spread"))
-    for result in results:
-        sys.stdout.write("%15d %15d %15d %9.1fx %7.1fx - %.1fx\n" % (
-            result["line_per_sample"], result["rows_per_second"], result["reference_rows_per_second"], result["ratio"],
-            result["ratio_least"], result["ratio_most"]))
+    if args.quick:
+        results = [dict(result, bounds=[]) for result in measure(1, 300, 30, [8], [1], args.source, 0)]
+    else:
+        results = measure(args.pairs, args.rows, args.reference_rows, args.line_per_sample, args.num_workers,
+                          args.source)
+    _harness.report(results, lambda result: "prepare, %d per record, %d threads" % (
+        result["line_per_sample"], result["threads"]))
     return 0
 
 

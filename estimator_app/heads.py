@@ -78,12 +78,14 @@ def build_ple(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referenc
     own, shared = shape.task_expert_num, shape.expert_num
     with tf.compat.v1.variable_scope("ple"):
         experts, gate_logits = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
+        assert gate_logits is not None
         logits, gates = {}, {}
         for number, task in enumerate(shape.tasks):
             begin = shared + number * own
             visible = tf.concat([experts[:, :shared], experts[:, begin:begin + own]], axis=1)
-            mixed, gates[task] = mix(visible, gate_logits[number])
-            logits[task] = tower(mixed, shape.tower_size, task, reference_init, seed + 1 + number)
+            mixed, weights = mix(visible, gate_logits[:, number:number + 1])
+            gates[task] = weights[:, 0]
+            logits[task] = tower(mixed[:, 0], shape.tower_size, task, reference_init, seed + 1 + number)
     return NetworkOutput(logits, gates, experts)
 
 

@@ -1,5 +1,5 @@
 """What all heads share: sizes, initial values, the fused first layer and the towers."""
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -83,7 +83,7 @@ def kernel_initializer(reference_init: bool, seed: int) -> tf.keras.initializers
 
 
 def first_layer(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool, seed: int,
-                keep_prob: float) -> Tuple[tf.Tensor, List[tf.Tensor]]:
+                keep_prob: float) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
     """Builds the fused first layer; the pooled embedding is its one-hot part.
 
     Args:
@@ -95,8 +95,8 @@ def first_layer(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, refere
         keep_prob: share of the expert outputs kept; 1.0 outside training.
 
     Returns:
-        Expert outputs float32 [batch, experts, expert_size], and each task's gate logits float32 [batch, gate_size]
-        (no entry where the head has no gates).
+        Expert outputs float32 [batch, experts, expert_size], and the gates' logits float32 [batch, tasks, gate_size]
+        (None where the head has no gates).
     """
     units = shape.experts * shape.expert_size
     bias = tf.compat.v1.get_variable("first_layer/bias", [shape.network_width],
@@ -106,9 +106,11 @@ def first_layer(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, refere
         kernel = tf.compat.v1.get_variable("first_layer/kernel", [dense.shape[1].value, shape.network_width],
                                            initializer=kernel_initializer(reference_init, seed))
         first += tf.matmul(dense, kernel)
-    # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
-    sizes = [units] + ([shape.gate_size] * len(shape.tasks) if shape.gate_size else [])
-    expert_part, *gate_logits = tf.split(first, sizes, axis=1) if len(sizes) > 1 else [first]
+    expert_part, gate_logits = first, None
+    if shape.gate_size:
+        # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
+        expert_part, gate_part = tf.split(first, [units, shape.network_width - units], axis=1)
+        gate_logits = tf.reshape(gate_part, [-1, len(shape.tasks), shape.gate_size])
     experts = tf.reshape(tf.nn.relu(expert_part), [-1, shape.experts, shape.expert_size])
     if keep_prob < 1.0:
         from npu_bridge.npu_init import npu_ops
@@ -117,15 +119,16 @@ def first_layer(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, refere
 
 
 def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Returns the gated sum float32 [batch, expert_size] and the gate's weights float32 [batch, n].
+    """Returns the gated sums float32 [batch, gates, expert_size] and the weights float32 [batch, gates, n].
 
     Args:
         experts: float32 [batch, n, expert_size].
-        gate_logits: float32 [batch, n].
+        gate_logits: float32 [batch, gates, n], of gates that all see these experts.
     """
-    gate = tf.nn.softmax(gate_logits)
-    # A batched product: the broadcast product would make and read [batch, n, expert_size] several times.
-    return tf.squeeze(tf.matmul(tf.expand_dims(gate, 1), experts), axis=1), gate
+    weights = tf.nn.softmax(gate_logits)
+    # A batched product: the broadcast product would make and read [batch, n, expert_size] several times. One for all
+    # gates, whose gradient by the experts is one product too.
+    return tf.matmul(weights, experts), weights
 
 
 def tower(inputs: tf.Tensor, size: int, task: str, reference_init: bool, seed: int) -> tf.Tensor:
@@ -141,7 +144,9 @@ def tower(inputs: tf.Tensor, size: int, task: str, reference_init: bool, seed: i
     with tf.compat.v1.variable_scope("tower_%s" % task):
         hidden = tf.nn.relu(_dense(inputs, size, "hidden", reference_init, seed))
         both = _dense(hidden, 2, "output", reference_init, seed + 1000)
-        return both[:, 1] - both[:, 0]
+        # The difference as a product: TensorFlow merges the two backward passes of a step (train_op.py) only as far as
+        # their ops are equal, and the negations in the gradients of slices and subtraction stay apart.
+        return tf.squeeze(tf.matmul(both, tf.constant([[-1.0], [1.0]])), axis=1)
 
 
 def _dense(inputs: tf.Tensor, units: int, name: str, reference_init: bool, seed: int) -> tf.Tensor:

@@ -48,11 +48,8 @@ def task_losses(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor],
     """
     losses = {}
     for task in logits:
-        target = tf.cast(labels[task], tf.float32)
-        if label_smoothing:
-            target = target * (1.0 - label_smoothing) + 0.5 * label_smoothing
-        losses[task] = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits[task],
-                                                               name="log_loss_%s" % task)
+        losses[task] = tf.nn.sigmoid_cross_entropy_with_logits(
+            labels=_targets(labels[task], label_smoothing), logits=logits[task], name="log_loss_%s" % task)
     return losses
 
 
@@ -68,13 +65,17 @@ def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor], label_sm
         label_smoothing: see :func:`task_losses`.
         task_weights: {task: factor of its loss before the mean}; None for 1 each.
     """
-    means = []
-    for member in output.members:
-        losses = task_losses(member.logits, labels, label_smoothing)
-        parts = []
-        for task, loss in losses.items():
-            weight = 1.0 if task_weights is None else task_weights[task]
-            # A factor of 1 would only add an op.
-            parts.append(tf.reduce_mean(loss) if weight == 1.0 else weight * tf.reduce_mean(loss))
-        means.append(tf.add_n(parts) / len(losses))
-    return tf.add_n(means) if len(means) > 1 else means[0]
+    tasks = list(labels)
+    # All tasks of all networks side by side: one set of ops, forward and backward, however many there are.
+    logits = tf.stack([member.logits[task] for member in output.members for task in tasks], axis=1)
+    targets = _targets(tf.stack([labels[task] for task in tasks] * len(output.members), axis=1), label_smoothing)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits, name="log_loss")
+    factors = [1.0 if task_weights is None else task_weights[task] for task in tasks]
+    if any(factor != 1.0 for factor in factors):
+        losses *= tf.constant([factors * len(output.members)], tf.float32)
+    return tf.reduce_sum(losses) / tf.cast(tf.size(labels[tasks[0]]) * len(tasks), tf.float32)
+
+
+def _targets(labels: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    targets = tf.cast(labels, tf.float32)
+    return targets * (1.0 - label_smoothing) + 0.5 * label_smoothing if label_smoothing else targets

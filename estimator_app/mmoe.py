@@ -36,8 +36,10 @@ def build_mmoe(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referen
     """
     with tf.compat.v1.variable_scope("mmoe"):
         experts, gate_logits = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
+        assert gate_logits is not None
+        mixed, weights = mix(experts, gate_logits)
         logits, gates = {}, {}
-        for number, task in enumerate(shape.tasks):
-            mixed, gates[task] = mix(experts, gate_logits[number])
-            logits[task] = tower(mixed, shape.tower_size, task, reference_init, seed + 1 + number)
+        for number, (task, inputs) in enumerate(zip(shape.tasks, tf.unstack(mixed, axis=1))):
+            logits[task] = tower(inputs, shape.tower_size, task, reference_init, seed + 1 + number)
+            gates[task] = weights[:, number]
     return NetworkOutput(logits, gates, experts)

@@ -20,6 +20,9 @@ _INTERLEAVED_FILES = 4
 
 Batch = Dict[str, tf.Tensor]
 
+# The functions of a dataset hold no Python control flow on tensors; converting them costs seconds at every start.
+_plain = tf.autograph.experimental.do_not_convert
+
 
 def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
     """Parses a batch of serialized records.
@@ -112,12 +115,13 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
     full = [shard.rows // line_per_sample for shard in shards if shard.rows]
     shuffle_records = min(max(2, shuffle_rows // line_per_sample), max(2, plan.share.full_records))
 
+    @_plain
     def epoch_windows(epoch: tf.Tensor) -> tf.data.Dataset:
         files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(full, tf.int64)))
         if shuffle_rows:
             files = files.shuffle(len(paths), seed=_epoch_seed(seed, epoch), reshuffle_each_iteration=False)
         records = files.interleave(
-            lambda path, count: tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES).take(count),
+            _plain(lambda path, count: tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES).take(count)),
             cycle_length=min(_INTERLEAVED_FILES, len(paths)), block_length=16)
         if rank_size > 1:
             records = records.shard(rank_size, rank_id)
@@ -131,9 +135,10 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
         records = records.skip(tf.where(is_first, tf.constant(start.record, tf.int64), tf.constant(0, tf.int64)))
         first_window = tf.where(is_first, tf.constant(start.window, tf.int64), tf.constant(0, tf.int64))
         windows = records.batch(plan.window_records)
-        numbers = tf.data.Dataset.range(1 << 62).map(lambda number: (epoch, number + first_window))
+        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + first_window)))
         return tf.data.Dataset.zip((windows, numbers))
 
+    @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
         rows = checked_rows(reshape_fn(extract_fn(records, dataset, line_per_sample), dataset),
                             encoding.num_sparse_ids)
@@ -146,7 +151,7 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
         return _cut(_encode(rows, encoding), plan.batch_size)
 
     batches = tf.data.Dataset.range(start.epoch, epochs).flat_map(epoch_windows)
-    batches = batches.map(lambda records, place: parse(records, place), num_parallel_calls=parallel_calls)
+    batches = batches.map(parse, num_parallel_calls=parallel_calls)
     batches = batches.apply(tf.data.experimental.unbatch())
     batches = batches.skip(start.batch_in_window) if start.batch_in_window else batches
     return _without(batches, first_batch, skipped)
@@ -179,10 +184,12 @@ def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: Dataset
     if rank_size > 1:
         records = records.shard(rank_size, rank_id)
 
+    @_plain
     def parse(window: tf.Tensor) -> Batch:
         return checked_rows(reshape_fn(extract_fn(window, dataset, line_per_sample), dataset),
                             encoding.num_sparse_ids)
 
+    @_plain
     def pad_and_encode(rows: Batch) -> Batch:
         missing = -tf.shape(rows[LABEL])[0] % batch_size
         padded = {
@@ -211,6 +218,7 @@ def with_timestamp(key: str, make: Callable[[tf.Tensor], tf.Tensor]) -> Callable
         key: name of the entry.
         make: from the batch's labels to the timestamp.
     """
+    @_plain
     def add(batch: Batch) -> Batch:
         return dict(batch, **{key: make(tf.cast(batch[LABEL], tf.int64))})
     return add

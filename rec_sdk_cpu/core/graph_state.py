@@ -13,7 +13,7 @@ class LookupResult(NamedTuple):
     Attributes:
         output: float32 [..., dim], what ``sparse_lookup`` returned.
         rows: float32 [unique, dim], the embedding of each distinct id of the batch.
-        positions: int32 [number of ids], index into ``rows`` of each id, in row-major order.
+        positions: int64 [number of ids], index into ``rows`` of each id, in row-major order.
         is_train: whether it is a training lookup.
     """
 

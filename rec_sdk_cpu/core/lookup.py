@@ -1,6 +1,7 @@
 """The lookup itself: distinct ids once, one gather, and a pooled product for those who sum over the ids."""
 from typing import NamedTuple, Optional, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from rec_sdk_cpu.core import constants, graph_state
@@ -45,10 +46,10 @@ def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool,
     with tf.name_scope("%s_lookup" % table.table_name):
         flat = tf.reshape(tf.cast(ids, tf.int64), [-1])
         if not is_train:
-            keys, positions = tf.unique(flat)
+            keys, positions = tf.unique(flat, out_idx=tf.int64)
             rows = _rows_or_default(table, table.find(keys), default_value)
         elif admission is None:
-            keys, positions = tf.unique(flat)
+            keys, positions = tf.unique(flat, out_idx=tf.int64)
             rows = _training_rows(table, keys, is_grad)
         else:
             rows, positions = _admitted_rows(table, flat, is_grad, default_value, admission)
@@ -74,15 +75,20 @@ def sum_over_ids(embedded: tf.Tensor) -> Optional[tf.Tensor]:
     if result is None or embedded.shape.rank != 3:
         return None
     with tf.name_scope("sum_over_ids"):
-        fields = embedded.shape[1].value
-        count = tf.shape(result.positions, out_type=tf.int64)[0]
-        if fields is None:
+        batch, fields = embedded.shape[0].value, embedded.shape[1].value
+        if batch is not None and fields is not None:
+            # Constants where the sizes are known: at small batches a step is little more than the number of its ops.
+            example = tf.constant(np.repeat(np.arange(batch), fields), tf.int64)
+            ones = tf.constant(np.ones(batch * fields, np.float32))
+        else:
+            count = tf.shape(result.positions, out_type=tf.int64)[0]
             fields = tf.shape(embedded, out_type=tf.int64)[1]
-        example = tf.range(count) // fields
+            batch = count // fields
+            example = tf.range(count) // fields
+            ones = tf.ones([count], tf.float32)
         indices = tf.stack([example, tf.cast(result.positions, tf.int64)], axis=1)
-        batch = count // fields
         unique = tf.shape(result.rows, out_type=tf.int64)[0]
-        counts = tf.SparseTensor(indices, tf.ones([count], tf.float32), tf.stack([batch, unique]))
+        counts = tf.SparseTensor(indices, ones, tf.stack([batch, unique]))
         pooled = tf.sparse.sparse_dense_matmul(counts, result.rows)
         pooled.set_shape([embedded.shape[0], embedded.shape[2]])
         return pooled

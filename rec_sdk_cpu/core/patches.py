@@ -17,7 +17,15 @@ from tensorflow.python.training import monitored_session, warm_starting_util
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 from tensorflow_estimator.python.estimator import training as training_lib
 
-from rec_sdk_cpu.core import checksums, estimator_rules, graph_state, sparse_files, sparse_saver
+from rec_sdk_cpu.core import (
+    checksums,
+    estimator_rules,
+    graph_state,
+    meta_graph_file,
+    session_runs,
+    sparse_files,
+    sparse_saver,
+)
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.validator import MAX_INT32, Int
 from rec_sdk_cpu.npu_bridge_modules.export_patch import patched_export_all_saved_models
@@ -86,8 +94,8 @@ def _make_save(original: Any) -> Any:
         """
         if is_incremental_checkpoint or save_delta:
             raise NotImplementedError("the CPU stand-in does not provide incremental checkpoints")
-        arguments = (latest_filename, meta_graph_suffix, write_meta_graph, write_state, strip_default_attrs,
-                     save_debug_info)
+        arguments: Tuple[Any, ...] = (latest_filename, meta_graph_suffix, write_meta_graph, write_state,
+                                      strip_default_attrs, save_debug_info)
         sparse: Optional[sparse_saver.SparseSaver] = getattr(self, "_sparse_saver", None)
         if sparse is None:
             return original(self, sess, save_path, global_step, *arguments)
@@ -104,7 +112,7 @@ def _make_save(original: Any) -> Any:
         config = ConfigInitializer._instance
         if config is not None:
             config.last_sparse_directory = sparse_files.sparse_directory(path)
-        result = original(self, sess, save_path, global_step, *arguments)
+        result = meta_graph_file.save(self, original, sess, save_path, global_step, arguments)
         checksums.write(path, known)
         for old in set(before) - set(self.last_checkpoints):
             if not os.path.exists(old + ".index"):
@@ -205,8 +213,12 @@ def _make_creator_init(original: Any) -> Any:
 def _make_create_session(original: Any) -> Any:
     @functools.wraps(original)
     def create_session(self: Any) -> Any:
-        estimator_rules.check_pipeline_started(tf.compat.v1.get_default_graph())
-        return original(self)
+        graph = tf.compat.v1.get_default_graph()
+        estimator_rules.check_pipeline_started(graph)
+        session = original(self)
+        if graph_state.known(graph) is not None:
+            session_runs.reuse_fetches(session)
+        return session
     return create_session
 
 

@@ -4,8 +4,9 @@ import tensorflow as tf
 
 from estimator_app.gate_metrics import collapse_warnings, gate_metrics
 from estimator_app.heads import build_network
-from estimator_app.layers import EnsembleOutput, NetworkOutput, NetworkShape
+from estimator_app.layers import EnsembleOutput, NetworkOutput, NetworkShape, mix
 from estimator_app.learning_rate import scheduled
+from estimator_app.losses import task_losses, training_loss
 from estimator_app.mmoe import build_mmoe
 
 TASKS = ("a", "b", "c")
@@ -129,3 +130,36 @@ def test_schedules():
             step.load(value, session)
             found.append(session.run(rate))
     np.testing.assert_allclose(found, [0.5, 0.25, 0.0, 0.0], atol=1e-7)
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_the_training_loss_is_the_mean_over_tasks_and_rows_summed_over_networks(networks):
+    shape = NetworkShape(TASKS, 3, 4, 5, network_num=networks)
+    random = np.random.RandomState(3)
+    labels = random.randint(0, 2, (7, 3))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        pooled = tf.constant(random.normal(0, 1, (7, shape.width)), tf.float32)
+        output = build_network(pooled, tf.zeros([7, 0]), shape)
+        named = {task: tf.constant(labels[:, number]) for number, task in enumerate(TASKS)}
+        fast = training_loss(output, named)
+        plain = tf.add_n([tf.add_n([tf.reduce_mean(loss) for loss in task_losses(member.logits, named).values()]) / 3.0
+                          for member in output.members])
+        variables = tf.compat.v1.trainable_variables()
+        session.run(tf.compat.v1.global_variables_initializer())
+        found = session.run([(loss, tf.gradients(loss, [pooled] + variables)) for loss in (fast, plain)])
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    for ours, expected in zip(found[0][1], found[1][1]):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_one_product_mixes_for_all_gates_as_one_by_one():
+    random = np.random.RandomState(4)
+    experts, logits = random.normal(0, 1, (6, 5, 4)).astype(np.float32), random.normal(0, 1, (6, 3, 5))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        together = mix(tf.constant(experts), tf.constant(logits, tf.float32))
+        single = [mix(tf.constant(experts), tf.constant(logits[:, gate:gate + 1], tf.float32)) for gate in range(3)]
+        (mixed, weights), parts = session.run([together, single])
+    expected = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    np.testing.assert_allclose(mixed, np.einsum("bge,bes->bgs", expected, experts), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([part[0] for part in parts], axis=1), mixed, atol=1e-6)

@@ -57,6 +57,8 @@ def create_asc_insert_func_with_specs(tgt_key_specs: Union[FeatureSpec, Sequence
     for spec in specs:
         spec.timestamp_key = timestamp_key
 
+    # The SDK's op is not Python to be converted, and converting costs more than a second at every start.
+    @tf.autograph.experimental.do_not_convert
     def insert(*batch: Any) -> Any:
         if len(batch) == 1 and isinstance(batch[0], dict):
             return _insert_dict(specs, batch[0], is_training)
@@ -72,6 +74,7 @@ def create_asc_insert_func_with_acg(args_index_list: Optional[List[int]], table_
     if not args_index_list or not table_names or len(args_index_list) != len(table_names):
         raise RuntimeError("args_index_list needs table_names of the same length")
 
+    @tf.autograph.experimental.do_not_convert
     def insert(*batch: Any) -> Any:
         if len(batch) == 1 and isinstance(batch[0], dict):
             return _with_read_key(batch[0])

@@ -1,0 +1,55 @@
+"""The speed benchmarks run; how fast anything is, is not tested."""
+import json
+import os
+
+import pytest
+
+from benchmarks import _harness, all
+from estimator_app.cli import benchmark_names
+
+
+def test_every_speed_benchmark_is_a_command_and_part_of_all():
+    assert set(all.NAMES) == set(benchmark_names()) - {"all", "quality", "validation_split"}
+
+
+@pytest.mark.parametrize("name", all.NAMES)
+def test_a_quick_run_prints_json_lines_and_a_table(name, tmp_path):
+    flags = ["--plot", str(tmp_path / "growth.svg")] if name == "growth" else []
+    output = _harness.run_python(["-m", "estimator_app", "bench", name, "--quick", "--source", ""] + flags)
+    results = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert results and all_of(result["benchmark"] == name and result["cores"] >= 1 for result in results)
+    compared = [result for result in results if "ratio" in result]
+    assert compared and all_of(result["ours"] > 0 and result["reference"] > 0 for result in compared)
+    assert all_of(result.get("data", "made up") == "made up" for result in results)
+    assert "ratio" in output and "DOES NOT HOLD" not in output
+    if flags:
+        assert os.path.getsize(flags[1]) > 1000
+
+
+def all_of(values):
+    return min(list(values))
+
+
+def test_sides_take_turns_and_the_warm_up_does_not_count():
+    order = []
+
+    def side(name, values):
+        return lambda: order.append(name) or values.pop(0)
+
+    found = _harness.alternate({"ours": side("a", [9.0, 4.0, 6.0]), "reference": side("b", [1.0, 2.0, 2.0])}, 2)
+    assert order == ["a", "b"] * 3 and found == {"ours": [4.0, 6.0], "reference": [2.0, 2.0]}
+    result = _harness.compared("x", "rows/s", found, rows=3)
+    assert (result["ratio"], result["ratio_least"], result["ratio_most"]) == (2.5, 2.0, 3.0)
+    assert (result["ours"], result["ours_best"], result["pairs"], result["rows"]) == (5.0, 6.0, 2, 3)
+
+
+def test_bounds_say_whether_they_hold(capsys):
+    _harness.report_bounds("x", {"ratio": 2.0, "bounds": [["ratio", 2.5, None], ["ratio", None, 2.0],
+                                                          ["absent", 1.0, None]]}, [])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].endswith(">= 2.5: DOES NOT HOLD") and lines[1].endswith("<= 2: holds")
+
+
+def test_a_failing_worker_is_told_with_its_message():
+    with pytest.raises(_harness.WorkerError, match="exit status 3.*a reason"):
+        _harness.run_python(["-c", "import sys; sys.stderr.write('a reason'); sys.exit(3)"])
