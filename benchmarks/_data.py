@@ -3,10 +3,10 @@ import itertools
 import os
 from typing import List, Tuple
 
-from benchmarks.validation_split import TEST_NAME, TRAIN_NAME, read_lines
 from preprocessing.pipeline import prepare
 from preprocessing.sample_data import write_sample
 from preprocessing.source_files import find_files
+from preprocessing.validation_split import TEST_NAME, TRAIN_NAME, read_lines
 
 #: Rows of the published training file.
 PUBLISHED_ROWS = 199523
