@@ -1,11 +1,12 @@
 """What gates and experts do, as evaluation metrics, and warnings where they have collapsed."""
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
 from estimator_app.layers import EnsembleOutput
-from estimator_app.metrics import local_variable
+from estimator_app.metrics import local_variable, weighted_mean
+from estimator_app.rank_merge import RankMerge
 
 Metric = Tuple[tf.Tensor, tf.Operation]
 
@@ -25,12 +26,14 @@ _MAX_SINGLE_WEIGHTS = 32
 _TINY = 1e-12
 
 
-def gate_metrics(output: EnsembleOutput, weights: tf.Tensor) -> Dict[str, Metric]:
+def gate_metrics(output: EnsembleOutput, weights: tf.Tensor,
+                 merge: Optional[RankMerge] = None) -> Dict[str, Metric]:
     """Builds the metrics.
 
     Args:
         output: of the networks, outside training.
         weights: float32 [batch], 1 for rows that count and 0 for padding.
+        merge: over the ranks; None for one rank.
 
     Returns:
         ``expert_use_<task>_<expert>``: share of the rows where no expert of the same network weighs more, left out
@@ -42,12 +45,13 @@ def gate_metrics(output: EnsembleOutput, weights: tf.Tensor) -> Dict[str, Metric
         ``expert_difference``: mean distance of an expert's output from the mean of all experts, over the mean output,
         least of the networks. Nothing about gates where the head has none.
     """
+    merge = merge or RankMerge()
     metrics: Dict[str, Metric] = {}
     for task in output.logits:
         gates = [member.gates[task] for member in output.members if task in member.gates]
         if gates:
-            metrics.update(_metrics_of_gates(task, gates, weights))
-    differences = [_difference(member.experts, weights, number) for number, member in enumerate(output.members)
+            metrics.update(_metrics_of_gates(task, gates, weights, merge))
+    differences = [_difference(member.experts, weights, number, merge) for number, member in enumerate(output.members)
                    if member.experts.shape[1].value > 1]
     if differences:
         metrics[DIFFERENCE] = (tf.reduce_min(tf.stack([value for value, _ in differences])),
@@ -73,27 +77,29 @@ def collapse_warnings(metrics: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def _metrics_of_gates(task: str, gates: Sequence[tf.Tensor], weights: tf.Tensor) -> Dict[str, Metric]:
+def _metrics_of_gates(task: str, gates: Sequence[tf.Tensor], weights: tf.Tensor,
+                      merge: RankMerge) -> Dict[str, Metric]:
     size = gates[0].shape[1].value
     if size < 2:
         return {}
     entropy = tf.add_n([-tf.reduce_sum(gate * tf.math.log(gate + _TINY), axis=1) for gate in gates])
     entropy /= len(gates) * math.log(size)
-    means, update = _mean_rows(tf.concat(gates, axis=1), weights, WEIGHT_PREFIX + task)
+    means, update = weighted_mean(tf.concat(gates, axis=1), weights, WEIGHT_PREFIX + task, merge)
     metrics: Dict[str, Metric] = {
-        ENTROPY_PREFIX + task: tf.compat.v1.metrics.mean(entropy, weights, name=ENTROPY_PREFIX + task),
+        ENTROPY_PREFIX + task: weighted_mean(entropy, weights, ENTROPY_PREFIX + task, merge),
         LARGEST_PREFIX + task: (tf.reduce_max(means), update)}
-    metrics[HISTOGRAM_PREFIX + task] = _histogram(tf.concat(gates, axis=1), weights, HISTOGRAM_PREFIX + task)
+    metrics[HISTOGRAM_PREFIX + task] = _histogram(tf.concat(gates, axis=1), weights, HISTOGRAM_PREFIX + task,
+                                                  merge)
     if len(gates) * size <= _MAX_SINGLE_WEIGHTS:
         first = [tf.one_hot(tf.argmax(gate, axis=1), size) for gate in gates]
-        uses, use_update = _mean_rows(tf.concat(first, axis=1), weights, USE_PREFIX + task)
+        uses, use_update = weighted_mean(tf.concat(first, axis=1), weights, USE_PREFIX + task, merge)
         for number in range(len(gates) * size):
             metrics["%s%s_%d" % (WEIGHT_PREFIX, task, number)] = (means[number], update)
             metrics["%s%s_%d" % (USE_PREFIX, task, number)] = (uses[number], use_update)
     return metrics
 
 
-def _histogram(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:
+def _histogram(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankMerge) -> Metric:
     """Counts values between 0 and 1 in equal bins, float32 [bins]; rows of weight 0 are left out."""
     with tf.compat.v1.variable_scope(name):
         # In float64: the counts of a long evaluation stay exact.
@@ -102,23 +108,12 @@ def _histogram(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:
         counted = tf.minimum(values, 1.0 - 1e-6) + 2.0 * (1.0 - tf.expand_dims(weights, 1))
         counts = tf.histogram_fixed_width(counted, [0.0, 1.0 + 1.0 / HISTOGRAM_BINS], HISTOGRAM_BINS + 1)
         update = tf.compat.v1.assign_add(total, tf.cast(counts[:HISTOGRAM_BINS], tf.float64))
-        return tf.cast(total, tf.float32), update.op
+        return tf.cast(merge.sum(total), tf.float32), update.op
 
 
-def _mean_rows(values: tf.Tensor, weights: tf.Tensor, name: str) -> Metric:
-    """Returns the weighted mean of rows, float32 [n], of all batches, and the update op."""
-    with tf.compat.v1.variable_scope(name):
-        total = local_variable("total", [values.shape[1].value], tf.float32)
-        count = local_variable("count", [], tf.float32)
-        update = tf.group(
-            tf.compat.v1.assign_add(total, tf.reduce_sum(values * tf.expand_dims(weights, 1), axis=0)),
-            tf.compat.v1.assign_add(count, tf.reduce_sum(weights)))
-        return tf.math.divide_no_nan(total, tf.fill(tf.shape(total), count)), update
-
-
-def _difference(experts: tf.Tensor, weights: tf.Tensor, number: int) -> Metric:
+def _difference(experts: tf.Tensor, weights: tf.Tensor, number: int, merge: RankMerge) -> Metric:
     """Mean distance of the experts from their mean, over the mean size of an output; experts are [batch, n, size]."""
     distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
     size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
-    means, update = _mean_rows(tf.stack([distance, size], axis=1), weights, "%s_%d" % (DIFFERENCE, number))
+    means, update = weighted_mean(tf.stack([distance, size], axis=1), weights, "%s_%d" % (DIFFERENCE, number), merge)
     return tf.math.divide_no_nan(means[0], means[1]), update

@@ -9,6 +9,7 @@ from estimator_app.heads import build_network, network_shape
 from estimator_app.layers import EnsembleOutput
 from estimator_app.losses import parse_task_weights, task_losses, training_loss
 from estimator_app.metrics import evaluation_metrics
+from estimator_app.rank_merge import RankMerge
 from estimator_app.tables import pooled_embedding
 from estimator_app.train_op import build_train_op
 from feature_specs.dataset import DENSE_FEATURE, EVAL_WEIGHT, LABEL, DatasetDefinition
@@ -69,9 +70,10 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         weights = tf.cast(valid, tf.float32)
         loss = tf.math.divide_no_nan(tf.reduce_sum(total * weights), tf.reduce_sum(weights))
         row_weights = features[EVAL_WEIGHT][:, 0] if EVAL_WEIGHT in features else None
+        merge = RankMerge(context.rank_size)
         metrics = evaluation_metrics(output.logits, task_labels, losses, valid, context.eval_steps,
-                                     context.config.eval_batch_size, row_weights)
-        metrics.update(gate_metrics(output, weights))
+                                     context.config.eval_batch_size, row_weights, merge)
+        metrics.update(gate_metrics(output, weights, merge))
         return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
 
     return model_fn

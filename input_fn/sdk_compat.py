@@ -27,13 +27,20 @@ def allreduce_sum(tensor: tf.Tensor) -> tf.Tensor:
     Returns:
         The sum, same shape and dtype.
     """
-    for name in _HCCL_MODULES:
-        try:
-            hccl_ops = importlib.import_module(name).hccl_ops
-        except (ImportError, AttributeError):
-            continue
-        return hccl_ops.allreduce(tensor, "sum")
-    raise ImportError("no hccl_ops found in %s" % ", ".join(_HCCL_MODULES))
+    return _hccl_ops().allreduce(tensor, "sum")
+
+
+def allgather(tensor: tf.Tensor, rank_size: int) -> tf.Tensor:
+    """Concatenates the ranks' tensors along the first axis.
+
+    Args:
+        tensor: float32 or int32 [n, ...], the same shape on every rank.
+        rank_size: number of ranks.
+
+    Returns:
+        The same dtype, [n * rank_size, ...].
+    """
+    return _hccl_ops().allgather(tensor, rank_size)
 
 
 def return_timestamp(anchor: tf.Tensor) -> tf.Tensor:
@@ -70,6 +77,15 @@ def mark_end_of_sequence(dataset: tf.data.Dataset, is_training: bool, max_train_
     library = import_host_pipeline_ops(LIBREC_EOS_OPS_SO)
     return dataset.eos_map(library, TRAIN_CHANNEL_ID if is_training else EVAL_CHANNEL_ID, max_train_steps,
                            max_eval_steps)
+
+
+def _hccl_ops() -> Any:
+    for name in _HCCL_MODULES:
+        try:
+            return importlib.import_module(name).hccl_ops
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError("no hccl_ops found in %s" % ", ".join(_HCCL_MODULES))
 
 
 def _rank_helper(name: str) -> Callable[[], Any]:
