@@ -47,7 +47,7 @@ def measure(source: str, seeds: Sequence[int], flags: Sequence[str], threads: in
         threads: of TensorFlow; 0 for one per core.
 
     Returns:
-        What ``eval`` prints, with ``seed`` and ``seconds`` (training, start-up included).
+        What ``eval`` prints, with ``seed``, ``seconds`` (training, start-up included) and ``parameters``.
     """
     results = []
     with tempfile.TemporaryDirectory() as directory:
@@ -62,10 +62,17 @@ def measure(source: str, seeds: Sequence[int], flags: Sequence[str], threads: in
             seconds = time.time() - began
             found = json.loads(run_command("eval", "--model_dir", model, "--threads",
                                            str(threads)).splitlines()[-1])
-            results.append(dict(found, seed=seed, seconds=round(seconds, 1)))
+            results.append(dict(found, seed=seed, seconds=round(seconds, 1), parameters=parameters(model)))
             sys.stderr.write("seed %d: %s\n" % (seed, ", ".join(
                 "%s %.5f" % (name, value) for name, value in sorted(found.items()) if name.startswith("auc_"))))
     return results
+
+
+def parameters(model_dir: str) -> int:
+    """Returns the trained numbers in the latest checkpoint: dense variables and table rows, no optimizer states."""
+    from estimator_app.export import read_model
+    weights = read_model(model_dir, "latest").weights
+    return sum(value.size for value in weights.dense.values()) + weights.table_rows * weights.table.shape[1]
 
 
 def summary(results: Sequence[Dict[str, Any]]) -> Dict[str, Dict[str, float]]:
