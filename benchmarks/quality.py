@@ -47,7 +47,7 @@ def measure(source: str, seeds: Sequence[int], flags: Sequence[str], threads: in
         threads: of TensorFlow; 0 for one per core.
 
     Returns:
-        What ``eval`` prints, with ``seed`` and ``seconds`` (training, start-up included).
+        What ``eval`` prints, with ``seed``, ``seconds`` (training, start-up included) and ``parameters``.
     """
     results = []
     with tempfile.TemporaryDirectory() as directory:
@@ -60,12 +60,24 @@ def measure(source: str, seeds: Sequence[int], flags: Sequence[str], threads: in
             run_command("train", "--data_dir", data, "--model_dir", model, "--seed", str(seed), "--threads",
                         str(threads), "--eval_interval", "1000000", *flags)
             seconds = time.time() - began
-            found = json.loads(run_command("eval", "--model_dir", model, "--threads",
-                                           str(threads)).splitlines()[-1])
-            results.append(dict(found, seed=seed, seconds=round(seconds, 1)))
+            printed = json.loads(run_command("eval", "--model_dir", model, "--threads",
+                                             str(threads)).splitlines()[-1])
+            # Scores only: reliability has lists.
+            found = {name: value for name, value in printed.items() if not isinstance(value, dict)}
+            results.append(dict(found, seed=seed, seconds=round(seconds, 1), parameters=parameters(model)))
             sys.stderr.write("seed %d: %s\n" % (seed, ", ".join(
                 "%s %.5f" % (name, value) for name, value in sorted(found.items()) if name.startswith("auc_"))))
     return results
+
+
+def parameters(model_dir: str) -> int:
+    """Returns the trained numbers in the latest checkpoint: dense variables and table rows, no optimizer states."""
+    import tensorflow as tf
+
+    from estimator_app.export import read_model
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    weights = read_model(model_dir, "latest").weights
+    return sum(value.size for value in weights.dense.values()) + weights.table_rows * weights.table.shape[1]
 
 
 def summary(results: Sequence[Dict[str, Any]]) -> Dict[str, Dict[str, float]]:

@@ -87,10 +87,11 @@ def tune(parsed: argparse.Namespace, train_data_path: str, environment: Any, str
     if not space:
         raise ConfigError("flags fix every field of the search space (%s); leave one out" % ", ".join(fixed))
     with locked(parsed.output_path, "tuning directory", "--output_path"):
-        data = _prepared_splits(train_data_path, parsed.output_path, parsed.splits)
+        digest = _digest(train_data_path)
+        data = _prepared_splits(train_data_path, digest, parsed.output_path, parsed.splits)
         check_selectable("--metric", parsed.metric, read_manifest(data[0]).dataset.task_names)
         with _optuna_errors(parsed.output_path):
-            search = Search(parsed, base, space, data, _digest(train_data_path), stream)
+            search = Search(parsed, base, space, data, digest, stream)
             return search.run(parsed.trials)
 
 
@@ -113,6 +114,7 @@ class Search:
         self._optuna = optuna
         self._directory, self._metric, self._data = parsed.output_path, parsed.metric, data
         self._base, self._space, self._stream = base, space, stream
+        self._received: List[int] = []
         self._values = dict(config_module.read_preset(parsed.preset))
         self._values.update((name, value) for name, value in vars(parsed).items()
                             if name in Config.__dataclass_fields__)
@@ -135,13 +137,14 @@ class Search:
         self._repeat_interrupted()
         failures = 0
         while len(self._ended()) < trials:
-            with _signals_as_exceptions() as received:
+            with _noted_signals() as self._received:
                 try:
                     failures = 0 if self._run_trial(self._study.ask()) else failures + 1
+                    self._check_signals()
                 except KeyboardInterrupt:
                     self._stream.write("stopped in trial %d; the same command goes on with the study\n"
                                        % (len(self._study.trials) - 1))
-                    return 128 + (received[0] if received else signal.SIGINT)
+                    return 128 + self._received[0]
             if failures == _FAILURES_IN_A_ROW:
                 last = self._study.trials[-1]
                 raise UserError("%d trials in a row failed, the last one with: %s; see %s"
@@ -216,7 +219,8 @@ class Search:
             pruned = metrics["global_step"] < max_steps and trial.should_prune()
             return pruned
 
-        found = run_training(preset, self._data[number], model_dir, should_stop if number == 0 else _never)
+        found = run_training(preset, self._data[number], model_dir, should_stop if number == 0 else _never,
+                             self._check_signals)
         # Checkpoints of trials are of no use later; what they measured is.
         metrics_file = os.path.join(model_dir, "metrics.jsonl")
         if os.path.exists(metrics_file):
@@ -227,6 +231,10 @@ class Search:
         if pruned:
             raise self._optuna.TrialPruned()
         return float(found[-1][self._metric])
+
+    def _check_signals(self) -> None:
+        if self._received:
+            raise KeyboardInterrupt
 
     def _note(self, trial: Any, result: str, started: float, changes: Dict[str, Any]) -> None:
         self._stream.write("trial %d: %s, %.1f s: %s\n" % (trial.number, result, time.time() - started,
@@ -280,11 +288,11 @@ def _settings_text(settings: Dict[str, Any]) -> str:
                     for name, value in sorted(settings.items()))
 
 
-def _prepared_splits(train_data_path: str, directory: str, splits: int) -> List[str]:
-    """Prepares the data of each validation split, once; returns the directories."""
+def _prepared_splits(train_data_path: str, digest: str, directory: str, splits: int) -> List[str]:
+    """Prepares the data of each validation split, once per training text; returns the directories."""
     paths = []
     for number in range(splits):
-        path = os.path.join(directory, "data", "split%d" % number)
+        path = os.path.join(directory, "data", "%s-split%d" % (digest[:12], number))
         paths.append(path)
         if os.path.isfile(os.path.join(path, FILE_NAME)):
             continue
@@ -315,16 +323,14 @@ def _write_json(path: str, values: Dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[List[int]]:
-    """Turns SIGTERM into KeyboardInterrupt, so that both end the running training; gives the signals received."""
+def _noted_signals() -> Iterator[List[int]]:
+    """Gives the list in which SIGTERM and SIGINT are noted inside the context.
+
+    They raise nothing by themselves: an exception while a process is being started would lose that process.
+    """
     received: List[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        del frame
-        received.append(number)
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, lambda number, _frame: received.append(number))
+                for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:

@@ -21,7 +21,7 @@ class TrialFailedError(Exception):
 
 
 def run_training(preset: str, data_dir: str, model_dir: str,
-                 stop: Callable[[Dict[str, Any]], bool]) -> List[Dict[str, Any]]:
+                 stop: Callable[[Dict[str, Any]], bool], check: Callable[[], None]) -> List[Dict[str, Any]]:
     """Trains once and hands the evaluations on as they come.
 
     Args:
@@ -29,6 +29,7 @@ def run_training(preset: str, data_dir: str, model_dir: str,
         data_dir: prepared data.
         model_dir: new model directory; the training's output goes to a file beside it.
         stop: called with each evaluation's metrics in order; True ends the training.
+        check: called several times a second; what it raises ends the training.
 
     Returns:
         The evaluations up to the one that ended it, or all.
@@ -45,14 +46,16 @@ def run_training(preset: str, data_dir: str, model_dir: str,
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                  start_new_session=True, env=dict(os.environ, PYTHONPATH=path))
         try:
-            return _watch(child, model_dir, log, stop)
+            return _watch(child, model_dir, log, stop, check)
         finally:
             _end(child)
 
 
-def _watch(child: Any, model_dir: str, log: str, stop: Callable[[Dict[str, Any]], bool]) -> List[Dict[str, Any]]:
+def _watch(child: Any, model_dir: str, log: str, stop: Callable[[Dict[str, Any]], bool],
+           check: Callable[[], None]) -> List[Dict[str, Any]]:
     seen: List[Dict[str, Any]] = []
     while True:
+        check()
         # Before reading: what the process wrote last is then read too.
         status = child.poll()
         evaluations = [entry for entry in history.read(model_dir) if entry["kind"] == history.EVALUATION]

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from benchmarks import quality
+from tests.estimator_app.serving_models import make_model
 
 RUNS = [{"seed": seed, "auc_a": value, "auc_b": 0.9, "loss": 0.3, "seconds": 4.0}
         for seed, value in ((1, 0.94), (2, 0.96))]
@@ -21,6 +22,16 @@ def test_means_below_their_bounds_fail():
     assert quality.failures(found, {"auc_a": 0.95, "auc_b": 0.9}) == []
     assert quality.failures(found, {"auc_a": 0.951}) == ["auc_a: mean 0.95000 is below 0.95100"]
     assert "auc_c: mean nan" in quality.failures(found, {"auc_c": 0.5})[0]
+
+
+def test_parameters_are_those_of_the_network(tmp_path):
+    config, manifest, _ = make_model(str(tmp_path), expert_num=2, expert_size=3, tower_size=4, dense_bins=0)
+    tasks, dense, width = 3, 2, 2 * 3 + 3 * 2
+    towers = tasks * ((3 * 4 + 4) + (4 * 2 + 2))
+    found = quality.parameters(config.model_dir)
+    # Every id of the vocabularies and their out-of-vocabulary ids that training met has a row.
+    rows, rest = divmod(found - (dense + 1) * width - towers, width)
+    assert rest == 0 and 0 < rows <= manifest.num_ids()
 
 
 @pytest.mark.parametrize("bound, status", [(0.95, 0), (0.96, 1)])

@@ -28,6 +28,17 @@ def test_the_switches_of_the_original_script(variable, field, text, value):
     assert getattr(parse([], {variable: text}), field) is value
 
 
+def test_the_reference_preset_has_the_settings_of_the_original():
+    config = parse(["--preset", "reference"])
+    assert (config.model, config.expert_num, config.expert_size, config.tower_size, config.network_num) == (
+        "mmoe", 8, 16, 8, 1)
+    assert (config.batch_size, config.train_epoch, config.learning_rate, config.sparse_learning_rate) == (
+        32, 100, 0.001, 0.001)
+    assert config.reference_init and config.dense_transform == "none" and config.dense_bins == 0
+    assert config.expert_dropout == config.embedding_l2 == config.label_smoothing == 0.0
+    assert config.learning_rate_schedule == config.sparse_learning_rate_schedule == "fixed"
+
+
 def test_cache_mode_switch():
     assert parse([], {"CACHE_MODE": "DDR", "USE_MODIFY_GRAPH": "1"}).cache_mode == "DDR"
 

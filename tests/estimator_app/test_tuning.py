@@ -27,7 +27,7 @@ FLAGS = ("--train_data_path raw/census-income.data.gz --output_path study --spac
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("tune")
     (root / "raw").mkdir()
-    write_sample(str(root / "raw"), 3000, 10)
+    write_sample(str(root / "raw"), 1500, 10)
     (root / "space.json").write_text(json.dumps(SPACE))
     return root
 
@@ -35,6 +35,11 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(root):
     return run_app("tune", "--trials", 2, *FLAGS, cwd=root)
+
+
+def split_of(root):
+    (path,) = (root / "study" / "data").glob("*-split0")
+    return path
 
 
 def test_trials_end_in_a_preset_that_train_takes(root, tuned):
@@ -52,10 +57,10 @@ def test_trials_end_in_a_preset_that_train_takes(root, tuned):
     metrics = [json.loads(line) for line in (root / "study/trials/0000/split0_metrics.jsonl").read_text().splitlines()]
     evaluations = [entry for entry in metrics if entry["kind"] == "eval"]
     # A fifth of the training file is evaluated, and nothing of the test file.
-    assert [entry["examples"] for entry in evaluations] == [600, 600]
+    assert [entry["examples"] for entry in evaluations] == [300, 300]
     assert values[0] == pytest.approx(evaluations[-1]["auc_mean"], abs=1e-5)
     assert not (root / "study/trials/0000/split0").exists()
-    done = run_app("train", "--preset", "study/best_preset.json", "--data_dir", "study/data/split0", "--model_dir",
+    done = run_app("train", "--preset", "study/best_preset.json", "--data_dir", split_of(root), "--model_dir",
                    "model", "--threads", 1, cwd=root)
     assert "trained" in done.stdout
     args = json.loads((root / "model" / "args.json").read_text())["config"]
@@ -107,14 +112,13 @@ def test_a_damaged_study_is_one_line(root):
 
 
 def test_failing_trials_end_the_search(root, tuned, monkeypatch, capsys):
-    def failing(preset, data_dir, model_dir, stop):
+    def failing(preset, data_dir, model_dir, stop, check):
         raise TrialFailedError("exit status 1: error: no space left")
 
     monkeypatch.setattr(tuning, "run_training", failing)
     monkeypatch.chdir(root)
     (root / "high.json").write_text(json.dumps({"learning_rate": {"low": 1.0, "high": 10.0}}))
-    os.makedirs("failing/data")
-    shutil.copytree("study/data/split0", "failing/data/split0")
+    shutil.copytree("study/data", "failing/data")
     assert main(["tune", "--trials", "4"] + FLAGS + ["--output_path", "failing", "--space", "high.json"]) == 1
     shown = capsys.readouterr()
     assert shown.err == ("error: 3 trials in a row failed, the last one with: exit status 1: error: no space left; see "
@@ -126,7 +130,7 @@ def test_hopeless_trials_are_pruned_and_never_win(root, tuned, monkeypatch, caps
     """Trainings that are played back: the sixth and later ones are bad from the first evaluation on."""
     calls = []
 
-    def played(preset, data_dir, model_dir, stop):
+    def played(preset, data_dir, model_dir, stop, check):
         good = len(calls) < 5
         calls.append(preset)
         seen = []
@@ -138,9 +142,8 @@ def test_hopeless_trials_are_pruned_and_never_win(root, tuned, monkeypatch, caps
 
     monkeypatch.setattr(tuning, "run_training", played)
     monkeypatch.chdir(root)
-    os.makedirs("pruned/data")
-    shutil.copytree("study/data/split0", "pruned/data/split0")
-    assert main(["tune", "--trials", "7"] + FLAGS + ["--output_path", "pruned", "--batch_size", "600",
+    shutil.copytree("study/data", "pruned/data")
+    assert main(["tune", "--trials", "7"] + FLAGS + ["--output_path", "pruned", "--batch_size", "300",
                                                      "--train_epoch", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [": pruned after evaluation 2" in line for line in lines[:7]] == [False] * 5 + [True] * 2
