@@ -96,6 +96,8 @@ def main(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
     debug = "--debug" in arguments
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
+    # Nothing that a command writes may be writable by others; the SDK refuses to load such slices (rec_sdk_api 5.3).
+    os.umask(os.umask(0o022) | 0o022)
     try:
         arguments = launch.expand_positional(arguments)
         # The flags after a benchmark's name are the benchmark's own.
