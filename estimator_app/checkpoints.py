@@ -41,6 +41,12 @@ def steps(directory: str) -> List[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
+def steps_of_any_file(directory: str) -> List[int]:
+    """Returns the steps of which there is any file or sparse folder, ascending."""
+    found = (_CHECKPOINT_FILE.match(name) for name in os.listdir(directory))
+    return sorted({int(match.group("step")) for match in found if match})
+
+
 def problem(directory: str, step: int, contents: bool = False) -> Optional[str]:
     """Returns what is wrong with a step's checkpoint, naming the file, or None where it is whole.
 
@@ -96,12 +102,17 @@ def delete(directory: str, step: int) -> None:
     shutil.rmtree(sparse_files.sparse_directory(path), ignore_errors=True)
 
 
-def set_aside(directory: str, step: int) -> str:
-    """Moves a damaged checkpoint where nothing restores it and a person may look at it; returns the folder.
+def set_aside(directory: str, step: int, folder: str = "") -> str:
+    """Moves a damaged checkpoint where nothing restores it and a person may look at it; returns that folder.
+
+    Args:
+        directory: the directory.
+        step: of the checkpoint.
+        folder: where it goes; default ``damaged`` in the directory.
 
     A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
     """
-    folder = os.path.join(directory, DAMAGED_FOLDER)
+    folder = folder or os.path.join(directory, DAMAGED_FOLDER)
     os.makedirs(folder, exist_ok=True)
     path = prefix(directory, step)
     sparse = sparse_files.sparse_directory(path)

@@ -34,6 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     config_module.add_arguments(train)
     train.add_argument("--fresh", action="store_true",
                        help="start over; what is deleted is listed first (default: go on from the last checkpoint)")
+    train.add_argument("--partial_restore", action="store_true",
+                       help="where the model directory holds another network, take over the variables and tables that "
+                            "fit and initialise the others (default: such a directory is refused)")
     train.add_argument("--eval_mode", default=eval_schedule.AUTO, choices=eval_schedule.EVAL_MODES,
                        metavar="|".join(eval_schedule.EVAL_MODES),
                        help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on "
@@ -96,6 +99,8 @@ def main(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
     debug = "--debug" in arguments
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
+    # Nothing that a command writes may be writable by others; the SDK refuses to load such slices (rec_sdk_api 5.3).
+    os.umask(os.umask(0o022) | 0o022)
     try:
         arguments = launch.expand_positional(arguments)
         # The flags after a benchmark's name are the benchmark's own.
@@ -186,7 +191,7 @@ def _train(parsed: argparse.Namespace) -> int:
         training.run_phase(config, parsed.phase)
         return 0
     try:
-        training.train(config, parsed.fresh)
+        training.train(config, parsed.fresh, partial=parsed.partial_restore)
     except training.TrainAgainError:
         _train_again(parsed.rest)
     return 0

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_app import checkpoints
-from estimator_app.export import MODEL_CARD, Model, publish, read_model
+from estimator_app.export import CARD_FORMAT, MODEL_CARD, Model, publish, read_model
 from estimator_app.serving_weights import read_weights
 from feature_specs.errors import UserError
 
@@ -83,6 +83,11 @@ def apply_delta(version_dir: str, delta_dir: str) -> str:
         UserError: a file is missing, or the delta does not belong to the version.
     """
     card, note = _read_json(os.path.join(version_dir, MODEL_CARD)), _read_json(os.path.join(delta_dir, NOTE_FILE))
+    for path, found, known in ((os.path.join(version_dir, MODEL_CARD), card, CARD_FORMAT),
+                               (os.path.join(delta_dir, NOTE_FILE), note, FORMAT_VERSION)):
+        if found.get("format_version") != known:
+            raise UserError("%s has format version %r; this program reads version %d, a newer file needs a newer one"
+                            % (path, found.get("format_version"), known))
     for name, expected in (("checkpoint_step", note["since_step"]), ("encoding_sha256", note["encoding_sha256"]),
                            ("table", note["table"])):
         found = {key: card[name][key] for key in note["table"]} if name == "table" else card[name]

@@ -18,6 +18,9 @@ METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
 BEST_STEPS_FILE = "best_steps.json"
 READABLE_DATA_FOLDER = "readable_data"
+# Marks a converted checkpoint for which the old ones have not yet moved out.
+OLD_STILL_THERE = "old_checkpoints_are_still_there"
+PARTIAL_RESTORE_FOLDER, REPLACED_FOLDER = "partial_restore", "before_partial_restore"
 SKIPPED_BATCHES_FILE = "skipped_batches.json"
 FORMAT_VERSION = 1
 
@@ -27,6 +30,10 @@ MODEL_FIELDS = ("model", "expert_num", "expert_size", "tower_size", "task_expert
                 "drop_dense")
 # What decides which rows a step reads; a run that goes on must read on where it stopped.
 ORDER_FIELDS = ("batch_size", "seed", "shuffle_rows", "window_rows")
+
+
+class OtherModelError(ConfigError):
+    """The model directory holds a network of another shape, trained on the same data in the same order."""
 
 
 def write_settings(config: Config, manifest: Manifest) -> None:
@@ -63,7 +70,8 @@ def check_resumable(config: Config, manifest: Manifest) -> None:
     """Refuses to go on in a directory whose model is another one, or that read its data in another order.
 
     Raises:
-        ConfigError: settings differ; the message lists field, found and expected value.
+        OtherModelError: the network is another one; the message lists field, found and expected value.
+        ConfigError: other settings differ; likewise.
         DataError: the data differs.
     """
     path = os.path.join(config.model_dir, SETTINGS_FILE)
@@ -76,8 +84,10 @@ def check_resumable(config: Config, manifest: Manifest) -> None:
     lines = ["%s: found %s, expected %s" % (name, getattr(found, name), getattr(config, name))
              for name in MODEL_FIELDS + ORDER_FIELDS if getattr(found, name) != getattr(config, name)]
     if lines:
-        raise ConfigError("model directory %s was trained with other settings (%s); choose another --model_dir, the "
-                          "same settings, or start over with --fresh" % (config.model_dir, "; ".join(lines)))
+        same_order = all(getattr(found, name) == getattr(config, name) for name in ORDER_FIELDS)
+        kind = OtherModelError if same_order and checkpoints.latest(config.model_dir) is not None else ConfigError
+        raise kind("model directory %s was trained with other settings (%s); choose another --model_dir, the "
+                   "same settings, or start over with --fresh" % (config.model_dir, "; ".join(lines)))
     check_same_data(manifest_module.read_manifest(config.model_dir), manifest, config)
 
 
@@ -97,6 +107,40 @@ def check_same_data(trained: Manifest, given: Manifest, config: Config) -> None:
         raise DataError("%s does not fit the model in %s, which was trained on data with another %s; use that data, or "
                         "another --model_dir" % (os.path.join(config.data_dir, manifest_module.FILE_NAME),
                                                  config.model_dir, "; ".join(lines[:3])))
+
+
+def finish_partial_restore(model_dir: str) -> None:
+    """Puts a converted checkpoint that is ready in place of the old ones; does nothing where there is none.
+
+    May be interrupted and called again: the old checkpoints move out as long as the marker is there, then the new one
+    moves in, its index file and the settings last.
+    """
+    staged = os.path.join(model_dir, PARTIAL_RESTORE_FOLDER)
+    if not os.path.isdir(staged):
+        return
+    replaced = os.path.join(model_dir, REPLACED_FOLDER)
+    os.makedirs(replaced, exist_ok=True)
+    if os.path.exists(os.path.join(staged, OLD_STILL_THERE)):
+        for step in checkpoints.steps_of_any_file(model_dir):
+            checkpoints.set_aside(model_dir, step, replaced)
+        best = os.path.join(model_dir, checkpoints.BEST_FOLDER)
+        if os.path.isdir(best):
+            shutil.rmtree(os.path.join(replaced, checkpoints.BEST_FOLDER), ignore_errors=True)
+            os.rename(best, os.path.join(replaced, checkpoints.BEST_FOLDER))
+        os.remove(os.path.join(staged, OLD_STILL_THERE))
+    settings = (manifest_module.FILE_NAME, SETTINGS_FILE)
+    names = [name for name in sorted(os.listdir(staged)) if name not in settings]
+    for name in sorted(names, key=lambda name: name.endswith(".index")):
+        target = os.path.join(model_dir, name)
+        if os.path.isdir(target):
+            shutil.rmtree(target)
+        os.replace(os.path.join(staged, name), target)
+    for name in settings:
+        if os.path.exists(os.path.join(staged, name)):
+            if name == SETTINGS_FILE and os.path.exists(os.path.join(model_dir, name)):
+                os.replace(os.path.join(model_dir, name), os.path.join(replaced, name))
+            os.replace(os.path.join(staged, name), os.path.join(model_dir, name))
+    shutil.rmtree(staged)
 
 
 def contents_to_delete(model_dir: str) -> List[str]:
@@ -125,7 +169,8 @@ def delete_contents(paths: List[str]) -> None:
 def _is_ours(name: str) -> bool:
     names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, BEST_STEPS_FILE, manifest_module.FILE_NAME,
              checkpoints.STATE_FILE, checkpoints.BEST_FOLDER, checkpoints.DAMAGED_FOLDER, "eval", "graph.pbtxt",
-             "predictions.csv", "export", "ssd_data", READABLE_DATA_FOLDER, SKIPPED_BATCHES_FILE)
+             "predictions.csv", "predictions.jsonl", "export", "ssd_data", READABLE_DATA_FOLDER, SKIPPED_BATCHES_FILE,
+             PARTIAL_RESTORE_FOLDER, PARTIAL_RESTORE_FOLDER + ".tmp", REPLACED_FOLDER)
     starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
               ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")
     return name in names or name.startswith(starts)

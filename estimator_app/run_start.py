@@ -119,6 +119,7 @@ def prepare_model_dir(config: Config, manifest: Manifest, fresh: bool, stream: T
     """
     if fresh:
         _start_over(config.model_dir, stream)
+    model_directory.finish_partial_restore(config.model_dir)
     model_directory.check_resumable(config, manifest)
     start = _latest_whole(config.model_dir, stream)
     model_directory.write_settings(config, manifest)

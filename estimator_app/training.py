@@ -1,12 +1,13 @@
 """The ``train`` command: train_and_evaluate with an evaluation at every checkpoint and at the end."""
 import contextlib
+import os
 import sys
 import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
 
 import tensorflow as tf
 
-from estimator_app import checkpoints, early_stopping, eval_schedule, history, report
+from estimator_app import checkpoints, early_stopping, eval_schedule, history, partial_restore, report
 from estimator_app.config import Config
 from estimator_app.damaged_data import readable_data
 from estimator_app.directory_lock import locked
@@ -16,24 +17,26 @@ from estimator_app.gate_summaries import write_gate_histograms
 from estimator_app.interruption import SignalHook
 from estimator_app.loss_guard import BadLossError, LossGuard, is_bad
 from estimator_app.metric_names import AUC_MEAN, LOSS
-from estimator_app.model_directory import METRICS_FILE
+from estimator_app.model_directory import METRICS_FILE, REPLACED_FOLDER, OtherModelError
 from estimator_app.progress import EvaluationTable, ProgressHook
 from estimator_app.rollback import TrainAgainError, after_bad_loss
 from estimator_app.run_start import load_data, prepare_model_dir
 from estimator_app.runtime import Runtime, build_runtime
 from estimator_app.storage_errors import explained_storage_errors
-from feature_specs.errors import DataError, UserError
+from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from input_fn.diagnose import first_bad_record
 
 
-def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) -> Dict[str, Any]:
+def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None,
+          partial: bool = False) -> Dict[str, Any]:
     """Trains a model, or goes on training it, in this process.
 
     Args:
         config: settings.
         fresh: start over; what is there is deleted after it was listed.
         stream: where results go, default standard output.
+        partial: take over what fits where the model directory holds another network.
 
     Returns:
         The metrics of the last evaluation, with ``global_step``.
@@ -45,7 +48,11 @@ def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) 
     stream = stream or sys.stdout
     manifest = load_data(config)
     with locked(config.model_dir):
-        start = prepare_model_dir(config, manifest, fresh, stream)
+        try:
+            start = prepare_model_dir(config, manifest, fresh, stream)
+        except OtherModelError as error:
+            _take_over(config, manifest, error, stream, partial)
+            raise TrainAgainError("the network of %s was converted" % config.model_dir) from error
         readable, left_out = readable_data(config, manifest, start, stream)
         runtime = build_runtime(config, readable, training=True)
         try:
@@ -60,6 +67,19 @@ def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None) 
         if left_out:
             stream.write("%d damaged records were left out; %s names them\n" % (left_out, METRICS_FILE))
         return result
+
+
+def _take_over(config: Config, manifest: Manifest, error: OtherModelError, stream: TextIO, partial: bool) -> None:
+    path = checkpoints.resolve(config.model_dir, "latest")
+    # Not closed: no session starts the host pipeline here, and this process ends or is replaced.
+    expected = partial_restore.initial_values(build_runtime(config, manifest, training=True))
+    rows = partial_restore.compare(path, expected, config, manifest)
+    partial_restore.describe(rows, stream)
+    if not partial:
+        raise ConfigError("%s, or take over what fits with --partial_restore" % error) from error
+    partial_restore.convert(path, rows, expected, config, manifest)
+    stream.write("what fits of %s was taken over; the old checkpoints are in %s\n" % (
+        path, os.path.join(config.model_dir, REPLACED_FOLDER)))
 
 
 def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dict[str, Any]:
@@ -131,6 +151,9 @@ class EvaluationRecorder(tf.estimator.Exporter):
         self._progress = progress
         self._stopper = stopper
         self.last: Dict[str, Any] = {}
+        # A run that is done is evaluated again by the same command; that adds nothing to its history.
+        self._recorded = {entry["global_step"] for entry in history.read(runtime.config.model_dir)
+                          if entry.get("kind") == history.EVALUATION}
         self._started = time.time()
 
     @property
@@ -166,7 +189,8 @@ class EvaluationRecorder(tf.estimator.Exporter):
         self.last = metrics
         best = False
         if self._runtime.rank_id == 0:
-            history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
+            if step not in self._recorded:
+                history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
             checkpoints.ensure_checksums(config.model_dir, step)
             best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
             checkpoints.prune(config.model_dir, config.keep_checkpoint_max)

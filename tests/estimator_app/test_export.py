@@ -384,3 +384,13 @@ def test_a_delta_makes_what_a_full_export_would(exported, tmp_path):
         from estimator_app import checkpoints
         checkpoints.delete(config.model_dir, 25)
     assert sorted(os.listdir(base)) == ["1", "2", "3", "delta-20-25"]
+
+
+@pytest.mark.parametrize("newer", ["model_card.json", "delta.json"])
+def test_a_newer_card_or_delta_is_refused(tmp_path, newer):
+    from estimator_app import export_delta
+    note = export_delta.NOTE_FILE if newer == "delta.json" else newer
+    for name in ("model_card.json", export_delta.NOTE_FILE):
+        (tmp_path / name).write_text(json.dumps({"format_version": 2 if name == note else 1}))
+    with pytest.raises(UserError, match="%s has format version 2" % note):
+        export_delta.apply_delta(str(tmp_path), str(tmp_path))

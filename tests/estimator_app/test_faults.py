@@ -4,11 +4,15 @@ import os
 import shutil
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from estimator_app import checkpoints, history
+from estimator_app.model_directory import OLD_STILL_THERE, finish_partial_restore
 from estimator_app.rollback import skipped_batches
 from input_fn.record_file import frames
+from rec_sdk_cpu.core import sparse_files
+from tests.estimator_app.test_checkpoints import make
 from tests.estimator_app.test_training import train, weights
 from tests.input_fn.test_substitutes import flip
 from tests.small_data import write_data
@@ -128,3 +132,78 @@ def test_restore_is_refused_where_training_is_several_processes(tmp_path):
     write_data(str(tmp_path / "data"))
     one_line_error(train(tmp_path, "--on_nan", "restore", "--eval_mode", "alternate", check=False),
                    "does not go with --eval_mode alternate")
+
+
+def test_partial_restore_takes_over_what_fits(tmp_path):
+    write_data(str(tmp_path / "data"), train_rows=500, test_rows=150)
+    train(tmp_path, "--train_epoch", "1")
+    model = tmp_path / "model"
+    old = weights(model, 31)
+    other = ("--tower_size", "5", "--train_epoch", "1")
+    refused = train(tmp_path, *other, check=False)
+    one_line_error(refused, "tower_size: found 4, expected 5", "--partial_restore")
+    line = [line.split() for line in refused.stdout.splitlines() if line.startswith("mmoe/tower_buy/hidden/kernel ")]
+    assert line == [["mmoe/tower_buy/hidden/kernel", "[4,", "4]", "[4,", "5]", "initialised"]]
+    assert_same_weights_as(model, old)
+
+    done = train(tmp_path, *other, "--partial_restore")
+    assert "already at step 31 of 31" in done.stdout and "variables and tables fit" in done.stdout
+    new = weights(model, 31)
+    assert new["mmoe/tower_buy/hidden/kernel"].shape == (4, 5)
+    same = [name for name in old if old[name].shape == new[name].shape]
+    assert "mmoe/first_layer/kernel/Adam" in same and "small_table/embedding" in same and "global_step" in same
+    for name in same:
+        np.testing.assert_array_equal(new[name], old[name], err_msg=name)
+    assert_same_weights_as(model / "before_partial_restore", old)
+
+
+@pytest.mark.long
+def test_a_converted_network_trains_and_another_table_width_begins_with_an_empty_table(tmp_path):
+    write_data(str(tmp_path / "data"), train_rows=500, test_rows=150)
+    model = tmp_path / "model"
+    train(tmp_path, "--train_epoch", "1")
+    train(tmp_path, "--tower_size", "5", "--train_epoch", "1", "--partial_restore")
+    assert "from step 31" in train(tmp_path, "--tower_size", "5", "--train_epoch", "2").stdout
+    wider = train(tmp_path, "--tower_size", "5", "--expert_num", "4", "--train_epoch", "3", "--partial_restore")
+    assert "table small_table" in wider.stdout and "from step 62" in wider.stdout
+    assert weights(model, 93)["small_table/embedding"].shape[1] == 4 * 4 + 3 * 4
+
+
+def assert_same_weights_as(model, expected):
+    found = weights(model, 31)
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("moved", range(10))
+def test_an_interrupted_take_over_is_completed(tmp_path, moved, monkeypatch):
+    """Stops after each move of a file and calls again."""
+    model = tmp_path / "model"
+    make(str(model), 3)
+    (model / "args.json").write_text("old")
+    staged = model / "partial_restore"
+    make(str(staged), 3, keys=(1, 2, 4))
+    (staged / "args.json").write_text("new")
+    (staged / "manifest.json").write_text("new")
+    (staged / OLD_STILL_THERE).write_text("")
+    calls, replace = [], os.replace
+
+    def failing(source, target):
+        calls.append(target)
+        if len(calls) > moved:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(KeyboardInterrupt):
+        finish_partial_restore(str(model))
+    monkeypatch.undo()
+    finish_partial_restore(str(model))
+    assert checkpoints.latest(str(model)) == 3 and not staged.exists()
+    folder = sparse_files.sparse_directory(checkpoints.prefix(str(model), 3))
+    assert sparse_files.read_keys(folder, "table").tolist() == [1, 2, 4]
+    assert (model / "args.json").read_text() == "new"
+    old = sparse_files.sparse_directory(checkpoints.prefix(str(model / "before_partial_restore"), 3))
+    assert sparse_files.read_keys(old, "table").tolist() == [3, 5]
+    assert (model / "before_partial_restore" / "args.json").read_text() == "old"

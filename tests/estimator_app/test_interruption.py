@@ -100,7 +100,14 @@ def test_kills_at_random_moments_change_nothing(tmp_path, uninterrupted):
     moments = random.Random(int(os.environ.get("KILL_SEED", "1")))
     for number in range(int(os.environ.get("KILLS", "50"))):
         process = start(tmp_path)
-        time.sleep(moments.uniform(1.0, 14.0))
+        if moments.random() < 0.3:
+            # While it starts, on a machine of any speed.
+            time.sleep(moments.uniform(0.5, 6.0))
+        else:
+            before = len(history.read(str(tmp_path / "model")))
+            while process.poll() is None and len(history.read(str(tmp_path / "model"))) <= before:
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0.0, 3.0))
         process.kill()
         process.communicate()
         print("kill %d, exit status %s, latest checkpoint %s" % (
