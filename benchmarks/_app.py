@@ -8,7 +8,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks import _reference  # noqa: E402
-from benchmarks._harness import usable_cores  # noqa: E402
+from estimator_app.machine import usable_cores  # noqa: E402
 from feature_specs.census import CENSUS  # noqa: E402
 from feature_specs.dataset import (  # noqa: E402
     DENSE_FEATURE,
