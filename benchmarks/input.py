@@ -12,6 +12,7 @@ from benchmarks import _data, _harness
 
 LEAST_ROWS_PER_SECOND = 1000000
 _LEAST_PACKED = 32
+_WARM_UP_BATCHES = 4
 
 
 def measure(directory: str, source: str, packings: Sequence[int], batch_size: int, pairs: int, rows: int,
@@ -64,7 +65,7 @@ def _our_rows(data_dir: str, batch_size: int) -> Callable[[int], float]:
             data_dir, manifest.split(TRAIN_SPLIT).shards, manifest.dataset,
             make_encoding(manifest, config.dense_transform, 0), plan, 1 << 20, 1, config.shuffle_rows,
             parallel_calls=cores)
-        return _speed(_app.pipeline(dataset.prefetch(machine.prefetch(config.prefetch, cores)))[0], batch_size)
+        return _speed(_app.pipeline(dataset.prefetch(machine.prefetch(config.prefetch, cores))), batch_size)
 
 
 def _reference_rows(data_dir: str, batch_size: int) -> Callable[[int], float]:
@@ -74,19 +75,21 @@ def _reference_rows(data_dir: str, batch_size: int) -> Callable[[int], float]:
     from feature_specs.manifest import TRAIN_SPLIT, read_manifest
     with tf.Graph().as_default():
         dataset = _reference.batches(read_manifest(data_dir), data_dir, TRAIN_SPLIT, batch_size, True)
-        return _speed(_app.pipeline(dataset)[0], batch_size)
+        return _speed(_app.pipeline(dataset), batch_size)
 
 
-def _speed(fetch: Callable[[], Any], batch_size: int) -> Callable[[int], float]:
+def _speed(start: Callable[[], Any], batch_size: int) -> Callable[[int], float]:
     def measure_rows(rows: int) -> float:
         count = max(1, rows // batch_size)
-        # What was prefetched while the other side ran does not count.
-        for _ in range(min(count, 64)):
-            fetch()
-        began = time.perf_counter()
-        for _ in range(count):
-            fetch()
-        return count * batch_size / (time.perf_counter() - began)
+        # A session per measurement: a pipeline that stayed would prefetch in the other side's turn.
+        session, fetch = start()
+        with session:
+            for _ in range(_WARM_UP_BATCHES):
+                fetch()
+            began = time.perf_counter()
+            for _ in range(count):
+                fetch()
+            return count * batch_size / (time.perf_counter() - began)
 
     return measure_rows
 

@@ -5,6 +5,7 @@ from typing import Optional
 _QUOTA_V2 = "/sys/fs/cgroup/cpu.max"
 _QUOTA_V1, _PERIOD_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
 _BATCHES_PER_THREAD, _MOST_BATCHES = 4, 64
+_SMALL_BATCH = 64
 
 
 def usable_cores() -> int:
@@ -17,6 +18,18 @@ def usable_cores() -> int:
 def threads(configured: int) -> int:
     """Returns the number of threads: as configured, or with 0 one per usable core."""
     return configured or usable_cores()
+
+
+def intra_op_threads(configured: int, batch_size: int) -> int:
+    """Returns the threads that share one op: as configured; with 0 one for small batches, else one per core.
+
+    At small batches every op is over sooner than another thread wakes up.
+
+    Args:
+        configured: the setting.
+        batch_size: rows per training step.
+    """
+    return configured or (1 if batch_size <= _SMALL_BATCH else usable_cores())
 
 
 def prefetch(configured: int, thread_count: int) -> int:

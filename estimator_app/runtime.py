@@ -127,11 +127,11 @@ def run_config(config: Config, save_steps: int) -> Any:
         config: settings.
         save_steps: steps between checkpoints; 0 saves none.
     """
-    threads = machine.threads(config.threads)
     # A fresh proto per Estimator: npu_bridge changes it in place (npu_bridge_api 2.1).
     session_config = tf.compat.v1.ConfigProto(
-        allow_soft_placement=True, log_device_placement=False, intra_op_parallelism_threads=threads,
-        inter_op_parallelism_threads=threads)
+        allow_soft_placement=True, log_device_placement=False,
+        intra_op_parallelism_threads=machine.intra_op_threads(config.threads, config.batch_size),
+        inter_op_parallelism_threads=machine.threads(config.threads))
     return NPURunConfig(
         model_dir=config.model_dir, tf_random_seed=config.seed, save_checkpoints_steps=save_steps,
         save_summary_steps=0, keep_checkpoint_max=config.keep_checkpoint_max, log_step_count_steps=None,

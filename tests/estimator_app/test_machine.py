@@ -24,6 +24,12 @@ def test_cores_are_those_that_the_process_may_use(sixteen_cores, monkeypatch, fi
     assert machine.threads(0) == cores and machine.threads(3) == 3
 
 
+def test_small_batches_use_one_thread_per_op_unless_it_is_set(sixteen_cores, monkeypatch):
+    monkeypatch.setattr(machine, "_read", lambda _: "")
+    assert machine.intra_op_threads(0, 32) == 1 and machine.intra_op_threads(0, 512) == 16
+    assert machine.intra_op_threads(3, 32) == 3
+
+
 def test_prefetch_follows_the_threads_unless_it_is_set():
     assert machine.prefetch(0, 2) == 8 and machine.prefetch(0, 99) == 64 and machine.prefetch(5, 16) == 5
     assert Config().prefetch == 0 and Config(prefetch=3).prefetch == 3
