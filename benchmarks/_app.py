@@ -8,7 +8,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks import _reference  # noqa: E402
-from benchmarks._harness import usable_cores  # noqa: E402
+from estimator_app.machine import usable_cores  # noqa: E402
 from feature_specs.census import CENSUS  # noqa: E402
 from feature_specs.dataset import (  # noqa: E402
     DENSE_FEATURE,
@@ -137,15 +137,19 @@ def reference_step(dataset: DatasetDefinition, num_ids: int, batches: Batch) -> 
         return session.make_callable(spec.train_op), session
 
 
-def pipeline(dataset: tf.data.Dataset) -> Tuple[Callable[[], Any], Any]:
-    """Returns the function that fetches one batch of a dataset, and the session; for the current graph."""
+def pipeline(dataset: tf.data.Dataset) -> Callable[[], Tuple[Any, Callable[[], Any]]]:
+    """Returns a function that opens a session and returns it with the function that makes one batch of a dataset."""
+    graph = tf.compat.v1.get_default_graph()
     iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
-    batch = iterator.get_next()
-    session = tf.compat.v1.Session(config=_session_config())
-    session.run(iterator.initializer)
     # An op that needs all of the batch: what crosses into Python would be measured too.
-    ready = tf.group(*[value.op for value in batch.values()])
-    return session.make_callable(ready), session
+    ready = tf.group(*[value.op for value in iterator.get_next().values()])
+
+    def start() -> Tuple[Any, Callable[[], Any]]:
+        session = tf.compat.v1.Session(graph=graph, config=_session_config())
+        session.run(iterator.initializer)
+        return session, session.make_callable(ready)
+
+    return start
 
 
 def _placeholders(batches: Batch) -> Dict[str, tf.Tensor]:

@@ -14,6 +14,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from estimator_app.machine import usable_cores
+
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_VARIABLE = "CENSUS_KDD_DIR"
 
@@ -49,11 +51,6 @@ def machine_facts() -> Dict[str, Any]:
     return {"cores": usable_cores(), "machine": platform.machine(), "processor": _processor(),
             "python": platform.python_version(), "numpy": np.__version__,
             "load": [round(value, 2) for value in os.getloadavg()]}
-
-
-def usable_cores() -> int:
-    """Returns the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def alternate(sides: Dict[str, Callable[[], float]], pairs: int, warm_up: int = 1) -> Dict[str, List[float]]:

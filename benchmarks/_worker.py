@@ -14,7 +14,7 @@ warnings.simplefilter("ignore")
 import tensorflow as tf  # noqa: E402
 
 from benchmarks import _reference  # noqa: E402
-from benchmarks._harness import usable_cores  # noqa: E402
+from estimator_app.machine import usable_cores  # noqa: E402
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest  # noqa: E402
 
 OURS, REFERENCE = "ours", "reference"
@@ -61,7 +61,7 @@ def train(args: argparse.Namespace, manifest: Manifest) -> Dict[str, Any]:
     """Trains from records to the last checkpoint; the time of all checkpoints after the warm-up counts."""
     clock = Clock(args.warm_up)
     if args.way == REFERENCE:
-        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads)
+        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads or usable_cores())
         estimator.train(lambda: _reference.batches(manifest, args.data_dir, TRAIN_SPLIT, args.batch_size, True),
                         hooks=[clock], max_steps=args.steps)
     else:
@@ -83,7 +83,7 @@ def evaluate(args: argparse.Namespace, manifest: Manifest) -> Dict[str, Any]:
     clock = Clock(args.warm_up)
     rows = manifest.split(TEST_SPLIT).rows
     if args.way == REFERENCE:
-        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads)
+        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads or usable_cores())
         estimator.train(lambda: _reference.batches(manifest, args.data_dir, TRAIN_SPLIT, args.batch_size, True),
                         max_steps=1)
         estimator.evaluate(lambda: _reference.batches(manifest, args.data_dir, TEST_SPLIT, args.batch_size, False),
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, required=True, help="of the training")
     parser.add_argument("--save_steps", type=int, required=True)
     parser.add_argument("--warm_up", type=int, required=True, help="steps before the clock starts")
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=0, help="0: what each side chooses by itself")
     parser.add_argument("--settings", default="{}", help="more settings of the app, JSON")
     args = parser.parse_args(list(arguments))
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)

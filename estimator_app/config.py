@@ -95,8 +95,9 @@ class Config:
     shuffle_rows: int = _field(1 << 18, "rows in the record shuffle buffer; 0: keep the order of the files", "rows",
                                low=0, high=1 << 30)
     window_rows: int = _field(1 << 14, "rows parsed and shuffled together", "rows", low=1, high=1 << 20)
-    prefetch: int = _field(8, "batches prepared ahead", "batches", low=1, high=1000)
-    threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core", "threads", low=0,
+    prefetch: int = _field(0, "batches prepared ahead; 0: four per thread, at most 64", "batches", low=0, high=1000)
+    threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core that the "
+                                "process may use", "threads", low=0,
                           high=1024)
 
     max_corrupt_records: int = _field(0, "damaged records that are left out with a warning each; with more of them "

@@ -1,6 +1,5 @@
 """Builds what every command needs: the SDK's life cycle, the input functions and the NPUEstimator."""
 import dataclasses
-import os
 from typing import Any, Callable, Dict, List, Optional
 
 import tensorflow as tf
@@ -9,7 +8,7 @@ from mx_rec.graph.modifier import GraphModifierHook
 from mx_rec.util.initialize import init, terminate_config_initializer
 from npu_bridge.npu_init import NPUEstimator, NPURunConfig, npu_hooks_append
 
-from estimator_app import checkpoints, eval_schedule
+from estimator_app import checkpoints, eval_schedule, machine
 from estimator_app.config import Config
 from estimator_app.model_fn import ModelContext, make_model_fn
 from estimator_app.rollback import skipped_batches
@@ -131,11 +130,11 @@ def run_config(config: Config, save_steps: int) -> Any:
         config: settings.
         save_steps: steps between checkpoints; 0 saves none.
     """
-    threads = config.threads or os.cpu_count() or 1
     # A fresh proto per Estimator: npu_bridge changes it in place (npu_bridge_api 2.1).
     session_config = tf.compat.v1.ConfigProto(
-        allow_soft_placement=True, log_device_placement=False, intra_op_parallelism_threads=threads,
-        inter_op_parallelism_threads=threads)
+        allow_soft_placement=True, log_device_placement=False,
+        intra_op_parallelism_threads=machine.intra_op_threads(config.threads, config.batch_size),
+        inter_op_parallelism_threads=machine.threads(config.threads))
     return NPURunConfig(
         model_dir=config.model_dir, tf_random_seed=config.seed, save_checkpoints_steps=save_steps,
         save_summary_steps=0, keep_checkpoint_max=config.keep_checkpoint_max, log_step_count_steps=None,
@@ -144,11 +143,13 @@ def run_config(config: Config, save_steps: int) -> Any:
 
 def input_settings(config: Config, manifest: Manifest, encoding: FeatureEncoding, specs: FeatureSpecLists, rank_id: int,
                    rank_size: int) -> InputSettings:
-    """Returns how the input pipeline reads, from the configuration."""
+    """Returns how the input pipeline reads, from the configuration and the machine."""
+    threads = machine.threads(config.threads)
     return InputSettings(
         data_dir=config.data_dir, manifest=manifest, encoding=encoding, specs=specs, seed=config.seed,
-        shuffle_rows=config.shuffle_rows, window_rows=config.window_rows, prefetch=config.prefetch,
-        parallel_calls=config.threads or os.cpu_count() or 1, rank_id=rank_id, rank_size=rank_size,
+        shuffle_rows=config.shuffle_rows, window_rows=config.window_rows,
+        prefetch=machine.prefetch(config.prefetch, threads),
+        parallel_calls=threads, rank_id=rank_id, rank_size=rank_size,
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups, use_timestamp=config.use_faae,
         access_threshold=config.access_threshold if config.use_faae else None,
         eviction_threshold=config.eviction_threshold if config.evicts else None,
