@@ -41,7 +41,9 @@ class Rows:
             collections: of the variable.
         """
         shape = self.variable.shape
-        value = tf.reshape(initial.range(tf.constant(0, tf.int64), tf.constant(shape[0].value, tf.int64)), shape)
+        # No constant: TensorFlow would fold a constant fill, and the session would hold a copy of the state for ever.
+        count = tf.compat.v1.placeholder_with_default(tf.constant(shape[0].value, tf.int64), [])
+        value = tf.reshape(initial.range(tf.constant(0, tf.int64), count), shape)
         return Rows(_new_variable(value, name, collections), initial)
 
 
