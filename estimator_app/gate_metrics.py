@@ -22,7 +22,7 @@ DIFFERENCE = "expert_difference"
 LARGEST_ALLOWED = 0.99
 #: Below this difference, the experts compute the same.
 LEAST_DIFFERENCE = 0.01
-_MAX_SINGLE_WEIGHTS = 32
+_MAX_SINGLE_WEIGHTS = 64
 _TINY = 1e-12
 
 
