@@ -2,7 +2,8 @@
 import atexit
 import logging
 import os
-from typing import Any, Dict, List, Optional
+import weakref
+from typing import Any, Dict, Optional
 
 from rec_sdk_cpu.core import constants, ranks
 from rec_sdk_cpu.core.validator import MAX_INT32, Bool, Int, Text, checked
@@ -105,7 +106,8 @@ class ConfigInitializer:
         self.sparse_embed_config = SparseEmbedConfig()
         self.hybrid_manager_config = HybridManagerConfig()
         self.optimizer_config = OptimizerConfig()
-        self.feature_spec_config: Dict[bool, List[Any]] = {True: [], False: []}
+        # Weak: a FeatureSpec knows a tensor of its dataset, and with it the whole graph of an evaluation that is over.
+        self.feature_spec_config: Dict[bool, Any] = {True: weakref.WeakSet(), False: weakref.WeakSet()}
 
     @property
     def use_dynamic_expansion(self) -> bool:

@@ -50,8 +50,7 @@ def create_asc_insert_func_with_specs(tgt_key_specs: Union[FeatureSpec, Sequence
     is_training = True if is_training is None else is_training
     config = ConfigInitializer.get_instance()
     for spec in specs:
-        if spec not in config.feature_spec_config[is_training]:
-            config.feature_spec_config[is_training].append(spec)
+        config.feature_spec_config[is_training].add(spec)
 
     timestamp_key = next((spec.index_key for spec in specs if spec.is_timestamp), None)
     for spec in specs:
