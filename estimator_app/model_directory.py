@@ -181,7 +181,7 @@ def _read_config(path: str) -> Dict[str, Any]:
         with open(path, encoding="utf-8") as stream:
             data = json.load(stream)
         version, values = data["format_version"], data["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError("%s cannot be read (%s); train again with --fresh" % (path, error)) from error
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION

@@ -110,9 +110,13 @@ def _entries(model_dir: str) -> List[Dict[str, Any]]:
         if data["format_version"] > FORMAT_VERSION:
             raise UserError("%s has format version %r, newer than this program reads (%d); update the program"
                             % (path, data["format_version"], FORMAT_VERSION))
-        return [{"step": int(entry["step"]), "batches": [int(batch) for batch in entry["batches"]],
-                 "restored_step": int(entry["restored_step"])} for entry in data["rollbacks"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries: List[Dict[str, Any]] = [
+            {"step": int(entry["step"]), "batches": [int(batch) for batch in entry["batches"]],
+             "restored_step": int(entry["restored_step"])} for entry in data["rollbacks"]]
+        if any(batch < 0 for entry in entries for batch in entry["batches"]):
+            raise ValueError("a negative batch")
+        return entries
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError("%s cannot be read (%s); it says which batches training leaves out: start over with --fresh"
                         % (path, error)) from error
 

@@ -74,7 +74,7 @@ def problem(checkpoint_path: str) -> Optional[str]:
             data = json.load(stream)
         version, sums = data["format_version"], data["crc32"]
         expected = {str(name): (int(size), int(value)) for name, (size, value) in sums.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return "%s cannot be read (%s)" % (path, error)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise NewerFormatError("%s has format version %r, newer than this program reads (%d); update the program"
