@@ -174,7 +174,7 @@ def _train(prepared, directory, item):
     run_app("train", "--data_dir", prepared, "--model_dir", directory, "--train_epoch", 4, "--eval_interval", 100000,
             *_arguments(item), cwd=directory.parent)
     with open(str(directory / "metrics.jsonl")) as stream:
-        return [line for line in map(json.loads, stream) if line["kind"] == "eval"][-1]
+        return [line for line in map(json.loads, stream) if line.get("kind") == "eval"][-1]
 
 
 @pytest.fixture(scope="module")
