@@ -55,7 +55,7 @@ def test_trials_end_in_a_preset_that_train_takes(root, tuned):
     # The first trial is the preset itself.
     assert "learning_rate=0.001" in lines[0]
     metrics = [json.loads(line) for line in (root / "study/trials/0000/split0_metrics.jsonl").read_text().splitlines()]
-    evaluations = [entry for entry in metrics if entry["kind"] == "eval"]
+    evaluations = [entry for entry in metrics if entry.get("kind") == "eval"]
     # A fifth of the training file is evaluated, and nothing of the test file.
     assert [entry["examples"] for entry in evaluations] == [300, 300]
     assert values[0] == pytest.approx(evaluations[-1]["auc_mean"], abs=1e-5)
