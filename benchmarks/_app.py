@@ -8,7 +8,6 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks import _reference  # noqa: E402
-from estimator_app.machine import usable_cores  # noqa: E402
 from feature_specs.census import CENSUS  # noqa: E402
 from feature_specs.dataset import (  # noqa: E402
     DENSE_FEATURE,
@@ -18,6 +17,7 @@ from feature_specs.dataset import (  # noqa: E402
     TaskDefinition,
 )
 from feature_specs.encoding import FeatureEncoding  # noqa: E402
+from preprocessing.cores import usable_cores  # noqa: E402
 
 tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from estimator_app.machine import usable_cores
+from preprocessing.cores import usable_cores
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_VARIABLE = "CENSUS_KDD_DIR"

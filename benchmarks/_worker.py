@@ -14,8 +14,8 @@ warnings.simplefilter("ignore")
 import tensorflow as tf  # noqa: E402
 
 from benchmarks import _reference  # noqa: E402
-from estimator_app.machine import usable_cores  # noqa: E402
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest  # noqa: E402
+from preprocessing.cores import usable_cores  # noqa: E402
 
 OURS, REFERENCE = "ours", "reference"
 

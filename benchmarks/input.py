@@ -57,7 +57,7 @@ def _our_rows(data_dir: str, batch_size: int) -> Callable[[int], float]:
     from feature_specs.manifest import TRAIN_SPLIT, read_manifest
     from input_fn.pipeline import training_batches
     from input_fn.plan import plan_training
-    config, cores = Config(), machine.usable_cores()
+    config, cores = Config(), machine.threads(0)
     manifest = read_manifest(data_dir)
     plan = plan_training(manifest.split(TRAIN_SPLIT), manifest.line_per_sample, batch_size, config.window_rows)
     with tf.Graph().as_default():

@@ -1,18 +1,8 @@
-"""What a machine offers: the cores that this process may use, and the settings that follow from them."""
-import os
-from typing import Optional
+"""Settings that follow from what a machine offers."""
+from preprocessing.cores import usable_cores
 
-_QUOTA_V2 = "/sys/fs/cgroup/cpu.max"
-_QUOTA_V1, _PERIOD_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
 _BATCHES_PER_THREAD, _MOST_BATCHES = 4, 64
 _SMALL_BATCH = 64
-
-
-def usable_cores() -> int:
-    """Returns the cores that this process may use: its affinity, and a container's CPU quota where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    return cores if quota is None else max(1, min(cores, round(quota)))
 
 
 def threads(configured: int) -> int:
@@ -40,23 +30,3 @@ def prefetch(configured: int, thread_count: int) -> int:
         thread_count: threads that prepare batches.
     """
     return configured or min(_MOST_BATCHES, _BATCHES_PER_THREAD * thread_count)
-
-
-def _quota() -> Optional[float]:
-    """Returns the CPU quota of the container in cores, or None."""
-    text = _read(_QUOTA_V2).split()
-    if len(text) != 2:
-        text = [_read(_QUOTA_V1), _read(_PERIOD_V1)]
-    try:
-        quota, period = float(text[0]), float(text[1])
-    except ValueError:
-        return None
-    return quota / period if quota > 0 and period > 0 else None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""

@@ -127,7 +127,7 @@ def read_pieces(path: str, model: Model, batch_size: int, threads: int, bad_rows
     held: List[Any] = []
     held_rows = start = 0
     for chunk in read_chunks(path, dataset, table, grow=False, require_labels=False, bad_rows=bad_rows, info=info,
-                             num_workers=threads, progress=progress):
+                             progress=progress):
         if limit is not None and bad_rows.total > limit:
             bad_rows.check(info.lines)
         held.append(chunk)

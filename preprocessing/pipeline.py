@@ -14,6 +14,7 @@ from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, Shard, Split, write_manifest
 from preprocessing.bad_rows import BadRows, parse_limit
+from preprocessing.cores import usable_cores
 from preprocessing.dense_statistics import DenseAccumulator
 from preprocessing.output_directory import atomic_directory
 from preprocessing.raw_reader import DEFAULT_CHUNK_BYTES, InputFile, read_chunks
@@ -24,6 +25,8 @@ from preprocessing.vocabulary import id_offsets, new_value_table, vocabularies_o
 
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
+#: Text below which starting processes costs more than they gain.
+_LEAST_BYTES_FOR_PROCESSES = 8 << 20
 VOCAB_CHOICES: Tuple[Tuple[str, ...], ...] = ((TRAIN_SPLIT,), (TRAIN_SPLIT, TEST_SPLIT))
 
 #: (what is being done, bytes of the input done, bytes in all).
@@ -33,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 def prepare(train_path: str, test_path: str, output_path: str, definition: DatasetDefinition = CENSUS,
             line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
             max_bad_rows: Union[int, str, None] = None, vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,),
-            chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 1,
+            chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 0,
             duplicate_row_cap: int = DUPLICATE_ROW_CAP, progress: Optional[Progress] = None) -> Manifest:
     """Prepares a data directory, which appears whole or not at all.
 
@@ -51,7 +54,8 @@ def prepare(train_path: str, test_path: str, output_path: str, definition: Datas
         vocab_from: ``("train",)`` or ``("train", "test")``.
         chunk_bytes: bytes of text read at a time.
         memory_bytes: bytes of encoded rows kept in memory per split.
-        num_workers: threads that split text; the output does not depend on it.
+        num_workers: processes that split text and encode records; 1: this one; 0: one per usable core, where the
+            input is large enough to gain from it. The output does not depend on it.
         duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes of the
             lines: n rows have a false one with a chance of about n * n / 2**65.
         progress: called while reading.
@@ -72,7 +76,7 @@ def prepare(train_path: str, test_path: str, output_path: str, definition: Datas
 def prepare_in(directory: str, train_path: str, test_path: str, definition: DatasetDefinition = CENSUS,
                line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
                max_bad_rows: Union[int, str, None] = None, vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,),
-               chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 1,
+               chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 0,
                duplicate_row_cap: int = DUPLICATE_ROW_CAP, progress: Optional[Progress] = None) -> Manifest:
     """Writes prepared data into an existing directory; :func:`prepare` without the guard around it.
 
@@ -89,6 +93,7 @@ def prepare_in(directory: str, train_path: str, test_path: str, definition: Data
         ConfigError: a setting is out of range.
     """
     check_settings(line_per_sample, num_shards, seed, vocab_from, memory_bytes, max_bad_rows, chunk_bytes, num_workers)
+    num_workers = num_workers or _workers_for(_expected_bytes(train_path))
     table = new_value_table(definition)
     statistics = DenseAccumulator(definition.dense_columns)
     readers: Dict[str, _SplitReader] = {}
@@ -104,7 +109,7 @@ def prepare_in(directory: str, train_path: str, test_path: str, definition: Data
     splits = {}
     for name, reader in readers.items():
         shards = convert_input2tfrd(reader.store, directory, name, _stem(reader.path), offsets, line_per_sample,
-                                    num_shards)
+                                    num_shards, num_workers)
         splits[name] = reader.split(shards)
         _remove_spill(os.path.join(directory, "spill-" + name))
     manifest = Manifest(dataset=definition, line_per_sample=line_per_sample, vocabularies=vocabularies,
@@ -179,6 +184,10 @@ def _expected_bytes(path: str) -> int:
     return size * 20 if path.endswith(".gz") else size
 
 
+def _workers_for(text_bytes: int) -> int:
+    return usable_cores() if text_bytes >= _LEAST_BYTES_FOR_PROCESSES else 1
+
+
 def _remove_spill(directory: str) -> None:
     if os.path.isdir(directory):
         for name in os.listdir(directory):
@@ -189,7 +198,7 @@ def _remove_spill(directory: str) -> None:
 def check_settings(line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
                    vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,), memory_bytes: int = DEFAULT_MEMORY_BYTES,
                    max_bad_rows: Union[int, str, None] = None, chunk_bytes: int = DEFAULT_CHUNK_BYTES,
-                   num_workers: int = 1) -> None:
+                   num_workers: int = 0) -> None:
     """Checks settings of :func:`prepare` before any work is done.
 
     Raises:
@@ -198,7 +207,7 @@ def check_settings(line_per_sample: int = 8, num_shards: int = 4, seed: int = 20
     for name, value, least, most in (
             ("line_per_sample", line_per_sample, 1, 4096), ("num_shards", num_shards, 1, 10000),
             ("seed", seed, 0, 2 ** 32 - 1), ("memory_bytes", memory_bytes, 1, 2 ** 62),
-            ("chunk_bytes", chunk_bytes, 1, 1 << 28), ("num_workers", num_workers, 1, 64)):
+            ("chunk_bytes", chunk_bytes, 1, 1 << 28), ("num_workers", num_workers, 0, 64)):
         if not least <= value <= most:
             raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
     parse_limit(max_bad_rows)

@@ -4,24 +4,22 @@ The text has no header. Blanks around values do not matter, quotes have no meani
 like any other. Memory is bounded by the chunk size (about 30 bytes per byte of text while a chunk is split) and by the
 distinct values kept in the value table.
 """
-import collections
-import concurrent.futures
 import dataclasses
 import hashlib
 import os
 import zlib
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.bad_rows import BadRows
-from preprocessing.text_hash import BlockHasher
-from preprocessing.text_scan import MAX_LINE_BYTES, Layout, ScannedBlock, scan_block
+from preprocessing.block_encoder import BlockEncoder, IndexMerger
+from preprocessing.text_scan import MAX_LINE_BYTES
 from preprocessing.value_table import ValueTable
+from preprocessing.worker_pool import WorkerPool
 
-UNKNOWN_LABEL = "unknown label"
 #: Bytes of text read at a time; half a MiB keeps the working arrays inside the processor's cache.
 DEFAULT_CHUNK_BYTES = 1 << 19
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -80,7 +78,7 @@ def read_chunks(path: str, definition: DatasetDefinition, table: Optional[ValueT
         bad_rows: collects the bad rows and holds their limit; by default none is allowed.
         info: filled in while reading.
         chunk_bytes: bytes of text read at a time.
-        num_workers: threads that split text; the result does not depend on it.
+        num_workers: processes that split text, 1: this one; the result does not depend on it.
         progress: called with the number of bytes of the file read so far.
 
     Yields:
@@ -102,30 +100,17 @@ def read_chunks(path: str, definition: DatasetDefinition, table: Optional[ValueT
     if not first.strip():
         raise DataError("%s is empty: it has no rows; give a file with %d comma-separated columns"
                         % (path, len(definition.columns)))
-    columns = _columns_of(first, definition, require_labels)
-    labels = _LabelReader(definition, columns)
-    layout = Layout(
-        columns=len(columns),
-        texts=tuple(columns.index(column) for column in definition.sparse_columns + labels.columns),
-        numbers=tuple(columns.index(column) for column in definition.dense_columns))
-    num_sparse = definition.num_sparse
-    for scanned in _scan_all(_chain(first, blocks), layout, num_workers):
-        first_line = info.lines + 1
-        info.lines += scanned.lines
-        for reason, lines in scanned.bad.items():
-            bad_rows.add(reason, lines + first_line)
-        values, known = labels.read(scanned.hashes[:, num_sparse:])
-        hashes, dense, row_hashes, kept = scanned.hashes, scanned.dense, scanned.row_hashes, scanned.kept
-        rows: Optional[np.ndarray] = None
-        if require_labels and not known.all():
-            bad_rows.add(UNKNOWN_LABEL, kept[~known] + first_line)
-            rows = np.flatnonzero(known)
-            hashes, dense, row_hashes, kept = hashes[rows], dense[rows], row_hashes[rows], kept[rows]
-            values = values[rows]
-        keys = table.keys(hashes[:, :num_sparse])
-        sparse = table.lookup_or_add(keys, _text_reader(scanned, rows)) if grow else table.lookup(keys)
-        info.rows += len(kept)
-        yield RowChunk(kept + first_line, sparse, dense, values, row_hashes)
+    encoder = BlockEncoder(definition, _columns_of(first, definition, require_labels), table, grow, require_labels)
+    with WorkerPool(encoder, num_workers) as pool:
+        merger = None if pool.in_process or not grow else IndexMerger(table, num_workers)
+        for worker, block in pool.map(_chain(first, blocks)):
+            first_line = info.lines + 1
+            info.lines += block.lines
+            for reason, lines in block.bad.items():
+                bad_rows.add(reason, lines + first_line)
+            sparse = block.sparse if merger is None else merger.merge(worker, block)
+            info.rows += len(block.kept)
+            yield RowChunk(block.kept + first_line, sparse, block.dense, block.labels, block.row_hashes)
     bad_rows.check(info.lines, _header_hint(bad_rows))
     if not info.rows:
         raise DataError("%s has no usable row: %s" % (path, bad_rows.describe()))
@@ -249,60 +234,6 @@ class _Inflater:
             raise DataError("%s is a truncated gzip file; get it again" % self._path)
 
 
-class _LabelReader:
-    """Turns the label columns' texts into labels."""
-
-    def __init__(self, definition: DatasetDefinition, columns: Sequence[str]) -> None:
-        tasks = [task for task in definition.tasks if task.label_column in columns]
-        self.columns = tuple(task.label_column for task in tasks)
-        self._num_tasks = definition.num_tasks
-        self._places = [place for place, task in enumerate(definition.tasks) if task.label_column in columns]
-        # Numbered names, since two tasks may read one column.
-        names = ["%d" % place for place in self._places]
-        self._table = ValueTable(names, {
-            name: list(dict.fromkeys(value.strip(" \t") for value in task.label_values))
-            for name, task in zip(names, tasks)})
-        self._labels = []
-        for number, task in enumerate(tasks):
-            texts = self._table.values(number)
-            self._labels.append(np.array([text == task.positive_value.strip(" \t") for text in texts] + [-1], np.int8))
-
-    def read(self, hashes: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Returns int8 [rows, tasks] labels, and bool [rows]: all labels are known."""
-        labels = np.full((len(hashes), self._num_tasks), -1, np.int8)
-        if self._places:
-            indices = self._table.lookup(self._table.keys(hashes))
-            for number, place in enumerate(self._places):
-                labels[:, place] = self._labels[number][indices[:, number]]
-        return labels, (labels >= 0).all(axis=1)
-
-
-def _scan_all(blocks: Iterator[bytes], layout: Layout, num_workers: int) -> Iterator[ScannedBlock]:
-    if num_workers == 1:
-        hasher = BlockHasher()
-        for block in blocks:
-            yield scan_block(block, layout, hasher)
-        return
-    # A fixed number of blocks is under way, so that memory stays bounded; results come in the blocks' order.
-    hashers: Deque[BlockHasher] = collections.deque(BlockHasher() for _ in range(num_workers))
-
-    def scan(block: bytes) -> ScannedBlock:
-        hasher = hashers.popleft()
-        try:
-            return scan_block(block, layout, hasher)
-        finally:
-            hashers.append(hasher)
-
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        pending: Deque[Any] = collections.deque()
-        for block in blocks:
-            pending.append(pool.submit(scan, block))
-            if len(pending) > num_workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
 def _columns_of(block: bytes, definition: DatasetDefinition, require_labels: bool) -> List[str]:
     columns = list(definition.columns)
     if not require_labels:
@@ -311,13 +242,6 @@ def _columns_of(block: bytes, definition: DatasetDefinition, require_labels: boo
         if block[:block.find(b"\n")].count(b",") + 1 == len(unlabelled):
             return unlabelled
     return columns
-
-
-def _text_reader(scanned: ScannedBlock, rows: Optional[np.ndarray]) -> Callable[[int, int], str]:
-    if rows is None:
-        return scanned.text
-    chosen = rows
-    return lambda row, column: scanned.text(int(chosen[row]), column)
 
 
 def _header_hint(bad_rows: BadRows) -> Optional[str]:

@@ -5,7 +5,7 @@ a split are at the end of its last non-empty shard.
 """
 import hashlib
 import os
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from feature_specs.manifest import Shard
 from preprocessing.example_encoder import encode_flat, pack_rows
 from preprocessing.row_store import RowStore
 from preprocessing.tfrecord import frame
+from preprocessing.worker_pool import WorkerPool
 
 _ROWS_PER_BLOCK = 1 << 13
 
@@ -31,7 +32,7 @@ def shard_sizes(rows: int, line_per_sample: int, num_shards: int) -> List[Tuple[
 
 
 def convert_input2tfrd(rows: RowStore, directory: str, split: str, stem: str, offsets: np.ndarray,
-                       line_per_sample: int, num_shards: int) -> Tuple[Shard, ...]:
+                       line_per_sample: int, num_shards: int, num_workers: int = 1) -> Tuple[Shard, ...]:
     """Writes the records of one split.
 
     Args:
@@ -42,46 +43,48 @@ def convert_input2tfrd(rows: RowStore, directory: str, split: str, stem: str, of
         offsets: int64 [sparse columns], added to the rows' indices to make ids.
         line_per_sample: rows per record (L).
         num_shards: number of files, 1 or more.
+        num_workers: processes that encode records, 1: this one; the files do not depend on it.
 
     Returns:
         One entry per shard; a shard may be empty where there are fewer records than shards.
     """
     os.makedirs(os.path.join(directory, split))
-    blocks = _Rebatcher(rows.blocks())
     shards = []
     step = max(1, _ROWS_PER_BLOCK // line_per_sample) * line_per_sample
-    for number, (size, records) in enumerate(shard_sizes(rows.rows, line_per_sample, num_shards)):
-        path = "%s/%s-%05d-of-%05d.tfrecord" % (split, stem, number, num_shards)
-        digest, length = hashlib.sha256(), 0
-        with open(os.path.join(directory, path), "wb") as stream:
-            for start in range(0, size, step):
-                part = blocks.take(min(step, size - start))
-                packed = pack_rows(part["labels"], part["sparse"] + offsets, part["dense"], line_per_sample)
-                data = frame(*encode_flat(*packed)).tobytes()
-                stream.write(data)
-                digest.update(data)
-                length += len(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        shards.append(Shard(path=path, rows=size, records=records, size=length, sha256=digest.hexdigest()))
+    sizes = shard_sizes(rows.rows, line_per_sample, num_shards)
+    lengths = [min(step, size - start) for size, _ in sizes for start in range(0, size, step)]
+
+    def encoded(part: np.ndarray) -> bytes:
+        packed = pack_rows(part["labels"], part["sparse"] + offsets, part["dense"], line_per_sample)
+        return frame(*encode_flat(*packed)).tobytes()
+
+    with WorkerPool(encoded, num_workers) as pool:
+        parts = pool.map(_cut(rows.blocks(), lengths))
+        for number, (size, records) in enumerate(sizes):
+            path = "%s/%s-%05d-of-%05d.tfrecord" % (split, stem, number, num_shards)
+            digest, length = hashlib.sha256(), 0
+            with open(os.path.join(directory, path), "wb") as stream:
+                for _ in range(0, size, step):
+                    data = next(parts)[1]
+                    stream.write(data)
+                    digest.update(data)
+                    length += len(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            shards.append(Shard(path=path, rows=size, records=records, size=length, sha256=digest.hexdigest()))
     return tuple(shards)
 
 
-class _Rebatcher:
-    """Cuts a stream of arrays into arrays of wanted lengths."""
-
-    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
-        self._blocks = blocks
-        self._held: List[np.ndarray] = []
-        self._rows = 0
-
-    def take(self, rows: int) -> np.ndarray:
-        """Returns the next ``rows`` rows."""
-        while self._rows < rows:
-            block = next(self._blocks)
-            self._held.append(block)
-            self._rows += len(block)
-        whole = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
-        self._held = [whole[rows:]]
-        self._rows -= rows
-        return whole[:rows]
+def _cut(blocks: Iterator[np.ndarray], lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    """Cuts a stream of arrays into arrays of the wanted lengths."""
+    held = next(blocks, None)
+    for length in lengths:
+        parts, missing = [], length
+        while missing:
+            assert held is not None
+            if not len(held):
+                held = next(blocks)
+            parts.append(held[:missing])
+            held = held[missing:]
+            missing -= len(parts[-1])
+        yield parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -28,12 +28,8 @@ class ValueTable:
         self._allocate(1 << 12)
         if values is not None:
             for number, column in enumerate(self.columns):
-                texts = list(values[column])
-                if texts:
-                    hashes = hash_texts(text.encode("utf-8") for text in texts)
-                    keys = column_keys(hashes[:, np.newaxis], self._numbers[number:number + 1])[:, 0]
-                    self._insert(keys, np.arange(len(texts), dtype=np.int32))
-                    self._values[number].extend(texts)
+                if values[column]:
+                    self.add(number, list(values[column]))
 
     def values(self, number: int) -> List[str]:
         """Returns the values of the column with this number, in index order (the table's own list: do not change)."""
@@ -81,15 +77,41 @@ class ValueTable:
             width = keys.shape[1]
             for place, cell in zip(order.tolist(), missing[first[order]].tolist()):
                 row, column = divmod(cell, width)
+                self._check_room(column, 1)
                 values = self._values[column]
-                if len(values) >= _MAX_VALUES:
-                    raise OverflowError("column %s has more than %d different values"
-                                        % (self.columns[column], _MAX_VALUES))
                 new_indices[place] = len(values)
                 values.append(text_of(row, column))
             self._insert(new_keys, new_indices)
             indices.ravel()[missing] = new_indices[inverse]
         return indices
+
+    def add(self, number: int, texts: Sequence[str]) -> np.ndarray:
+        """Adds those of some values that a column does not have yet, in their order.
+
+        Args:
+            number: of the column.
+            texts: different values.
+
+        Returns:
+            int32 [texts], the index of each.
+        """
+        keys = self._keys_of(number, texts)
+        indices = self._find(keys)
+        missing = np.flatnonzero(indices < 0)
+        values = self._values[number]
+        self._check_room(number, len(missing))
+        indices[missing] = np.arange(len(values), len(values) + len(missing), dtype=np.int32)
+        values.extend(texts[place] for place in missing.tolist())
+        self._insert(keys[missing], indices[missing])
+        return indices
+
+    def _keys_of(self, number: int, texts: Sequence[str]) -> np.ndarray:
+        hashes = hash_texts(text.encode("utf-8") for text in texts)
+        return column_keys(hashes[:, np.newaxis], self._numbers[number:number + 1])[:, 0]
+
+    def _check_room(self, number: int, more: int) -> None:
+        if len(self._values[number]) + more > _MAX_VALUES:
+            raise OverflowError("column %s has more than %d different values" % (self.columns[number], _MAX_VALUES))
 
     def _allocate(self, capacity: int) -> None:
         self._slots = np.zeros(capacity, np.uint64)
