@@ -1,6 +1,6 @@
 """What gates and experts do, as evaluation metrics, and warnings where they have collapsed."""
 import math
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
@@ -47,15 +47,10 @@ def gate_metrics(output: EnsembleOutput, weights: tf.Tensor,
     """
     merge = merge or RankMerge()
     metrics: Dict[str, Metric] = {}
-    for task in output.logits:
-        gates = [member.gates[task] for member in output.members if task in member.gates]
-        if gates:
-            metrics.update(_metrics_of_gates(task, gates, weights, merge))
-    differences = [_difference(member.experts, weights, number, merge) for number, member in enumerate(output.members)
-                   if member.experts.shape[1].value > 1]
-    if differences:
-        metrics[DIFFERENCE] = (tf.reduce_min(tf.stack([value for value, _ in differences])),
-                               tf.group(*[update for _, update in differences]))
+    for task, gates in output.networks.gates.items():
+        metrics.update(_metrics_of_gates(task, gates, weights, merge))
+    if output.networks.experts.shape[2].value > 1:
+        metrics[DIFFERENCE] = _difference(output.networks.experts, weights, merge)
     return metrics
 
 
@@ -77,23 +72,23 @@ def collapse_warnings(metrics: Dict[str, Any]) -> List[str]:
     return lines
 
 
-def _metrics_of_gates(task: str, gates: Sequence[tf.Tensor], weights: tf.Tensor,
-                      merge: RankMerge) -> Dict[str, Metric]:
-    size = gates[0].shape[1].value
+def _metrics_of_gates(task: str, gates: tf.Tensor, weights: tf.Tensor, merge: RankMerge) -> Dict[str, Metric]:
+    """Returns the metrics of a task's gates, float32 [batch, networks, gate_size]."""
+    networks, size = gates.shape.as_list()[1:]
     if size < 2:
         return {}
-    entropy = tf.add_n([-tf.reduce_sum(gate * tf.math.log(gate + _TINY), axis=1) for gate in gates])
-    entropy /= len(gates) * math.log(size)
-    means, update = weighted_mean(tf.concat(gates, axis=1), weights, WEIGHT_PREFIX + task, merge)
+    side_by_side = [-1, networks * size]
+    entropy = -tf.reduce_sum(gates * tf.math.log(gates + _TINY), axis=[1, 2]) / (networks * math.log(size))
+    means, update = weighted_mean(tf.reshape(gates, side_by_side), weights, WEIGHT_PREFIX + task, merge)
     metrics: Dict[str, Metric] = {
         ENTROPY_PREFIX + task: weighted_mean(entropy, weights, ENTROPY_PREFIX + task, merge),
         LARGEST_PREFIX + task: (tf.reduce_max(means), update)}
-    metrics[HISTOGRAM_PREFIX + task] = _histogram(tf.concat(gates, axis=1), weights, HISTOGRAM_PREFIX + task,
+    metrics[HISTOGRAM_PREFIX + task] = _histogram(tf.reshape(gates, side_by_side), weights, HISTOGRAM_PREFIX + task,
                                                   merge)
-    if len(gates) * size <= _MAX_SINGLE_WEIGHTS:
-        first = [tf.one_hot(tf.argmax(gate, axis=1), size) for gate in gates]
-        uses, use_update = weighted_mean(tf.concat(first, axis=1), weights, USE_PREFIX + task, merge)
-        for number in range(len(gates) * size):
+    if networks * size <= _MAX_SINGLE_WEIGHTS:
+        first = tf.one_hot(tf.argmax(gates, axis=2), size)
+        uses, use_update = weighted_mean(tf.reshape(first, side_by_side), weights, USE_PREFIX + task, merge)
+        for number in range(networks * size):
             metrics["%s%s_%d" % (WEIGHT_PREFIX, task, number)] = (means[number], update)
             metrics["%s%s_%d" % (USE_PREFIX, task, number)] = (uses[number], use_update)
     return metrics
@@ -111,9 +106,10 @@ def _histogram(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankMerg
         return tf.cast(merge.sum(total), tf.float32), update.op
 
 
-def _difference(experts: tf.Tensor, weights: tf.Tensor, number: int, merge: RankMerge) -> Metric:
-    """Mean distance of the experts from their mean, over the mean size of an output; experts are [batch, n, size]."""
-    distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
-    size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
-    means, update = weighted_mean(tf.stack([distance, size], axis=1), weights, "%s_%d" % (DIFFERENCE, number), merge)
-    return tf.math.divide_no_nan(means[0], means[1]), update
+def _difference(experts: tf.Tensor, weights: tf.Tensor, merge: RankMerge) -> Metric:
+    """Mean distance of the experts from their mean over the mean output, least of [batch, networks, n, size]."""
+    networks = experts.shape[1].value
+    distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=2, keepdims=True)), axis=[2, 3])
+    size = tf.reduce_mean(tf.abs(experts), axis=[2, 3])
+    means, update = weighted_mean(tf.concat([distance, size], axis=1), weights, DIFFERENCE, merge)
+    return tf.reduce_min(tf.math.divide_no_nan(means[:networks], means[networks:])), update

@@ -2,7 +2,7 @@
 
 All heads take the same input, table, metrics and export; only the columns of the fused first layer mean something else.
 """
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict
 
 import tensorflow as tf
 
@@ -10,8 +10,6 @@ from estimator_app.layers import EnsembleOutput, NetworkOutput, NetworkShape, fi
 from estimator_app.mmoe import build_mmoe
 
 _Builder = Callable[..., NetworkOutput]
-# Far enough apart that no two networks meet in the seeds that a network derives from its own.
-_SEED_STEP = 100003
 
 
 def network_shape(config: Any, tasks: Any) -> NetworkShape:
@@ -40,27 +38,20 @@ def build_network(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, refe
     Returns:
         Logits per task, and what the single networks compute.
     """
-    members: List[NetworkOutput] = []
-    for number, part in enumerate(tf.split(pooled, shape.network_num, axis=1)):
-        # The first network has no scope of its own: a single network is the plain head.
-        scope = "network_%d" % number if number else tf.compat.v1.get_variable_scope()
-        with tf.compat.v1.variable_scope(scope):
-            members.append(_BUILDERS[shape.model](part, dense, shape, reference_init, seed + number * _SEED_STEP,
-                                                  keep_prob))
-    logits = {task: tf.add_n([member.logits[task] for member in members]) / float(len(members))
-              for task in shape.tasks} if len(members) > 1 else members[0].logits
-    return EnsembleOutput(logits, tuple(members))
+    networks = _BUILDERS[shape.model](pooled, dense, shape, reference_init, seed, keep_prob)
+    return EnsembleOutput({task: tf.reduce_mean(networks.logits[task], axis=0) for task in shape.tasks}, networks)
 
 
 def build_shared_bottom(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool = False,
                         seed: int = 0, keep_prob: float = 1.0) -> NetworkOutput:
     """Builds the shared bottom: one layer of ``expert_num * expert_size`` units that every tower reads whole.
 
-    Args as in :func:`build_network`, with one network's columns of ``pooled``; there are no gates.
+    Args as in :func:`build_network`; there are no gates.
     """
     with tf.compat.v1.variable_scope("shared_bottom"):
         experts, _ = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
-        bottom = tf.reshape(experts, [-1, shape.experts * shape.expert_size])
+        bottom = tf.transpose(tf.reshape(experts, [-1, shape.network_num, shape.experts * shape.expert_size]),
+                              [1, 0, 2])
         logits = {task: tower(bottom, shape.tower_size, task, reference_init, seed + 1 + number)
                   for number, task in enumerate(shape.tasks)}
     return NetworkOutput(logits, {}, experts)
@@ -72,8 +63,7 @@ def build_ple(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referenc
 
     A task's gate weighs the shared experts and the task's own ones; no task sees the experts of another.
 
-    Args as in :func:`build_network`, with one network's columns of ``pooled``; a gate's columns are the shared experts,
-    then the task's own.
+    Args as in :func:`build_network`; a gate's columns are the shared experts, then the task's own.
     """
     own, shared = shape.task_expert_num, shape.expert_num
     with tf.compat.v1.variable_scope("ple"):
@@ -82,10 +72,11 @@ def build_ple(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referenc
         logits, gates = {}, {}
         for number, task in enumerate(shape.tasks):
             begin = shared + number * own
-            visible = tf.concat([experts[:, :shared], experts[:, begin:begin + own]], axis=1)
-            mixed, weights = mix(visible, gate_logits[:, number:number + 1])
-            gates[task] = weights[:, 0]
-            logits[task] = tower(mixed[:, 0], shape.tower_size, task, reference_init, seed + 1 + number)
+            visible = tf.concat([experts[:, :, :shared], experts[:, :, begin:begin + own]], axis=2)
+            mixed, weights = mix(visible, gate_logits[:, :, number:number + 1])
+            gates[task] = weights[:, :, 0]
+            logits[task] = tower(tf.transpose(mixed[:, :, 0], [1, 0, 2]), shape.tower_size, task, reference_init,
+                                 seed + 1 + number)
     return NetworkOutput(logits, gates, experts)
 
 

@@ -3,7 +3,7 @@ from typing import Dict, Mapping, Optional, Sequence
 
 import tensorflow as tf
 
-from estimator_app.layers import EnsembleOutput
+from estimator_app.layers import NetworkOutput
 from feature_specs.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def task_losses(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor],
     return losses
 
 
-def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor], label_smoothing: float = 0.0,
+def training_loss(output: NetworkOutput, labels: Dict[str, tf.Tensor], label_smoothing: float = 0.0,
                   task_weights: Optional[Mapping[str, float]] = None) -> tf.Tensor:
     """Returns the float32 scalar that is minimised: the mean log loss over tasks and rows, summed over the networks.
 
@@ -67,12 +67,13 @@ def training_loss(output: EnsembleOutput, labels: Dict[str, tf.Tensor], label_sm
     """
     tasks = list(labels)
     # All tasks of all networks side by side: one set of ops, forward and backward, however many there are.
-    logits = tf.stack([member.logits[task] for member in output.members for task in tasks], axis=1)
-    targets = _targets(tf.stack([labels[task] for task in tasks] * len(output.members), axis=1), label_smoothing)
+    logits = tf.stack([output.logits[task] for task in tasks])
+    targets = _targets(tf.stack([labels[task] for task in tasks]), label_smoothing)
+    targets = tf.tile(tf.expand_dims(targets, 1), [1, logits.shape[1].value, 1])
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits, name="log_loss")
     factors = [1.0 if task_weights is None else task_weights[task] for task in tasks]
     if any(factor != 1.0 for factor in factors):
-        losses *= tf.constant([factors * len(output.members)], tf.float32)
+        losses *= tf.reshape(tf.constant(factors, tf.float32), [-1, 1, 1])
     return tf.reduce_sum(losses) / tf.cast(tf.size(labels[tasks[0]]) * len(tasks), tf.float32)
 
 

@@ -24,7 +24,7 @@ def build_mmoe(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referen
     """Builds the network.
 
     Args:
-        pooled: float32 [batch, network_width], summed embedding rows.
+        pooled: float32 [batch, width], summed embedding rows: the columns of one network after the other.
         dense: float32 [batch, D], normalised dense values; D may be 0.
         shape: sizes.
         reference_init: constant weights, as the original port has them.
@@ -32,14 +32,15 @@ def build_mmoe(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, referen
         keep_prob: share of the expert outputs kept; 1.0 outside training.
 
     Returns:
-        Logit of the positive class and gate weights per task.
+        Logits of the positive class and gate weights per task.
     """
     with tf.compat.v1.variable_scope("mmoe"):
         experts, gate_logits = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
         assert gate_logits is not None
         mixed, weights = mix(experts, gate_logits)
         logits, gates = {}, {}
-        for number, (task, inputs) in enumerate(zip(shape.tasks, tf.unstack(mixed, axis=1))):
+        # [tasks, networks, batch, expert_size]: a tower is one product over the networks.
+        for number, (task, inputs) in enumerate(zip(shape.tasks, tf.unstack(tf.transpose(mixed, [2, 1, 0, 3])))):
             logits[task] = tower(inputs, shape.tower_size, task, reference_init, seed + 1 + number)
-            gates[task] = weights[:, number]
+            gates[task] = weights[:, :, number]
     return NetworkOutput(logits, gates, experts)

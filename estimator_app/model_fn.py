@@ -61,10 +61,10 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         valid = tf.greater_equal(label[:, 0], 0)
         if is_training:
             config = context.config
-            loss = training_loss(output, task_labels, config.label_smoothing,
+            loss = training_loss(output.networks, task_labels, config.label_smoothing,
                                  parse_task_weights(config.task_weights, context.dataset.task_names))
             return tf.estimator.EstimatorSpec(
-                mode, loss=loss / len(output.members),
+                mode, loss=loss / config.network_num,
                 train_op=build_train_op(loss, context.config, context.rank_size, context.max_steps))
         total = tf.add_n(list(losses.values())) / len(losses)
         weights = tf.cast(valid, tf.float32)

@@ -99,17 +99,18 @@ def numpy_probabilities(ids: np.ndarray, dense: np.ndarray, variables: Dict[str,
     for field in range(ids.shape[1]):
         pooled = pooled + table[rows[:, field]]
     logits = {task: np.zeros(len(ids)) for task in shape.tasks}
-    for number in range(shape.network_num):
-        scope = ("network_%d/" % number if number else "") + shape.model + "/"
-        first = pooled[:, number * shape.network_width:(number + 1) * shape.network_width]
-        first = first + weights[scope + "first_layer/bias"]
-        if dense.shape[1]:
-            first = first + dense.astype(np.float64) @ weights[scope + "first_layer/kernel"]
+    scope = shape.model + "/"
+    all_first = pooled + weights[scope + "first_layer/bias"]
+    if dense.shape[1]:
+        all_first = all_first + dense.astype(np.float64) @ weights[scope + "first_layer/kernel"]
+    for number, first in enumerate(np.split(all_first, shape.network_num, axis=1)):
         for place, task in enumerate(shape.tasks):
             mixed = _numpy_mix(first, place, shape)
             layer = scope + "tower_%s/" % task
-            hidden = np.maximum(mixed @ weights[layer + "hidden/kernel"] + weights[layer + "hidden/bias"], 0.0)
-            both = hidden @ weights[layer + "output/kernel"] + weights[layer + "output/bias"]
+            tower = {name: weights[layer + name][number] for name in (
+                "hidden/kernel", "hidden/bias", "output/kernel", "output/bias")}
+            hidden = np.maximum(mixed @ tower["hidden/kernel"] + tower["hidden/bias"], 0.0)
+            both = hidden @ tower["output/kernel"] + tower["output/bias"]
             logits[task] += (both[:, 1] - both[:, 0]) / shape.network_num
     with np.errstate(over="ignore"):
         return {task: 1.0 / (1.0 + np.exp(-logits[task])) for task in shape.tasks}

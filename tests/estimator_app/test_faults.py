@@ -143,13 +143,13 @@ def test_partial_restore_takes_over_what_fits(tmp_path):
     refused = train(tmp_path, *other, check=False)
     one_line_error(refused, "tower_size: found 4, expected 5", "--partial_restore")
     line = [line.split() for line in refused.stdout.splitlines() if line.startswith("mmoe/tower_buy/hidden/kernel ")]
-    assert line == [["mmoe/tower_buy/hidden/kernel", "[4,", "4]", "[4,", "5]", "initialised"]]
+    assert line == [["mmoe/tower_buy/hidden/kernel", "[1,", "4,", "4]", "[1,", "4,", "5]", "initialised"]]
     assert_same_weights_as(model, old)
 
     done = train(tmp_path, *other, "--partial_restore")
     assert "already at step 31 of 31" in done.stdout and "variables and tables fit" in done.stdout
     new = weights(model, 31)
-    assert new["mmoe/tower_buy/hidden/kernel"].shape == (4, 5)
+    assert new["mmoe/tower_buy/hidden/kernel"].shape == (1, 4, 5)
     same = [name for name in old if old[name].shape == new[name].shape]
     assert "mmoe/first_layer/kernel/Adam" in same and "small_table/embedding" in same and "global_step" in same
     for name in same:

@@ -7,7 +7,6 @@ from estimator_app.heads import build_network
 from estimator_app.layers import EnsembleOutput, NetworkOutput, NetworkShape, mix
 from estimator_app.learning_rate import scheduled
 from estimator_app.losses import task_losses, training_loss
-from estimator_app.mmoe import build_mmoe
 
 TASKS = ("a", "b", "c")
 
@@ -30,16 +29,16 @@ def run(shape, rows=9, dense=2, seed=0):
     (NetworkShape(("a",), 1, 2, 3, "ple", 1), 2 * 2 + 2, 2, 2)])
 def test_shapes(shape, width, units, gate):
     assert shape.width == shape.network_width == width
-    (logits, members), variables = run(shape)
+    (logits, networks), variables = run(shape)
     assert set(logits) == set(shape.tasks) and all(value.shape == (9,) for value in logits.values())
-    assert members[0].experts.shape == (9, units, shape.expert_size)
+    assert networks.experts.shape == (9, 1, units, shape.expert_size)
     assert all(name.startswith(shape.model + "/") for name in variables)
     if gate is None:
-        assert members[0].gates == {}
+        assert networks.gates == {}
     else:
-        for weights in members[0].gates.values():
-            assert weights.shape == (9, gate)
-            np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+        for weights in networks.gates.values():
+            assert weights.shape == (9, 1, gate)
+            np.testing.assert_allclose(weights.sum(axis=2), 1.0, rtol=1e-5)
 
 
 def test_tasks_of_ple_do_not_see_the_experts_of_others():
@@ -61,31 +60,65 @@ def test_tasks_of_ple_do_not_see_the_experts_of_others():
 def test_several_networks_are_averaged_and_share_nothing(model):
     shape = NetworkShape(TASKS, 3, 4, 5, model, 2, network_num=3)
     assert shape.width == 3 * shape.network_width
-    (logits, members), variables = run(shape)
-    for task in TASKS:
-        np.testing.assert_allclose(logits[task], np.mean([member.logits[task] for member in members], axis=0),
-                                   rtol=1e-5, atol=1e-6)
-    kernels = [variables[scope + model + "/first_layer/kernel"] for scope in ("", "network_1/", "network_2/")]
-    assert not np.allclose(kernels[0], kernels[1]) and not np.allclose(kernels[1], kernels[2])
-
-
-def test_one_network_is_the_plain_head():
-    shape = NetworkShape(TASKS, 3, 4, 5)
-    pooled = np.random.RandomState(0).normal(0, 1, (9, shape.width)).astype(np.float32)
+    width = shape.network_width
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        plain = build_mmoe(tf.constant(pooled), tf.zeros([9, 0]), shape, seed=7)
-        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), reuse=True):
-            head = build_network(tf.constant(pooled), tf.zeros([9, 0]), shape, seed=7)
+        pooled = tf.constant(np.random.RandomState(1).normal(0, 1, (20, shape.width)), tf.float32)
+        dense = tf.constant(np.random.RandomState(2).normal(0, 1, (20, 2)), tf.float32)
+        output = build_network(pooled, dense, shape, seed=5)
+        variables = tf.compat.v1.trainable_variables()
+        # What one network's logits depend on: by columns of the first layer, by the leading axis of the towers.
+        gradients = [tf.gradients(tf.reduce_sum(output.networks.logits["b"][number] ** 2), [pooled] + variables)
+                     for number in range(3)]
+        gradients = [[tf.zeros([3]) if item is None else item for item in each] for each in gradients]
         session.run(tf.compat.v1.global_variables_initializer())
-        first, second = session.run((plain.logits, head.logits))
-    np.testing.assert_array_equal(first["b"], second["b"])
+        values, found, kernels = session.run((output, gradients, {item.op.name: item for item in variables}))
+    np.testing.assert_allclose(values.logits["b"], values.networks.logits["b"].mean(axis=0), rtol=1e-5, atol=1e-6)
+    for number, each in enumerate(found):
+        for gradient in each:
+            parts = np.split(gradient, 3, axis=-1 if gradient.shape[-1] == shape.width else 0)
+            assert [bool(np.abs(part).sum()) for part in parts] == [
+                place == number and bool(np.abs(gradient).sum()) for place in range(3)]
+        assert np.abs(each[0]).sum() > 0
+    first = np.split(kernels[model + "/first_layer/kernel"], 3, axis=1)
+    hidden = kernels[model + "/tower_b/hidden/kernel"]
+    for kernel in (first, hidden):
+        assert not np.allclose(kernel[0], kernel[1]) and not np.allclose(kernel[1], kernel[2])
+    assert first[0].shape == (2, width) and hidden.shape[0] == 3
+
+
+@pytest.mark.parametrize("model", ["mmoe", "shared_bottom", "ple"])
+def test_networks_side_by_side_compute_what_each_computes_alone(model):
+    together, alone = (NetworkShape(TASKS, 3, 4, 5, model, 2, network_num=count) for count in (3, 1))
+    random = np.random.RandomState(1)
+    pooled, dense = random.normal(0, 1, (6, together.width)), random.normal(0, 1, (6, 2)).astype(np.float32)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        networks = build_network(tf.constant(pooled, tf.float32), tf.constant(dense), together).networks
+        with tf.compat.v1.variable_scope("alone"):
+            columns = tf.compat.v1.placeholder(tf.float32, [None, alone.width])
+            single = build_network(columns, tf.constant(dense), alone).networks
+        session.run(tf.compat.v1.global_variables_initializer())
+        variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
+        found = session.run(networks)
+        for number, part in enumerate(np.split(pooled, 3, axis=1)):
+            for name, variable in variables.items():
+                if name.startswith("alone/"):
+                    both = session.run(variables[name[len("alone/"):]])
+                    variable.load(np.split(both, 3, axis=-1 if "first_layer" in name else 0)[number], session)
+            expected = session.run(single, {columns: part})
+            np.testing.assert_allclose(found.experts[:, number], expected.experts[:, 0], atol=1e-6)
+            for task in TASKS:
+                np.testing.assert_allclose(found.logits[task][number], expected.logits[task][0], atol=1e-6)
+            for task, gates in expected.gates.items():
+                np.testing.assert_allclose(found.gates[task][:, number], gates[:, 0], atol=1e-6)
 
 
 def metrics_of(gate_values, experts, weights):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        members = tuple(NetworkOutput({"a": tf.zeros([2])}, {"a": tf.constant(gate, tf.float32)} if gate else {},
-                                      tf.constant(experts, tf.float32)) for gate in gate_values)
-        metrics = gate_metrics(EnsembleOutput({"a": tf.zeros([2])}, members), tf.constant(weights, tf.float32))
+        # One gate array per network; the networks' experts are alike.
+        gates = {"a": tf.stack([tf.constant(gate, tf.float32) for gate in gate_values], axis=1)} if gate_values else {}
+        networks = NetworkOutput({"a": tf.zeros([len(gate_values) or 1, 2])}, gates,
+                                 tf.stack([tf.constant(experts, tf.float32)] * (len(gate_values) or 1), axis=1))
+        metrics = gate_metrics(EnsembleOutput({"a": tf.zeros([2])}, networks), tf.constant(weights, tf.float32))
         session.run(tf.compat.v1.local_variables_initializer())
         session.run([update for _, update in metrics.values()])
         return session.run({name: value for name, (value, _) in metrics.items()})
@@ -117,7 +150,7 @@ def test_collapsed_experts_and_gates_are_reported():
     assert found["gate_entropy_a"] == pytest.approx(0.5)
     lines = collapse_warnings(found)
     assert len(lines) == 2 and "nearly the same" in lines[0] and "task a gives one expert 100.0 %" in lines[1]
-    assert collapse_warnings(metrics_of([None], same, [1.0, 1.0]))[0].startswith("all experts")
+    assert collapse_warnings(metrics_of([], same, [1.0, 1.0]))[0].startswith("all experts")
 
 
 def test_schedules():
@@ -141,9 +174,10 @@ def test_the_training_loss_is_the_mean_over_tasks_and_rows_summed_over_networks(
         pooled = tf.constant(random.normal(0, 1, (7, shape.width)), tf.float32)
         output = build_network(pooled, tf.zeros([7, 0]), shape)
         named = {task: tf.constant(labels[:, number]) for number, task in enumerate(TASKS)}
-        fast = training_loss(output, named)
-        plain = tf.add_n([tf.add_n([tf.reduce_mean(loss) for loss in task_losses(member.logits, named).values()]) / 3.0
-                          for member in output.members])
+        fast = training_loss(output.networks, named)
+        single = [{task: output.networks.logits[task][number] for task in TASKS} for number in range(networks)]
+        plain = tf.add_n([tf.add_n([tf.reduce_mean(loss) for loss in task_losses(logits, named).values()]) / 3.0
+                          for logits in single])
         variables = tf.compat.v1.trainable_variables()
         session.run(tf.compat.v1.global_variables_initializer())
         found = session.run([(loss, tf.gradients(loss, [pooled] + variables)) for loss in (fast, plain)])

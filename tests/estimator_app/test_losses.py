@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from estimator_app.layers import EnsembleOutput, NetworkOutput
+from estimator_app.layers import NetworkOutput
 from estimator_app.losses import parse_task_weights, task_losses, training_loss
 from feature_specs.errors import ConfigError
 
@@ -20,8 +20,8 @@ def run(function):
 
 def total(**settings):
     def build(logits, labels):
-        members = (NetworkOutput(logits, {}, tf.zeros([3, 1, 1])),) * 2
-        return training_loss(EnsembleOutput(logits, members), labels, **settings)
+        twice = {task: tf.stack([value] * 2) for task, value in logits.items()}
+        return training_loss(NetworkOutput(twice, {}, tf.zeros([3, 2, 1, 1])), labels, **settings)
     return run(build)
 
 

@@ -89,21 +89,22 @@ def test_values_and_gradients_equal_the_original(shape):
         table = tf.compat.v1.get_variable("table", [IDS, shape.width])
         pooled = tf.reduce_sum(tf.gather(table, ids), axis=1)
         output = build_mmoe(pooled, tf.constant(dense), shape)
-        losses = task_losses(output.logits, {task: tf.constant(labels[:, n]) for n, task in enumerate(shape.tasks)})
+        logits = {task: output.logits[task][0] for task in shape.tasks}
+        losses = task_losses(logits, {task: tf.constant(labels[:, n]) for n, task in enumerate(shape.tasks)})
         total = tf.add_n([tf.reduce_mean(item) for item in losses.values()]) / len(losses)
         variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
         ours = original.as_ours()
         assert sorted(variables) == sorted(ours) == sorted(expected)
         for name, variable in variables.items():
-            variable.load(ours[name].astype(np.float32), session)
+            variable.load(ours[name].astype(np.float32).reshape(variable.shape.as_list()), session)
         gradients = {name: tf.convert_to_tensor(gradient) for name, gradient in
                      zip(variables, tf.gradients(total, list(variables.values())))}
-        found = session.run((output.logits, total, gradients))
+        found = session.run((logits, total, gradients))
     for number, task in enumerate(shape.tasks):
         np.testing.assert_allclose(1 / (1 + np.exp(-found[0][task])), probabilities[:, number], atol=1e-6)
     assert found[1] == pytest.approx(loss, abs=1e-6)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[2][name], value, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found[2][name].reshape(value.shape), value, atol=1e-6, err_msg=name)
 
 
 def test_the_embedding_is_144_wide_at_the_reference_sizes():
@@ -120,14 +121,15 @@ def test_experts_differ_after_training_but_not_with_the_reference_initialisation
         table = tf.compat.v1.get_variable("table", [IDS, shape.width],
                                           initializer=embedding_initializer(reference_init, 1, 0.01))
         output = build_mmoe(tf.reduce_sum(tf.gather(table, ids), axis=1), tf.constant(dense), shape, reference_init, 1)
-        losses = task_losses(output.logits, {"a": tf.constant(labels[:, 0]), "b": tf.constant(labels[:, 1])})
+        losses = task_losses({task: output.logits[task][0] for task in shape.tasks},
+                             {"a": tf.constant(labels[:, 0]), "b": tf.constant(labels[:, 1])})
         step = tf.compat.v1.train.AdamOptimizer(0.02).minimize(
             tf.add_n([tf.reduce_mean(item) for item in losses.values()]))
         session.run(tf.compat.v1.global_variables_initializer())
         for _ in range(60):
             session.run(step)
         experts, gates = session.run((output.experts, output.gates))
-    spread = np.abs(experts - experts.mean(axis=1, keepdims=True)).mean() / np.abs(experts).mean()
+    spread = np.abs(experts - experts.mean(axis=2, keepdims=True)).mean() / np.abs(experts).mean()
     if differ:
         assert spread > 0.1
     else:

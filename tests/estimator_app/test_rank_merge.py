@@ -91,10 +91,12 @@ def evaluate(arrays, steps, merge_size):
         losses = {task: tf.nn.sigmoid_cross_entropy_with_logits(
             labels=tf.cast(label_of[task], tf.float32), logits=by_task[task]) for task in TASKS}
         valid = labels[:, 0] >= 0
-        member = NetworkOutput(by_task, {task: gates[:, n] for n, task in enumerate(TASKS)}, experts)
+        networks = NetworkOutput({task: logit[tf.newaxis] for task, logit in by_task.items()},
+                                 {task: gates[:, n, tf.newaxis] for n, task in enumerate(TASKS)},
+                                 experts[:, tf.newaxis])
         merge = RankMerge(merge_size)
         metrics = evaluation_metrics(by_task, label_of, losses, valid, steps, BATCH, row_weights, merge)
-        metrics.update(gate_metrics(EnsembleOutput(by_task, (member,)), tf.cast(valid, tf.float32), merge))
+        metrics.update(gate_metrics(EnsembleOutput(by_task, networks), tf.cast(valid, tf.float32), merge))
         session.run(tf.compat.v1.local_variables_initializer())
         updates = [update for _, update in metrics.values()]
         for start in range(0, steps * BATCH, BATCH):
