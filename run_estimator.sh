@@ -9,6 +9,8 @@
 # Environment variables (all optional; docs/installation.md explains them):
 #   PYTHON                 interpreter to try first (CPython 3.7; with --device npu: the host's Python)
 #   ESTIMATOR_VENV         where the virtual environment lives       default: <project>/.venv
+#   TF2_PYTHON             a Python with TensorFlow 2, for the test of exported models
+#                                                                    default: <project>/.venv-tf2/bin/python if it exists
 #   ESTIMATOR_PYTHON_DIRS  colon-separated folders (globs allowed) searched last for python3.7
 #   PYENV_ROOT             pyenv's folder                            default: ~/.pyenv
 #   CONDA_PREFIX           an active conda environment, searched for python3.7
@@ -53,7 +55,7 @@ usage() {
 usage: bash run_estimator.sh <command> [flags...]
 
   setup      make the Python environment and install the pinned packages (--dev: also test and lint tools;
-             --recreate: start from an empty environment)
+             --tf2: also TensorFlow 2 on another Python, for the test of exported models; --recreate: start anew)
   prepare    raw census text -> TFRecord shards and manifest
   train      train, evaluating at every checkpoint; with no data given, on a generated sample
   eval       evaluate the latest checkpoint and print one JSON line
@@ -294,11 +296,11 @@ install_lock() {
   version=$("$VENV/bin/python" -I -m pip --version 2>/dev/null | sed -n 's/^pip \([0-9]*\)\.\([0-9]*\).*/\1 \2/p') || version=''
   if [[ -n $version ]] && ((10#${version% *} * 100 + 10#${version#* } < PIP_OLDEST)); then
     printf '%s\n' "$PIP_PIN" >"$VENV/.pip-pin.txt"
-    pip_install "$log" 1 "$VENV/.pip-pin.txt" || install_failed "$log"
+    pip_install "$VENV" "$log" 1 "$VENV/.pip-pin.txt" || install_failed "$log"
   fi
 
   say "installing $total pinned packages from $lock (once; some minutes on a slow connection)"
-  pip_install "$log" "$total" "$ROOT/$lock" || install_failed "$log"
+  pip_install "$VENV" "$log" "$total" "$ROOT/$lock" || install_failed "$log"
 
   if ! "$VENV/bin/python" -I -W ignore -c 'import tensorflow' >>"$log" 2>&1 </dev/null; then
     show_tail "$log"
@@ -308,9 +310,9 @@ install_lock() {
 
 # pip, quiet: everything goes to the log, and a terminal sees one line that counts packages.
 pip_install() {
-  local log=$1 total=$2 file=$3
+  local venv=$1 log=$2 total=$3 file=$4
   PIP_USER=0 PIP_NO_INPUT=1 env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT \
-    "$VENV/bin/python" -I -m pip install --disable-pip-version-check --progress-bar off \
+    "$venv/bin/python" -I -m pip install --disable-pip-version-check --progress-bar off \
     --require-hashes -r "$file" </dev/null 2>&1 | show_progress "$log" "$total"
 }
 
@@ -356,6 +358,37 @@ write_stamp() {
   printf '%s\n' "$line" >"$STAMP.tmp"
   if [[ $lock == requirements-dev.txt ]]; then printf '%s\n' "$(stamp_line requirements.txt)" >>"$STAMP.tmp"; fi
   mv -f -- "$STAMP.tmp" "$STAMP"
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# TensorFlow 2, which only a test needs: the client of an exported model
+
+# Makes $TF2_VENV with TensorFlow 2. Where no Python for it is found, says so and succeeds: the test is skipped then.
+ensure_tf2() {
+  local lock=requirements-tf2.txt log=$TF2_VENV/.install.log line path answer python='' version
+  line=$(stamp_line "$lock")
+  if ((!RECREATE)) && [[ -x $TF2_VENV/bin/python && -r $TF2_VENV/.estimator-stamp ]] &&
+    [[ $(<"$TF2_VENV/.estimator-stamp") == "$line" ]]; then return 0; fi
+  for version in 3.11 3.10; do
+    for path in $(type -aP "python$version" || true) \
+      "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/"$version"*/bin/"python$version"; do
+      if [[ ! -x $path ]]; then continue; fi
+      answer=$(run_probe "$path" 'import ensurepip, ssl, sys, venv; print("%d.%d" % sys.version_info[:2])') || answer=''
+      if [[ $answer == "$version" ]]; then
+        python=$path
+        break 2
+      fi
+    done
+  done
+  if [[ -z $python ]]; then
+    say "no Python 3.11 or 3.10 for TensorFlow 2 was found; the test that needs it will be skipped"
+    return 0
+  fi
+  say "making $TF2_VENV with $python, for TensorFlow 2 (once)"
+  rm -rf -- "$TF2_VENV"
+  if ! "$python" -I -m venv "$TF2_VENV" </dev/null >&2; then die "$python could not make $TF2_VENV"; fi
+  pip_install "$TF2_VENV" "$log" "$(grep -c '^[A-Za-z0-9].*==' "$ROOT/$lock")" "$ROOT/$lock" || install_failed "$log"
+  printf '%s\n' "$line" >"$TF2_VENV/.estimator-stamp"
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -469,24 +502,27 @@ run_app() {
 }
 
 run_setup() {
-  local lock=requirements.txt arg
+  local lock=requirements.txt tf2=0 arg
   for arg in "$@"; do
     case $arg in
       --dev) lock=requirements-dev.txt ;;
+      --tf2) tf2=1 ;;
       --recreate) RECREATE=1 ;;
       -h | --help)
-        printf 'usage: bash run_estimator.sh setup [--dev] [--recreate]\n\n'
+        printf 'usage: bash run_estimator.sh setup [--dev] [--tf2] [--recreate]\n\n'
         printf '  --dev       also install the test and lint tools (default: run-time packages only)\n'
+        printf '  --tf2       also make .venv-tf2 with TensorFlow 2, for the test of exported models\n'
         printf '  --recreate  delete the environment and make it again\n'
         return 0
         ;;
       *)
-        say "setup: unknown flag '$arg'; allowed are --dev and --recreate"
+        say "setup: unknown flag '$arg'; allowed are --dev, --tf2 and --recreate"
         exit 2
         ;;
     esac
   done
   ensure_env "$lock"
+  if ((tf2)); then ensure_tf2; fi
   say "ready: $VENV holds the packages of $lock"
 }
 
@@ -509,6 +545,7 @@ run_test() {
   check_shadowing
   ensure_env requirements-dev.txt
   unset PYTHONHOME
+  if [[ -z ${TF2_PYTHON:-} && -x $TF2_VENV/bin/python ]]; then export TF2_PYTHON=$TF2_VENV/bin/python; fi
   export_environment
   exec "$VENV/bin/python" -m pytest -c "$ROOT/pytest.ini" --rootdir "$ROOT" ${args[@]+"${args[@]}"}
 }
@@ -567,6 +604,7 @@ case $VENV in
 esac
 VENV=${VENV%/}
 STAMP=$VENV/.estimator-stamp
+TF2_VENV=$VENV-tf2
 RECREATE=0 # set by `setup --recreate`: an existing environment does not count
-readonly ROOT VENV STAMP
+readonly ROOT VENV STAMP TF2_VENV
 main "$@"
