@@ -92,19 +92,23 @@ def test_networks_side_by_side_compute_what_each_computes_alone(model):
     random = np.random.RandomState(1)
     pooled, dense = random.normal(0, 1, (6, together.width)), random.normal(0, 1, (6, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        networks = build_network(tf.constant(pooled, tf.float32), tf.constant(dense), together).networks
+        columns = tf.constant(pooled, tf.float32)
+        networks = build_network(columns, tf.constant(dense), together).networks
+        gradient = tf.gradients([networks.logits[task] ** 2 for task in TASKS], columns)[0]
         with tf.compat.v1.variable_scope("alone"):
-            columns = tf.compat.v1.placeholder(tf.float32, [None, alone.width])
-            single = build_network(columns, tf.constant(dense), alone).networks
+            own_columns = tf.compat.v1.placeholder(tf.float32, [None, alone.width])
+            single = build_network(own_columns, tf.constant(dense), alone).networks
+            own_gradient = tf.gradients([single.logits[task] ** 2 for task in TASKS], own_columns)[0]
         session.run(tf.compat.v1.global_variables_initializer())
         variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
-        found = session.run(networks)
+        found, slopes = session.run((networks, gradient))
         for number, part in enumerate(np.split(pooled, 3, axis=1)):
             for name, variable in variables.items():
                 if name.startswith("alone/"):
                     both = session.run(variables[name[len("alone/"):]])
                     variable.load(np.split(both, 3, axis=-1 if "first_layer" in name else 0)[number], session)
-            expected = session.run(single, {columns: part})
+            expected, own_slopes = session.run((single, own_gradient), {own_columns: part})
+            np.testing.assert_allclose(np.split(slopes, 3, axis=1)[number], own_slopes, atol=1e-6)
             np.testing.assert_allclose(found.experts[:, number], expected.experts[:, 0], atol=1e-6)
             for task in TASKS:
                 np.testing.assert_allclose(found.logits[task][number], expected.logits[task][0], atol=1e-6)
