@@ -34,6 +34,7 @@ from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import FILE_NAME as MANIFEST_FILE
 from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest, write_manifest
 from input_fn.encode import encode_rows
+from preprocessing.temporary_names import remove_leftovers, temporary_name
 
 MODEL_CARD = "model_card.json"
 CARD_FORMAT = 1
@@ -112,7 +113,7 @@ def export_model(model_dir: str, checkpoint: str = "latest", export_dir: Optiona
     existed = os.path.isdir(base)
     try:
         os.makedirs(base, exist_ok=True)
-        temporary = tempfile.mkdtemp(prefix=".export-", dir=base)
+        temporary = temporary_directory(base, ".export-")
     except OSError as error:
         raise UserError("export directory %s cannot be written: %s; choose another --export_dir"
                         % (base, error.strerror or error)) from error
@@ -130,6 +131,17 @@ def export_model(model_dir: str, checkpoint: str = "latest", export_dir: Optiona
         shutil.rmtree(temporary, ignore_errors=True)
         if not done and not existed:
             shutil.rmtree(base, ignore_errors=True)
+
+
+def temporary_directory(base: str, prefix: str) -> str:
+    """Makes a directory for unfinished work, and removes those that killed processes left.
+
+    Args:
+        base: base directory of the versions.
+        prefix: beginning of the name; the dot hides it from servers.
+    """
+    remove_leftovers(base, prefix)
+    return tempfile.mkdtemp(prefix=temporary_name(prefix) + "-", dir=base)
 
 
 def publish(version_dir: str, base: str) -> str:

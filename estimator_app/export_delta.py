@@ -10,14 +10,13 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_app import checkpoints
-from estimator_app.export import CARD_FORMAT, MODEL_CARD, Model, publish, read_model
+from estimator_app.export import CARD_FORMAT, MODEL_CARD, Model, publish, read_model, temporary_directory
 from estimator_app.serving_weights import read_weights
 from feature_specs.errors import UserError
 
@@ -56,7 +55,7 @@ def export_delta(model_dir: str, checkpoint: str, since: int, export_dir: Option
     if os.path.exists(target):
         raise UserError("%s is there already; remove it first" % target)
     os.makedirs(base, exist_ok=True)
-    temporary = tempfile.mkdtemp(prefix=".delta-", dir=base)
+    temporary = temporary_directory(base, ".delta-")
     try:
         np.savez(os.path.join(temporary, ARRAYS_FILE), **arrays)
         _write_json(os.path.join(temporary, NOTE_FILE), dict(_identity(new), format_version=FORMAT_VERSION,
@@ -95,7 +94,7 @@ def apply_delta(version_dir: str, delta_dir: str) -> str:
             raise UserError("delta %s does not belong to %s: %s is %s there, the delta needs %s"
                             % (delta_dir, version_dir, name, found, expected))
     base = os.path.dirname(os.path.normpath(version_dir)) or os.curdir
-    temporary = tempfile.mkdtemp(prefix=".export-", dir=base)
+    temporary = temporary_directory(base, ".export-")
     try:
         copy = os.path.join(temporary, "model")
         shutil.copytree(version_dir, copy)

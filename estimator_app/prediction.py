@@ -21,6 +21,7 @@ from feature_specs.dataset import DENSE_FEATURE, SPARSE_FEATURE
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.bad_rows import BadRows, parse_limit
 from preprocessing.raw_reader import InputFile, new_value_table, read_chunks
+from preprocessing.temporary_names import remove_leftovers, temporary_name
 
 FORMATS = ("csv", "jsonl")
 BATCH_SIZE = 4096
@@ -74,7 +75,9 @@ def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: 
     bad_rows = BadRows(input_path, max_bad_rows)
     model = read_model(model_dir, checkpoint)
     threads = threads or os.cpu_count() or 1
-    temporary = "%s.partial-%d" % (output_path, os.getpid())
+    folder, name = os.path.split(os.path.abspath(output_path))
+    remove_leftovers(folder, name + ".partial-")
+    temporary = os.path.join(folder, temporary_name(name + ".partial-"))
     rows = 0
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as output, \

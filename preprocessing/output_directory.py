@@ -8,6 +8,7 @@ from typing import Iterator
 
 from feature_specs.errors import DataError
 from feature_specs.manifest import FILE_NAME
+from preprocessing.temporary_names import is_alive
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -58,7 +59,7 @@ def clean_stale(parent: str, name: str) -> None:
     target = os.path.join(parent, name)
     for entry in sorted(os.listdir(parent)):
         match = pattern.match(entry)
-        if not match or _is_alive(int(match.group(2))):
+        if not match or is_alive(int(match.group(2))):
             continue
         found = os.path.join(parent, entry)
         if match.group(1) == "replaced" and not os.path.lexists(target):
@@ -95,16 +96,6 @@ def _exchange(first: str, second: str) -> bool:
     except (AttributeError, OSError):
         return False
     return renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 def _sync(folder: str) -> None:
