@@ -3,6 +3,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import lookup_ops
 
 from rec_sdk_cpu.core.key_index import remove
 
@@ -60,7 +61,7 @@ class KeyHistory:
         self._last_count: List[tf.Operation] = []
         self._decisions: List[tf.Operation] = []
         with tf.name_scope("%s_history" % table_name):
-            self._hash = tf.contrib.lookup.MutableHashTable(
+            self._hash = lookup_ops.MutableHashTable(
                 tf.int64, tf.int64, default_value=tf.constant([0, 0], tf.int64), name="counts", checkpoint=False)
 
     def admit(self, keys: tf.Tensor, occurrences: tf.Tensor, coefficient: int,

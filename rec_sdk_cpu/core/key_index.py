@@ -2,7 +2,7 @@
 from typing import Optional, Tuple
 
 import tensorflow as tf
-from tensorflow.python.ops import gen_lookup_ops
+from tensorflow.python.ops import gen_lookup_ops, lookup_ops
 
 OVERFLOW = ("Device cache overflow! Please set a grater value for `device_vocabulary_size`. Table %s holds %d keys on "
             "this rank and has no row for the new ones (capacity, keys in use, new keys):")
@@ -25,7 +25,7 @@ class KeyIndex:
         self.capacity = capacity
         self._last_insert: Tuple[tf.Operation, ...] = ()
         self._hash = _hash_table("%s_index" % table_name, "keys")
-        self._free: Optional[tf.contrib.lookup.MutableHashTable] = None
+        self._free: Optional[lookup_ops.MutableHashTable] = None
 
     def find(self, keys: tf.Tensor) -> tf.Tensor:
         """Looks keys up without inserting.
@@ -130,11 +130,11 @@ class KeyIndex:
             return tf.concat([taken, used + free + tf.range(count - reused)], axis=0)
 
 
-def remove(table: tf.contrib.lookup.MutableHashTable, keys: tf.Tensor) -> tf.Operation:
+def remove(table: lookup_ops.MutableHashTable, keys: tf.Tensor) -> tf.Operation:
     """Returns an op that removes keys (int64 [n]) from a hash table; TensorFlow 1.15's class has no method for it."""
     return gen_lookup_ops.lookup_table_remove_v2(table.resource_handle, keys)
 
 
-def _hash_table(scope: str, name: str) -> tf.contrib.lookup.MutableHashTable:
+def _hash_table(scope: str, name: str) -> lookup_ops.MutableHashTable:
     with tf.name_scope(scope):
-        return tf.contrib.lookup.MutableHashTable(tf.int64, tf.int64, default_value=-1, name=name, checkpoint=False)
+        return lookup_ops.MutableHashTable(tf.int64, tf.int64, default_value=-1, name=name, checkpoint=False)

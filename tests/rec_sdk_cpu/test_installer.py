@@ -49,6 +49,23 @@ except ImportError:
     assert result.stdout.strip().endswith("gone"), result.stdout
 
 
+def test_the_stand_in_and_the_app_leave_contrib_alone():
+    # Its import takes a second or two of every start.
+    result = _run("""
+import sys, rec_sdk_cpu
+rec_sdk_cpu.install()
+import mx_rec.core.embedding, mx_rec.optimizers.lazy_adam, npu_bridge.npu_init
+from estimator_app import training, export, prediction
+from rec_sdk_cpu.core import history, key_index
+import tensorflow as tf
+key_index.KeyIndex("t", 10).allow_release()
+print(sorted(name for name in sys.modules if name.startswith("tensorflow_core.contrib")))
+assert tf.contrib.lookup.MutableHashTable is key_index.lookup_ops.MutableHashTable
+""")
+    # Loading contrib itself prints a notice behind the list.
+    assert result.returncode == 0 and "[]" in result.stdout.splitlines(), result.stdout
+
+
 def test_install_refuses_where_the_real_packages_can_be_imported(tmp_path):
     result = _run("""
 import rec_sdk_cpu
