@@ -14,6 +14,9 @@ from feature_specs.errors import ConfigError, UserError
 
 _MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
 _SAMPLE_DIR = Config.__dataclass_fields__["data_dir"].default
+# What an interrupted command leaves, for its last line.
+_KEPT = {"train": "the last checkpoint is kept, the same command goes on from it",
+         "tune": "the study is kept, the same command goes on with it"}
 _MODEL_COMMAND_FIELDS = ("data_dir", "eval_batch_size", "eval_weight_column", "threads", "prefetch")
 
 
@@ -125,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
             return int(status)
         return _unexpected(error, debug)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the last checkpoint is kept, the same command goes on from it\n")
+        sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
 
 

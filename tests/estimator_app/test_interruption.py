@@ -2,15 +2,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from estimator_app import checkpoints, history
-from tests.estimator_app.cli_runner import PROJECT, run_app
+from tests.estimator_app.cli_runner import run_app, start_app
 from tests.estimator_app.test_training import FLAGS, weights
 from tests.small_data import write_data
 
@@ -20,9 +18,7 @@ STEPS = 40 * 31
 
 
 def start(root, command=tuple(COMMAND)):
-    env = dict(os.environ, PYTHONPATH=PROJECT, TF_CPP_MIN_LOG_LEVEL="2", PYTHONWARNINGS="ignore::FutureWarning")
-    return subprocess.Popen([sys.executable, "-m", "estimator_app"] + list(command), cwd=str(root), env=env,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start_app(*command, cwd=root)
 
 
 def wait_for_step(model, step, process, seconds=120):
