@@ -77,7 +77,7 @@ def start_sdk() -> None:
     init(max_steps=-1, train_steps=-1, eval_steps=-1, save_steps=-1, use_dynamic=True)
 
 
-def our_step(dataset: DatasetDefinition, num_ids: int, batches: Batch, capacity: int = 0,
+def our_step(dataset: DatasetDefinition, num_ids: int, batches: Batch, capacity: int = 0, traced: bool = False,
              **settings: Any) -> Tuple[Callable[[], Any], Any, Any]:
     """Builds the app's training step on batches in memory, which come round again and again.
 
@@ -86,6 +86,7 @@ def our_step(dataset: DatasetDefinition, num_ids: int, batches: Batch, capacity:
         num_ids: different ids.
         batches: see :func:`random_batches`.
         capacity: rows of the table; 0 for a quarter more than ids.
+        traced: the step takes ``options`` and ``run_metadata``, as ``Session.run`` does.
         **settings: of the model (:class:`estimator_app.config.Config`).
 
     Returns:
@@ -114,7 +115,7 @@ def our_step(dataset: DatasetDefinition, num_ids: int, batches: Batch, capacity:
         start_asc_pipeline()
         table = next(iter(graph_state.of(graph).tables.values()))
         session = _session(iterator, batches)
-        return session.make_callable(spec.train_op), session, table
+        return session.make_callable(spec.train_op, accept_options=traced), session, table
 
 
 def reference_step(dataset: DatasetDefinition, num_ids: int, batches: Batch) -> Tuple[Callable[[], Any], Any]:

@@ -17,7 +17,7 @@ from benchmarks import _harness
 FIELDS, TASKS, BATCH_SIZE, DISTINCT = 29, 2, 512, 1000
 MOST_GROWTH, MOST_MEMORY = 1.3, 1.25
 _SLOTS = 2
-_NARROW = {"expert_num": 2, "expert_size": 4}
+_NARROW: Dict[str, Any] = {"expert_num": 2, "expert_size": 4}
 _INSERTED_AT_ONCE = 1 << 20
 
 

@@ -9,7 +9,7 @@ from estimator_app.cli import benchmark_names
 
 
 def test_every_speed_benchmark_is_a_command_and_part_of_all():
-    assert set(all.NAMES) == set(benchmark_names()) - {"all", "quality", "trees"}
+    assert set(all.NAMES) == set(benchmark_names()) - {"all", "profile", "quality", "trees"}
 
 
 @pytest.mark.parametrize("name", all.NAMES)
@@ -24,6 +24,14 @@ def test_a_quick_run_prints_json_lines_and_a_table(name, tmp_path):
     assert "ratio" in output and "DOES NOT HOLD" not in output
     if flags:
         assert os.path.getsize(flags[1]) > 1000
+
+
+def test_a_profile_counts_the_ops_of_a_step():
+    output = _harness.run_python(["-m", "estimator_app", "bench", "profile", "--batch_size", "8", "--steps", "2"])
+    found = json.loads(output.splitlines()[0])
+    counts = {kind: count for kind, count, _ in found["ops"]}
+    assert counts["IteratorGetNext"] == 1 and counts["ResourceGather"] >= 1
+    assert found["nodes"] == pytest.approx(sum(counts.values()), abs=1.0) and found["nodes"] > 100
 
 
 def all_of(values):
