@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab_from", choices=choices, default=choices[0],
                         help="splits whose values make the vocabulary (default: %s)" % choices[0])
     _add_number(parser, "chunk_bytes", DEFAULT_CHUNK_BYTES, "text read at a time; bytes")
-    _add_number(parser, "num_workers", 0, "processes that split text and encode records; 0: one per core for large "
-                                          "files, 1: this one; the output does not depend on it")
+    _add_number(parser, "num_workers", 0, "processes that split text and encode records; 0: one per core, at most "
+                                          "8, for large files, 1: this one; the output does not depend on it")
     _add_number(parser, "sample_train_rows", 60000, "rows of the made-up training file")
     _add_number(parser, "sample_test_rows", 20000, "rows of the made-up test file")
     _add_number(parser, "sample_seed", 2020, "seed of the made-up data; whole number")

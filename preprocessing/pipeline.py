@@ -27,6 +27,8 @@ from preprocessing.vocabulary import id_offsets, new_value_table, vocabularies_o
 DUPLICATE_ROW_CAP = 20000000
 #: Text below which starting processes costs more than they gain.
 _LEAST_BYTES_FOR_PROCESSES = 8 << 20
+#: Processes beyond which this one, which reads, shuffles and writes, is what limits.
+_MOST_PROCESSES = 8
 VOCAB_CHOICES: Tuple[Tuple[str, ...], ...] = ((TRAIN_SPLIT,), (TRAIN_SPLIT, TEST_SPLIT))
 
 #: (what is being done, bytes of the input done, bytes in all).
@@ -54,8 +56,8 @@ def prepare(train_path: str, test_path: str, output_path: str, definition: Datas
         vocab_from: ``("train",)`` or ``("train", "test")``.
         chunk_bytes: bytes of text read at a time.
         memory_bytes: bytes of encoded rows kept in memory per split.
-        num_workers: processes that split text and encode records; 1: this one; 0: one per usable core, where the
-            input is large enough to gain from it. The output does not depend on it.
+        num_workers: processes that split text and encode records; 1: this one; 0: one per usable core, at most 8,
+            where the input is large enough to gain from it. The output does not depend on it.
         duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes of the
             lines: n rows have a false one with a chance of about n * n / 2**65.
         progress: called while reading.
@@ -185,7 +187,7 @@ def _expected_bytes(path: str) -> int:
 
 
 def _workers_for(text_bytes: int) -> int:
-    return usable_cores() if text_bytes >= _LEAST_BYTES_FOR_PROCESSES else 1
+    return min(usable_cores(), _MOST_PROCESSES) if text_bytes >= _LEAST_BYTES_FOR_PROCESSES else 1
 
 
 def _remove_spill(directory: str) -> None:
