@@ -4,7 +4,7 @@ An encoder keeps its value table from block to block. Several processes may each
 together by :class:`IndexMerger`.
 """
 import dataclasses
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class EncodedBlock:
     row_hashes: np.ndarray
     bad: Dict[str, np.ndarray]
     new_values: Dict[int, List[str]]
+
+    def parts(self) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
+        """Returns the arrays over rows, and the rest; the class takes both together as keywords."""
+        fields = dict(vars(self))
+        rest = {name: fields.pop(name) for name in ("lines", "bad", "new_values")}
+        return fields, rest
 
 
 class BlockEncoder:

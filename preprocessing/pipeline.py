@@ -95,7 +95,6 @@ def prepare_in(directory: str, train_path: str, test_path: str, definition: Data
         ConfigError: a setting is out of range.
     """
     check_settings(line_per_sample, num_shards, seed, vocab_from, memory_bytes, max_bad_rows, chunk_bytes, num_workers)
-    num_workers = num_workers or _workers_for(_expected_bytes(train_path))
     table = new_value_table(definition)
     statistics = DenseAccumulator(definition.dense_columns)
     readers: Dict[str, _SplitReader] = {}
@@ -105,13 +104,13 @@ def prepare_in(directory: str, train_path: str, test_path: str, definition: Data
                          seed if name == TRAIN_SPLIT else None, _expected_bytes(path), memory_bytes)
         readers[name] = _SplitReader(path, definition, store, duplicate_row_cap)
         readers[name].read(table, name in vocab_from, statistics if name == TRAIN_SPLIT else None,
-                           BadRows(path, max_bad_rows), chunk_bytes, num_workers, name, progress)
+                           BadRows(path, max_bad_rows), chunk_bytes, num_workers or _workers_for(path), name, progress)
     vocabularies = vocabularies_of(table)
     offsets = id_offsets(definition, vocabularies)
     splits = {}
     for name, reader in readers.items():
         shards = convert_input2tfrd(reader.store, directory, name, _stem(reader.path), offsets, line_per_sample,
-                                    num_shards, num_workers)
+                                    num_shards, num_workers or _workers_for(reader.path))
         splits[name] = reader.split(shards)
         _remove_spill(os.path.join(directory, "spill-" + name))
     manifest = Manifest(dataset=definition, line_per_sample=line_per_sample, vocabularies=vocabularies,
@@ -186,8 +185,8 @@ def _expected_bytes(path: str) -> int:
     return size * 20 if path.endswith(".gz") else size
 
 
-def _workers_for(text_bytes: int) -> int:
-    return min(usable_cores(), _MOST_PROCESSES) if text_bytes >= _LEAST_BYTES_FOR_PROCESSES else 1
+def _workers_for(path: str) -> int:
+    return min(usable_cores(), _MOST_PROCESSES) if _expected_bytes(path) >= _LEAST_BYTES_FOR_PROCESSES else 1
 
 
 def _remove_spill(directory: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.bad_rows import BadRows
-from preprocessing.block_encoder import BlockEncoder, IndexMerger
+from preprocessing.block_encoder import BlockEncoder, EncodedBlock, IndexMerger
 from preprocessing.text_scan import MAX_LINE_BYTES
 from preprocessing.value_table import ValueTable
 from preprocessing.worker_pool import WorkerPool
@@ -101,9 +101,10 @@ def read_chunks(path: str, definition: DatasetDefinition, table: Optional[ValueT
         raise DataError("%s is empty: it has no rows; give a file with %d comma-separated columns"
                         % (path, len(definition.columns)))
     encoder = BlockEncoder(definition, _columns_of(first, definition, require_labels), table, grow, require_labels)
-    with WorkerPool(encoder, num_workers) as pool:
+    with WorkerPool(lambda data: encoder(data).parts(), num_workers) as pool:
         merger = None if pool.in_process or not grow else IndexMerger(table, num_workers)
-        for worker, block in pool.map(_chain(first, blocks)):
+        for worker, arrays, rest in pool.map(_chain(first, blocks)):
+            block = EncodedBlock(**arrays, **rest)
             first_line = info.lines + 1
             info.lines += block.lines
             for reason, lines in block.bad.items():

@@ -13,7 +13,7 @@ from feature_specs.manifest import Shard
 from preprocessing.example_encoder import encode_flat, pack_rows
 from preprocessing.row_store import RowStore
 from preprocessing.tfrecord import frame
-from preprocessing.worker_pool import WorkerPool
+from preprocessing.worker_pool import Arrays, WorkerPool
 
 _ROWS_PER_BLOCK = 1 << 13
 
@@ -52,20 +52,22 @@ def convert_input2tfrd(rows: RowStore, directory: str, split: str, stem: str, of
     shards = []
     step = max(1, _ROWS_PER_BLOCK // line_per_sample) * line_per_sample
     sizes = shard_sizes(rows.rows, line_per_sample, num_shards)
+    dtype = rows.dtype
     lengths = [min(step, size - start) for size, _ in sizes for start in range(0, size, step)]
 
-    def encoded(part: np.ndarray) -> bytes:
+    def encoded(data: bytes) -> Tuple[Arrays, None]:
+        part = np.frombuffer(data, dtype)
         packed = pack_rows(part["labels"], part["sparse"] + offsets, part["dense"], line_per_sample)
-        return frame(*encode_flat(*packed)).tobytes()
+        return {"records": frame(*encode_flat(*packed))}, None
 
     with WorkerPool(encoded, num_workers) as pool:
-        parts = pool.map(_cut(rows.blocks(), lengths))
+        parts = pool.map(part.tobytes() for part in _cut(rows.blocks(), lengths))
         for number, (size, records) in enumerate(sizes):
             path = "%s/%s-%05d-of-%05d.tfrecord" % (split, stem, number, num_shards)
             digest, length = hashlib.sha256(), 0
             with open(os.path.join(directory, path), "wb") as stream:
                 for _ in range(0, size, step):
-                    data = next(parts)[1]
+                    data = next(parts)[1]["records"]
                     stream.write(data)
                     digest.update(data)
                     length += len(data)

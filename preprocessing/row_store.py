@@ -35,7 +35,8 @@ class RowStore:
 
     def __init__(self, dtype: np.dtype, directory: str, seed: Optional[int] = None, expected_bytes: int = 0,
                  memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
-        self._dtype = dtype
+        #: Layout of a row.
+        self.dtype = dtype
         self._directory = directory
         self._seed = seed
         self._memory_bytes = memory_bytes
@@ -48,14 +49,14 @@ class RowStore:
 
     def append(self, sparse: np.ndarray, dense: np.ndarray, labels: np.ndarray) -> None:
         """Adds rows: int32 [rows, S], float32 [rows, D], int8 [rows, T]."""
-        chunk = np.empty(len(sparse), self._dtype)
+        chunk = np.empty(len(sparse), self.dtype)
         chunk["sparse"], chunk["dense"], chunk["labels"] = sparse, dense, labels
         self.rows += len(chunk)
         if self._on_disk:
             self._spill(chunk)
             return
         self._chunks.append(chunk)
-        if self.rows * self._dtype.itemsize > self._memory_bytes:
+        if self.rows * self.dtype.itemsize > self._memory_bytes:
             os.makedirs(self._directory)
             self._on_disk = True
             for held in self._chunks:
@@ -69,12 +70,12 @@ class RowStore:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yields all rows in their final order, as arrays of the row layout; to be called once."""
-        step = max(1, _BLOCK_BYTES // self._dtype.itemsize)
+        step = max(1, _BLOCK_BYTES // self.dtype.itemsize)
         if self._on_disk:
             for bucket in range(self._buckets):
                 yield from self._read(bucket, step)
             return
-        rows = np.concatenate(self._chunks) if self._chunks else np.empty(0, self._dtype)
+        rows = np.concatenate(self._chunks) if self._chunks else np.empty(0, self.dtype)
         self._chunks = []
         order = None if self._seed is None else np.random.RandomState(self._seed).permutation(len(rows))
         for start in range(0, len(rows), step):
@@ -104,11 +105,11 @@ class RowStore:
         if self._seed is None:
             with open(path, "rb") as stream:
                 while True:
-                    rows = np.frombuffer(stream.read(step * self._dtype.itemsize), self._dtype)
+                    rows = np.frombuffer(stream.read(step * self.dtype.itemsize), self.dtype)
                     if not len(rows):
                         return
                     yield rows
-        rows = np.fromfile(path, self._dtype)
+        rows = np.fromfile(path, self.dtype)
         os.unlink(path)
         order = np.random.RandomState([self._seed, bucket]).permutation(len(rows))
         for start in range(0, len(rows), step):
