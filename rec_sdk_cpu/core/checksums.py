@@ -95,8 +95,9 @@ def dense_files(checkpoint_path: str) -> List[str]:
 def _difference(path: str, size: int, value: int) -> Optional[str]:
     try:
         found_size, found_value = _sum_of(path)
-    except OSError as error:
-        return "%s cannot be read (%s)" % (path, error.strerror)
+    except (OSError, ValueError) as error:
+        # ValueError: a name that no file can have, with a zero byte or half a character.
+        return "%r cannot be read (%s)" % (path, getattr(error, "strerror", None) or error)
     if found_size != size:
         return "%s has %d bytes, it was written with %d" % (path, found_size, size)
     if found_value != value:

@@ -198,7 +198,9 @@ def test_a_checkpoint_without_checksums_is_accepted_and_gets_them(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [("{", "cannot be read"), ("[]", "cannot be read"), ("[" * 10 ** 5, "cannot"),
-                                           ('{"format_version": 1, "crc32": {"a": 3}}', "cannot be read")])
+                                           ('{"format_version": 1, "crc32": {"a": 3}}', "cannot be read"),
+                                           ('{"format_version": 1, "crc32": {"a\\u0000b": [1, 2]}}', "cannot be read"),
+                                           ('{"format_version": 1, "crc32": {"\\ud800": [1, 2]}}', "cannot be read")])
 def test_a_damaged_checksum_file_is_a_damaged_checkpoint(tmp_path, text, message):
     path = make(str(tmp_path), 7)
     with open(checksums.path_of(path), "w", encoding="utf-8") as stream:
