@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
                          help="unusable rows that are allowed; each leaves a line without values [rows, or percent] "
                               "(default: 0)")
     _add_whole_number(predict, "batch_size", 4096, "rows scored together", "rows")
-    _add_whole_number(predict, "threads", 0, "threads for reading, and as many for scoring; 0: one per core", "threads")
+    _add_whole_number(predict, "threads", 0, "threads for scoring; 0: one per core", "threads")
 
     export = _add(commands, "export", "write a SavedModel that needs nothing but TensorFlow, and check it")
     _add_model_arguments(export)

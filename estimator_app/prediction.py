@@ -1,6 +1,6 @@
 """The ``predict`` command: raw text -> one line of probabilities per row, in order, through the serving graph.
 
-The file is read, scored and written in bounded pieces: reading and scoring overlap, each on threads of its own.
+The file is read, scored and written in bounded pieces: they are scored on threads of their own while the next is read.
 """
 import collections
 import concurrent.futures
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from estimator_app import machine
 from estimator_app.export import Model, read_model
 from estimator_app.serving_graph import Scorer, assign_weights, build_ids_signature
 from estimator_app.serving_weights import network_shape
@@ -57,7 +58,7 @@ def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: 
         file_format: ``csv`` (a header with the tasks' names) or ``jsonl`` (an object per row).
         batch_size: rows that are scored together, at least.
         max_bad_rows: ``N`` or ``P%`` rows that may be unusable, default none; each leaves a line without values.
-        threads: threads for reading and as many for scoring; 0: one per core.
+        threads: threads for scoring; 0: one per core that the process may use.
         progress: where a progress bar goes if it is a terminal, default standard error.
 
     Returns:
@@ -74,7 +75,7 @@ def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: 
     number, share = parse_limit(max_bad_rows)
     bad_rows = BadRows(input_path, max_bad_rows)
     model = read_model(model_dir, checkpoint)
-    threads = threads or os.cpu_count() or 1
+    threads = machine.threads(threads)
     folder, name = os.path.split(os.path.abspath(output_path))
     remove_leftovers(folder, name + ".partial-")
     temporary = os.path.join(folder, temporary_name(name + ".partial-"))
@@ -85,8 +86,7 @@ def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: 
                 GraphScorer(model, threads) as scorer:
             write = LineWriter(output, model.manifest.dataset.task_names, file_format)
             began = time.time()
-            pieces = read_pieces(input_path, model, batch_size, threads, bad_rows, None if share else number,
-                                 bar.at_byte)
+            pieces = read_pieces(input_path, model, batch_size, bad_rows, None if share else number, bar.at_byte)
             for piece, probabilities in _score_ahead(pieces, scorer, threads):
                 write(piece, probabilities)
                 rows += piece.lines
@@ -103,7 +103,7 @@ def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: 
     return {"rows": rows, "bad_rows": bad_rows.total, "seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9)}
 
 
-def read_pieces(path: str, model: Model, batch_size: int, threads: int, bad_rows: BadRows, limit: Optional[int] = None,
+def read_pieces(path: str, model: Model, batch_size: int, bad_rows: BadRows, limit: Optional[int] = None,
                 progress: Optional[Callable[[int], None]] = None) -> Iterator[Piece]:
     """Reads raw text as pieces of at least ``batch_size`` rows (the last one may be smaller).
 
@@ -111,7 +111,6 @@ def read_pieces(path: str, model: Model, batch_size: int, threads: int, bad_rows
         path: the file.
         model: vocabularies and columns.
         batch_size: rows.
-        threads: threads that split text.
         bad_rows: collects the unusable rows and holds their limit.
         limit: the limit where it is a number of rows: reading ends as soon as it is passed.
         progress: called with the number of bytes read.
