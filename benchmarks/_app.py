@@ -96,7 +96,7 @@ def our_step(dataset: DatasetDefinition, num_ids: int, batches: Batch, capacity:
     from mx_rec.core.asc.helper import get_asc_insert_func
 
     from estimator_app.config import Config
-    from estimator_app.model_fn import ModelContext, make_model_fn
+    from estimator_app.model.model_fn import ModelContext, make_model_fn
     from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
     from rec_sdk_cpu.core import graph_state
     from rec_sdk_cpu.mx_rec.core.asc.manager import start_asc_pipeline

@@ -66,8 +66,8 @@ def train(args: argparse.Namespace, manifest: Manifest) -> Dict[str, Any]:
                         hooks=[clock], max_steps=args.steps)
     else:
         runtime = _runtime(args, manifest)
-        from estimator_app.interruption import SignalHook
-        from estimator_app.progress import ProgressHook
+        from estimator_app.training.interruption import SignalHook
+        from estimator_app.training.progress import ProgressHook
         os.makedirs(args.model_dir, exist_ok=True)
         hooks: List[Any] = [ProgressHook(args.model_dir, args.steps, args.batch_size, 100),
                             SignalHook(args.model_dir), clock]
@@ -102,7 +102,7 @@ def _runtime(args: argparse.Namespace, manifest: Manifest, whole: bool = False) 
     from estimator_app.device import prepare_device
     prepare_device("cpu")
     from estimator_app.config import Config
-    from estimator_app.runtime import build_runtime
+    from estimator_app.training.runtime import build_runtime
     from input_fn.plan import plan_training
     settings = json.loads(args.settings)
     config = Config(data_dir=args.data_dir, model_dir=args.model_dir, batch_size=args.batch_size,

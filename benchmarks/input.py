@@ -51,8 +51,8 @@ def _our_rows(data_dir: str, batch_size: int) -> Callable[[int], float]:
 
     from benchmarks import _app
     _app.start_sdk()
-    from estimator_app import machine
     from estimator_app.config import Config
+    from estimator_app.training import machine
     from feature_specs.encoding import make_encoding
     from feature_specs.manifest import TRAIN_SPLIT, read_manifest
     from input_fn.pipeline import training_batches

@@ -40,7 +40,7 @@ def measure(directory: str, source: str, pairs: int, rows: int, reference_rows: 
     scores = os.path.join(directory, "scores.csv")
 
     def ours() -> float:
-        from estimator_app.prediction import predict_file
+        from estimator_app.serving.predict import predict_file
         # Rows repeated from the real files are whole; the made-up ones too.
         return predict_file(model, "latest", test_path, scores)["rows_per_second"]
 

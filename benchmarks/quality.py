@@ -74,7 +74,7 @@ def parameters(model_dir: str) -> int:
     """Returns the trained numbers in the latest checkpoint: dense variables and table rows, no optimizer states."""
     import tensorflow as tf
 
-    from estimator_app.export import read_model
+    from estimator_app.serving.export import read_model
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     weights = read_model(model_dir, "latest").weights
     return sum(value.size for value in weights.dense.values()) + weights.table_rows * weights.table.shape[1]

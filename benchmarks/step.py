@@ -63,10 +63,10 @@ def overhead(rounds: int, steps: int) -> Dict[str, Any]:
     from npu_bridge.npu_init import NPUEstimator, npu_hooks_append
 
     from estimator_app.config import Config
-    from estimator_app.interruption import SignalHook
-    from estimator_app.model_fn import ModelContext, make_model_fn
-    from estimator_app.progress import ProgressHook
-    from estimator_app.runtime import run_config
+    from estimator_app.model.model_fn import ModelContext, make_model_fn
+    from estimator_app.training.interruption import SignalHook
+    from estimator_app.training.progress import ProgressHook
+    from estimator_app.training.runtime import run_config
     from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
     from rec_sdk_cpu.core import config as sdk_config
     dataset = _app.definition(FIELDS, TASKS)

@@ -7,9 +7,13 @@ import os
 import sys
 from typing import Any, Dict, List, Sequence
 
-from estimator_app import alternation, device, eval_schedule, launch, preflight, tuning
 from estimator_app import config as config_module
+from estimator_app import device
 from estimator_app.config import Config
+from estimator_app.launch import launch, preflight
+from estimator_app.training import alternation
+from estimator_app.training import phases as eval_schedule
+from estimator_app.training import tune as tuning
 from feature_specs.errors import ConfigError, UserError
 
 _MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
@@ -189,7 +193,7 @@ def _train(parsed: argparse.Namespace) -> int:
         return alternation.alternate(config, parsed.rest, parsed.fresh)
     _quiet_tensorflow(parsed.debug)
     device.prepare_device(config.device)
-    from estimator_app import training
+    from estimator_app.training import train as training
     if parsed.phase:
         training.run_phase(config, parsed.phase)
         return 0
@@ -218,11 +222,11 @@ def _prepare_sample(output_path: str) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from estimator_app import model_directory
+    from estimator_app.model_dir import directory as model_directory
     config, manifest = model_directory.read_settings(parsed.model_dir, _overrides(parsed))
     _quiet_tensorflow(parsed.debug)
     device.prepare_device(config.device)
-    from estimator_app.evaluation import evaluate
+    from estimator_app.training.evaluate import evaluate
     sys.stdout.write(json.dumps(evaluate(config, manifest, parsed.checkpoint)) + "\n")
     return 0
 
@@ -232,7 +236,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     target = parsed.output or os.path.join(parsed.model_dir, "predictions.csv" if parsed.format == "csv"
                                            else "predictions.jsonl")
     _quiet_tensorflow(parsed.debug)
-    from estimator_app.prediction import predict_file
+    from estimator_app.serving.predict import predict_file
     done = predict_file(parsed.model_dir, parsed.checkpoint, source, target, parsed.format, parsed.batch_size,
                         parsed.max_bad_rows, parsed.threads)
     sys.stdout.write("%d rows of %s scored into %s (%d without values), %.1f s, %.0f rows/s\n" % (
@@ -241,7 +245,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _sample_test_file(model_dir: str) -> str:
-    from estimator_app import model_directory
+    from estimator_app.model_dir import directory as model_directory
     config, _ = model_directory.read_settings(model_dir, {})
     raw = os.path.join(config.data_dir, "raw")
     names = sorted(name for name in os.listdir(raw) if ".test" in name) if os.path.isdir(raw) else []
@@ -253,11 +257,11 @@ def _sample_test_file(model_dir: str) -> str:
 def _export(parsed: argparse.Namespace) -> int:
     _quiet_tensorflow(parsed.debug)
     if parsed.delta_since is not None:
-        from estimator_app.export_delta import export_delta
+        from estimator_app.serving.export_delta import export_delta
         written = export_delta(parsed.model_dir, parsed.checkpoint, parsed.delta_since, parsed.export_dir)
         sys.stdout.write("changes written: %s\n" % written)
     else:
-        from estimator_app.export import export_model
+        from estimator_app.serving.export import export_model
         written = export_model(parsed.model_dir, parsed.checkpoint, parsed.export_dir, parsed.data_dir,
                                parsed.check_rows)
         sys.stdout.write("exported and checked: %s\n" % written)

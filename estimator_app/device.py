@@ -4,7 +4,7 @@ import logging
 import os
 from typing import List
 
-from estimator_app import eval_schedule
+from estimator_app.training import phases as eval_schedule
 from feature_specs.errors import ConfigError
 
 AUTO, CPU, NPU = "auto", "cpu", "npu"

@@ -5,11 +5,11 @@ from typing import Callable, Optional, Sequence
 import tensorflow as tf
 from mx_rec.core.asc.helper import get_asc_insert_func
 
+from feature_specs import sdk
 from feature_specs.dataset import TIMESTAMP
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.manifest import Manifest
 from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
-from input_fn import sdk_compat
 from input_fn.pipeline import evaluation_batches, training_batches, with_timestamp
 from input_fn.plan import TrainPlan
 
@@ -106,9 +106,9 @@ def make_eval_input_fn(settings: InputSettings, split: str, batch_size: int) -> 
 
 def _for_sdk(dataset: tf.data.Dataset, settings: InputSettings, is_training: bool) -> tf.data.Dataset:
     if settings.use_timestamp:
-        dataset = dataset.map(with_timestamp(TIMESTAMP, sdk_compat.return_timestamp))
+        dataset = dataset.map(with_timestamp(TIMESTAMP, sdk.return_timestamp))
     if settings.feature_spec_mode:
-        dataset = sdk_compat.mark_end_of_sequence(dataset, is_training, settings.max_train_steps,
+        dataset = sdk.mark_end_of_sequence(dataset, is_training, settings.max_train_steps,
                                                   settings.max_eval_steps)
         specs = create_feature_spec_list(
             settings.manifest.dataset, settings.lookups, settings.use_timestamp, settings.access_threshold,

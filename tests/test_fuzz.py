@@ -12,8 +12,10 @@ import signal
 import numpy as np
 import pytest
 
-from estimator_app import checkpoints, history, model_directory, rollback
 from estimator_app.config import Config
+from estimator_app.model_dir import checkpoints, history
+from estimator_app.model_dir import directory as model_directory
+from estimator_app.training import rollback
 from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import Manifest, read_manifest
 from input_fn.record_file import frames

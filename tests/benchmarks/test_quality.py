@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmarks import quality
-from tests.estimator_app.serving_models import make_model
+from tests.estimator_app.serving.serving_models import make_model
 
 RUNS = [{"seed": seed, "auc_a": value, "auc_b": 0.9, "loss": 0.3, "seconds": 4.0}
         for seed, value in ((1, 0.94), (2, 0.96))]

@@ -6,7 +6,7 @@ import pytest
 
 from estimator_app import cli, device
 from estimator_app.device import resolve_device, resolve_eval_mode
-from estimator_app.eval_schedule import ALTERNATE, AUTO, TRAIN_AND_EVALUATE
+from estimator_app.training.phases import ALTERNATE, AUTO, TRAIN_AND_EVALUATE
 from feature_specs.errors import ConfigError
 from tests.estimator_app.cli_runner import PROJECT
 

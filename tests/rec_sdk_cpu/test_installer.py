@@ -55,7 +55,8 @@ def test_the_stand_in_and_the_app_leave_contrib_alone():
 import sys, rec_sdk_cpu
 rec_sdk_cpu.install()
 import mx_rec.core.embedding, mx_rec.optimizers.lazy_adam, npu_bridge.npu_init
-from estimator_app import training, export, prediction
+from estimator_app.serving import export, predict as prediction
+from estimator_app.training import train as training
 from rec_sdk_cpu.core import history, key_index
 import tensorflow as tf
 key_index.KeyIndex("t", 10).allow_release()

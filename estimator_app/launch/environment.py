@@ -1,0 +1,313 @@
+"""The environment of the rank processes: the rank-table scheme and the rank-table-free one (rec_sdk_api 7.3, 7.4).
+
+What the caller has set stays: path lists are appended to, and other variables get a default only where they are unset.
+The exception are the variables that name the ranks, which belong to the launch: of the scheme that is not used they are
+removed, because the two must not meet in one process (npu_bridge_api 2.5).
+"""
+import argparse
+import dataclasses
+import ipaddress
+import os
+import re
+import shlex
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from estimator_app.launch.hosts import Host
+from estimator_app.launch.rank_table import RankTable, check_ranks, read_rank_table
+from feature_specs.errors import ConfigError
+
+RANKS_PER_NODE = (1, 2, 4, 8, 16)
+DEFAULT_RANKS = 8  # of the original script, where no rank table says how many there are
+RANK_TABLE_VARIABLES = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
+CM_VARIABLES = ("CM_CHIEF_DEVICE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_WORKER_IP", "CM_WORKER_SIZE")
+DEFAULTS = {
+    "ASCEND_DEVICE_ID": "0",  # the SDK sets each rank's own during init() (rec_sdk_api 1.1)
+    "ASCEND_GLOBAL_LOG_LEVEL": "3",
+    "ENABLE_FORCE_V2_CONTROL": "1",
+    "GLOG_logtostderr": "true",
+    "GLOG_stderrthreshold": "2",
+    "HCCL_CONNECT_TIMEOUT": "1200",
+    "HCCL_OP_RETRY_ENABLE": "L0:0, L1:0, L2:0",
+    "JOB_ID": "10086",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+# Read by the ranks (config.ENVIRONMENT_SWITCHES): passed on where set, so that a dry run shows them.
+SWITCHES = ("CACHE_MODE", "USE_DYNAMIC", "USE_DYNAMIC_EXPANSION", "USE_FAAE", "USE_MODIFY_GRAPH", "USE_MULTI_LOOKUP")
+CHIEF_PORT = "60001"
+CHIEF_DEVICE = "0"
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_LIBRARY_FOLDERS = ("/usr/lib64", "/usr/lib/%s-linux-gnu")
+_SAFE_GLIBC = (2, 34)  # older ones can crash without a preloaded libstdc++ (rec_sdk_api 10)
+_JOB_ID = re.compile(r"[A-Za-z1-9_-][A-Za-z0-9_-]*\Z")
+_NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "/usr/local")
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchOptions:
+    """What the command line says about a launch; one of ``hccl_cfg_json`` and ``ip`` is set.
+
+    Attributes:
+        so_path: folder of the SDK's op libraries (``<mx_rec>/libasc``), absolute.
+        rec_package_path: folder of the SDK's Python packages, absolute.
+        hccl_cfg_json: rank table, absolute, or None.
+        ip: address of this host in the rank-table-free scheme, or None.
+        ranks: ranks to start, or None for as many as the rank table lists.
+        network_interface: interface that the processes of this host find each other on.
+        mpi_args: further arguments for mpirun.
+        dry_run: print, start nothing.
+    """
+
+    so_path: str
+    rec_package_path: str
+    hccl_cfg_json: Optional[str]
+    ip: Optional[str]
+    ranks: Optional[int]
+    network_interface: str = "lo"
+    mpi_args: Tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class RankEnvironment:
+    """What a launch changes in the environment of the rank processes.
+
+    Attributes:
+        scheme: ``rank table`` or ``rank-table-free``.
+        ranks: ranks on this host.
+        values: variables that are set, also those that had their value before.
+        removed: variables that are removed where they are set.
+    """
+
+    scheme: str
+    ranks: int
+    values: Dict[str, str]
+    removed: Tuple[str, ...]
+
+    def apply(self, environment: Dict[str, str]) -> Dict[str, str]:
+        """Returns the full environment of a process."""
+        result = {name: value for name, value in environment.items() if name not in self.removed}
+        result.update(self.values)
+        return result
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a launch."""
+    group = parser.add_argument_group("launch on NPUs (with --device npu)")
+    group.add_argument("--so_path", metavar="PATH", help="folder of the SDK's op libraries, <mx_rec>/libasc [path]")
+    group.add_argument("--rec_package_path", metavar="PATH",
+                       help="folder of the SDK's Python packages: mx_rec itself or the folder that holds it [path]")
+    group.add_argument("--hccl_cfg_json", metavar="FILE", help="rank table; not together with --ip [path]")
+    group.add_argument("--ip", metavar="ADDRESS",
+                       help="address of this host: start without a rank table; not together with --hccl_cfg_json")
+    group.add_argument("--ranks", type=int, metavar="N",
+                       help="devices of this host, one process each: 1, 2, 4, 8 or 16 [ranks] (default: as many as the "
+                            "rank table lists; with --ip: %d)" % DEFAULT_RANKS)
+    group.add_argument("--network_interface", default="lo", metavar="NAME",
+                       help="interface on which horovodrun connects the ranks of this host (default: lo)")
+    group.add_argument("--mpi_args", default="", metavar="TEXT",
+                       help="further arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
+    group.add_argument("--dry_run", "--dry-run", action="store_true",
+                       help="print the environment and the command of the ranks; start nothing")
+
+
+def options_from(parsed: argparse.Namespace) -> LaunchOptions:
+    """Returns the launch options of a parsed command line, paths made absolute; what was not given is empty.
+
+    Raises:
+        ConfigError: ``--mpi_args`` has an unclosed quote.
+    """
+    try:
+        mpi_args = tuple(shlex.split(parsed.mpi_args))
+    except ValueError as error:
+        raise ConfigError("--mpi_args %r cannot be split (%s); quote it as for a shell"
+                          % (parsed.mpi_args, error)) from error
+
+    def absolute(path: Optional[str]) -> str:
+        return os.path.abspath(path) if path else ""
+
+    return LaunchOptions(
+        so_path=absolute(parsed.so_path), rec_package_path=absolute(parsed.rec_package_path),
+        hccl_cfg_json=absolute(parsed.hccl_cfg_json) or None, ip=parsed.ip or None, ranks=parsed.ranks,
+        network_interface=parsed.network_interface, mpi_args=mpi_args, dry_run=parsed.dry_run)
+
+
+def check_scheme(options: LaunchOptions) -> None:
+    """Refuses a launch with both schemes or neither, and values out of range.
+
+    Raises:
+        ConfigError: saying what was given and what is allowed.
+    """
+    if options.hccl_cfg_json and options.ip:
+        raise ConfigError("--hccl_cfg_json %s and --ip %s are both given; give the rank table, or the address to start "
+                          "without one" % (options.hccl_cfg_json, options.ip))
+    if not options.hccl_cfg_json and not options.ip:
+        raise ConfigError("neither --hccl_cfg_json nor --ip is given; give a rank table (--hccl_cfg_json FILE) or the "
+                          "address of this host to start without one (--ip ADDRESS)")
+    if options.ip:
+        try:
+            ipaddress.ip_address(options.ip)
+        except ValueError as error:
+            raise ConfigError("--ip %r is no IP address; give this host's address, for example 192.0.2.10"
+                              % options.ip) from error
+    if options.ranks is not None and options.ranks not in RANKS_PER_NODE:
+        raise ConfigError("--ranks %d is not possible on one host; allowed: %s (16 only on hosts whose PCI settings "
+                          "let all 16 devices reach each other)"
+                          % (options.ranks, ", ".join(map(str, RANKS_PER_NODE))))
+
+
+def missing_paths(options: LaunchOptions) -> List[str]:
+    """Returns one line per folder that the launch needs and does not find."""
+    lines = []
+    for flag, path in (("--so_path", options.so_path), ("--rec_package_path", options.rec_package_path)):
+        if not os.path.isdir(path):
+            lines.append("%s %s is no folder" % (flag, path))
+    return lines
+
+
+def count_ranks(options: LaunchOptions) -> int:
+    """Returns the number of ranks on this host, checked against the rank table as far as that can be read.
+
+    In a dry run a rank table that does not exist is not looked at.
+
+    Raises:
+        ConfigError: the rank table is damaged or lists another number, or nothing says how many there are.
+    """
+    if not options.hccl_cfg_json:
+        return options.ranks or DEFAULT_RANKS
+    if options.dry_run and not os.path.exists(options.hccl_cfg_json):
+        return options.ranks or DEFAULT_RANKS
+    table: RankTable = read_rank_table(options.hccl_cfg_json)
+    ranks = options.ranks or table.devices
+    if ranks is None:
+        raise ConfigError("rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N"
+                          % table.path)
+    check_ranks(table, ranks)
+    if ranks not in RANKS_PER_NODE:
+        raise ConfigError("rank table %s lists %d devices; one host starts %s"
+                          % (table.path, ranks, ", ".join(map(str, RANKS_PER_NODE))))
+    return ranks
+
+
+def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
+    """Works out the environment of the ranks.
+
+    Args:
+        options: checked by :func:`check_scheme`.
+        host: the machine; its environment's values are kept.
+
+    Raises:
+        ConfigError: the rank table does not fit, or a variable that is set has a value that is not allowed.
+    """
+    environment = host.environment
+    ranks = count_ranks(options)
+    values = {name: environment.get(name) or default for name, default in DEFAULTS.items()}
+    values.update({name: environment[name] for name in SWITCHES if environment.get(name)})
+    _check_number("HCCL_CONNECT_TIMEOUT", values["HCCL_CONNECT_TIMEOUT"], 120, 7200, "seconds")
+    if not _JOB_ID.match(values["JOB_ID"]):
+        raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
+                          % values["JOB_ID"])
+    values["PYTHONPATH"] = _appended(environment.get("PYTHONPATH", ""), [PROJECT] + package_folders(options))
+    local = [path for path in ("/usr/local/lib",) if host.exists(path)]
+    values["LD_LIBRARY_PATH"] = _appended(environment.get("LD_LIBRARY_PATH", ""), library_folders(options) + local)
+    preload = _appended(environment.get("LD_PRELOAD", ""), preloaded_libraries(host))
+    if preload:
+        values["LD_PRELOAD"] = preload
+    if options.hccl_cfg_json:
+        values.update(RANK_SIZE=str(ranks), RANK_TABLE_FILE=os.path.abspath(options.hccl_cfg_json))
+        return RankEnvironment("rank table", ranks, values, CM_VARIABLES + ("RANK_ID",))
+    port = environment.get("CM_CHIEF_PORT") or CHIEF_PORT
+    device = environment.get("CM_CHIEF_DEVICE") or CHIEF_DEVICE
+    _check_number("CM_CHIEF_PORT", port, 0, 65520, "a port")
+    _check_number("CM_CHIEF_DEVICE", device, 0, 511, "a device")
+    address = str(options.ip)
+    values.update(CM_CHIEF_DEVICE=device, CM_CHIEF_IP=address, CM_CHIEF_PORT=port, CM_WORKER_IP=address,
+                  CM_WORKER_SIZE=str(ranks))
+    return RankEnvironment("rank-table-free", ranks, values, RANK_TABLE_VARIABLES)
+
+
+def library_folders(options: LaunchOptions) -> List[str]:
+    """Returns the folders with the SDK's libraries: the given one, and ``libasc`` and G3's ``rec_sdk_common/lib`` where
+    they exist (rec_sdk_api 7.3).
+    """
+    base = options.rec_package_path
+    folders = [options.so_path]
+    for path in (os.path.join(base, "libasc"), os.path.join(base, "mx_rec", "libasc"),
+                 os.path.join(base, "rec_sdk_common", "lib"),
+                 os.path.join(os.path.dirname(base), "rec_sdk_common", "lib")):
+        if os.path.isdir(path) and path not in folders:
+            folders.append(path)
+    return folders
+
+
+def package_folders(options: LaunchOptions) -> List[str]:
+    """Returns the SDK's folders for PYTHONPATH: package folder, libraries, and what makes ``import mx_rec`` work.
+
+    A package folder that is ``mx_rec`` itself does not; the folder that holds it does.
+    """
+    base = options.rec_package_path
+    parent = [os.path.dirname(base)] if os.path.basename(base) == "mx_rec" else []
+    return [base] + library_folders(options) + parent
+
+
+def preloaded_libraries(host: Host) -> List[str]:
+    """Returns the libraries to preload that exist here and of which no version is preloaded yet (rec_sdk_api 7.3)."""
+    present = [os.path.basename(name) for name in re.split(r"[:\s]+", host.environment.get("LD_PRELOAD", ""))]
+    wanted = ["libgomp.so.1"]
+    if glibc_version(host) is not None and not glibc_is_safe(host):
+        wanted.append("libstdc++.so.6")
+    libraries: List[str] = []
+    for library in wanted:
+        stem = library[:library.index(".so")]
+        if any(name.startswith(stem) for name in present):
+            continue
+        paths = [os.path.join(folder % host.machine if "%s" in folder else folder, library)
+                 for folder in _LIBRARY_FOLDERS]
+        libraries += [path for path in paths if host.exists(path)][:1]
+    if host.machine == "aarch64":
+        # scikit-learn's own OpenMP must be loaded early on Arm: "cannot allocate memory in static TLS block".
+        for folder in host.python_path:
+            libraries += host.glob(os.path.join(folder, "scikit_learn.libs", "libgomp-*.so*"))[:1]
+    return libraries
+
+
+def glibc_version(host: Host) -> Optional[Tuple[int, ...]]:
+    """Returns (major, minor) of the host's glibc, None where it has another C library."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", host.libc[1])[:2])
+    return numbers if host.libc[0] == "glibc" and len(numbers) == 2 else None
+
+
+def glibc_is_safe(host: Host) -> bool:
+    """Whether the host's glibc is one that needs no preloaded libstdc++."""
+    version = glibc_version(host)
+    return version is not None and version >= _SAFE_GLIBC
+
+
+def check_model_dir(model_dir: str) -> Optional[str]:
+    """Returns why the SDK could not save sparse tables in a folder (rec_sdk_api 5.3), or None.
+
+    Args:
+        model_dir: may not exist yet.
+    """
+    path = os.path.abspath(model_dir)
+    if len(path) > 900 or any(ord(character) < 32 for character in path):
+        return "model directory %r is too long or has control characters; choose another --model_dir" % model_dir
+    for folder in _NO_SPARSE_FILES:
+        if path == folder or path.startswith(folder + "/"):
+            return "the SDK saves no tables under %s; choose another --model_dir than %s" % (folder, model_dir)
+    if os.path.realpath(path) != path:
+        return ("model directory %s leads over a symbolic link, which the SDK refuses; use --model_dir %s"
+                % (model_dir, os.path.realpath(path)))
+    return None
+
+
+def _appended(present: str, additions: Sequence[str]) -> str:
+    parts = [part for part in present.split(":") if part]
+    for path in additions:
+        if path not in parts:
+            parts.append(path)
+    return ":".join(parts)
+
+
+def _check_number(name: str, text: str, low: int, high: int, unit: str) -> None:
+    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+        raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))

@@ -1,0 +1,1 @@
+"""What lies in a model directory: settings, history, lock and checkpoints."""

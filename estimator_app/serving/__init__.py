@@ -1,0 +1,1 @@
+"""From a checkpoint to scores: the exported graph, its weights, export and predict."""

@@ -1,0 +1,1 @@
+"""Training and evaluation: the loop, its hooks, the report and the search over settings."""

@@ -1,0 +1,362 @@
+"""The launch: command lines, dry runs, and real processes under a stand-in for mpirun and horovodrun."""
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from estimator_app.launch import launch, preflight
+from estimator_app.launch.hosts import Host
+from estimator_app.launch.preflight_checks import Row
+from estimator_app.training.phases import ALTERNATE, plan
+from feature_specs.errors import ConfigError, UserError
+from tests.estimator_app.launch.test_launch_rank_table import version_1
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+# Runs what follows the interpreter's path once per rank, as horovodrun and mpirun do on one host.
+RUNNER = """\
+#!%(python)s
+import os, subprocess, sys
+arguments = sys.argv[1:]
+ranks = int(arguments[arguments.index("-np") + 1])
+program = arguments[arguments.index(os.environ["TEST_PROGRAM"]):]
+with open(os.environ["TEST_LOG"] + ".runner", "a") as log:
+    log.write(os.path.basename(sys.argv[0]) + "\\n")
+children = []
+for rank in range(ranks):
+    identity = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": ranks, "OMPI_COMM_WORLD_LOCAL_SIZE": ranks}
+    children.append(subprocess.Popen(program, env=dict(os.environ, **{k: str(v) for k, v in identity.items()})))
+sys.exit(max(child.wait() for child in children))
+"""
+
+# Takes the place of the interpreter of the ranks: notes what it was given.
+PROGRAM = """\
+#!%(python)s
+import json, os, sys
+with open("%%s.%%s" %% (os.environ["TEST_LOG"], os.environ["OMPI_COMM_WORLD_RANK"]), "a") as log:
+    log.write(json.dumps({"arguments": sys.argv[1:], "environment": dict(os.environ)}) + "\\n")
+sys.exit(int(os.environ.get("TEST_STATUS", "0")))
+"""
+
+
+def executable(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text % {"python": sys.executable})
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A folder with the SDK's folders, a rank table of two devices and a program for the ranks."""
+    for name in ("sdk/mx_rec/libasc", "bin"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "hccl.json").write_text(json.dumps(version_1(2)))
+    executable(tmp_path / "rank python", PROGRAM)
+    return tmp_path
+
+
+def host(node, **environment):
+    values = {"PATH": str(node / "bin"), "TEST_LOG": str(node / "log"), "TEST_PROGRAM": str(node / "rank python")}
+    values.update(environment)
+    return Host(environment=values, root=str(node / "nothing"), python=str(node / "rank python"))
+
+
+def flags(node, *more):
+    return ["--so_path", str(node / "sdk/mx_rec/libasc"), "--rec_package_path", str(node / "sdk/mx_rec")] + list(more)
+
+
+def table_flags(node, *more):
+    return flags(node, "--hccl_cfg_json", str(node / "hccl.json"), *more)
+
+
+def records(node, rank):
+    with open(str(node / "log") + ".%d" % rank, encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+@pytest.fixture
+def ready(monkeypatch):
+    monkeypatch.setattr(preflight, "check_npu", lambda *_arguments: [Row("ok", "everything", "here")])
+
+
+def dry_run(node, *arguments, **environment):
+    stream = io.StringIO()
+    chosen = Host(environment=dict({"PATH": ""}, **environment), root=str(node / "nothing"), python="/opt/python3.7")
+    assert launch.launch(list(arguments) + ["--dry_run"], "runs/default", chosen, stream=stream) == 0
+    return stream.getvalue().replace(str(node), "/NODE").replace(PROJECT, "/PROJECT")
+
+
+RANK_TABLE_TEXT = """\
+# rank table scheme, 2 ranks on this host
+unset CM_CHIEF_DEVICE CM_CHIEF_IP CM_CHIEF_PORT CM_WORKER_IP CM_WORKER_SIZE RANK_ID
+export ASCEND_DEVICE_ID=0
+export ASCEND_GLOBAL_LOG_LEVEL=3
+export ENABLE_FORCE_V2_CONTROL=1
+export GLOG_logtostderr=true
+export GLOG_stderrthreshold=2
+export HCCL_CONNECT_TIMEOUT=1200
+export HCCL_OP_RETRY_ENABLE='L0:0, L1:0, L2:0'
+export JOB_ID=10086
+export LD_LIBRARY_PATH=/NODE/sdk/mx_rec/libasc
+export PYTHONPATH=/PROJECT:/NODE/sdk/mx_rec:/NODE/sdk/mx_rec/libasc:/NODE/sdk
+export RANK_SIZE=2
+export RANK_TABLE_FILE=/NODE/hccl.json
+export TF_CPP_MIN_LOG_LEVEL=3
+horovodrun --network-interface lo -np 2 '--mpi-args=-bind-to none' --mpi -H localhost:2 /opt/python3.7 -m \
+estimator_app train --device npu --data_dir '/data/a b' --batch_size 64
+"""
+
+RANK_TABLE_FREE_TEXT = """\
+# rank-table-free scheme, 8 ranks on this host
+unset RANK_ID RANK_SIZE RANK_TABLE_FILE
+export ASCEND_DEVICE_ID=0
+export ASCEND_GLOBAL_LOG_LEVEL=3
+export CM_CHIEF_DEVICE=0
+export CM_CHIEF_IP=192.0.2.10
+export CM_CHIEF_PORT=60001
+export CM_WORKER_IP=192.0.2.10
+export CM_WORKER_SIZE=8
+export ENABLE_FORCE_V2_CONTROL=1
+export GLOG_logtostderr=true
+export GLOG_stderrthreshold=2
+export HCCL_CONNECT_TIMEOUT=1200
+export HCCL_OP_RETRY_ENABLE='L0:0, L1:0, L2:0'
+export JOB_ID=10086
+export LD_LIBRARY_PATH=/NODE/sdk/mx_rec/libasc
+export PYTHONPATH=/PROJECT:/NODE/sdk/mx_rec:/NODE/sdk/mx_rec/libasc:/NODE/sdk
+export TF_CPP_MIN_LOG_LEVEL=3
+horovodrun --network-interface lo -np 8 '--mpi-args=-bind-to none' --mpi -H localhost:8 /opt/python3.7 -m \
+estimator_app train --device npu --data_dir data
+"""
+
+
+def test_dry_run_with_a_rank_table(node):
+    assert dry_run(node, *table_flags(node, "--device", "npu", "--data_dir", "/data/a b", "--batch_size", "64",
+                                      "--fresh")) == RANK_TABLE_TEXT
+
+
+def test_dry_run_without_a_rank_table(node):
+    text = dry_run(node, *flags(node, "--ip", "192.0.2.10", "--data_dir", "data"), RANK_TABLE_FILE="/old",
+                   LD_PRELOAD="")
+    assert text == RANK_TABLE_FREE_TEXT
+
+
+def test_the_positional_form_is_the_same_launch(node):
+    paths = [str(node / "sdk/mx_rec/libasc"), str(node / "sdk/mx_rec"), str(node / "hccl.json"), "data"]
+    expanded = launch.expand_positional(["train"] + paths + ["192.0.2.10"])
+    assert dry_run(node, *expanded[1:]) == RANK_TABLE_FREE_TEXT
+    expanded = launch.expand_positional(["train"] + paths[:3] + ["/data/a b", "--batch_size", "64"])
+    assert dry_run(node, *expanded[1:]) == RANK_TABLE_TEXT
+
+
+def test_a_dry_run_is_a_shell_script_that_sets_what_the_ranks_get(node, ready):
+    executable(node / "bin/mpirun", RUNNER)
+    (node / "hccl.json").write_text(json.dumps(version_1(1)))
+    text = io.StringIO()
+    launch.launch(table_flags(node, "--dry_run", "--data_dir", "it's; $HOME"), "runs/x", host(node), stream=text)
+    # The shell's own search of programs, so that the script's last line finds the stand-in.
+    subprocess.run(["/bin/sh", "-c", text.getvalue()], check=True, timeout=120, env=dict(host(node).environment,
+                                                                                       CM_CHIEF_IP="stale"))
+    launch.launch(table_flags(node, "--data_dir", "it's; $HOME"), "runs/x", host(node, CM_CHIEF_IP="stale"),
+                  stream=io.StringIO())
+    by_shell, by_launch = records(node, 0)
+    assert by_shell["arguments"] == by_launch["arguments"]
+    assert by_launch["arguments"][-1] == "it's; $HOME"
+    for record in (by_shell, by_launch):
+        for name in ("PWD", "SHLVL", "_", "OLDPWD"):
+            record["environment"].pop(name, None)
+    assert by_shell["environment"] == by_launch["environment"]
+    assert "CM_CHIEF_IP" not in by_launch["environment"]
+
+
+def test_a_dry_run_on_another_machine_notes_what_is_not_there(node):
+    stream = io.StringIO()
+    assert launch.launch(["--so_path", "/none/libasc", "--rec_package_path", "/none", "--hccl_cfg_json", "/none/h.json",
+                          "--ranks", "4", "--dry_run"], "/etc/x", host(node), stream=stream) == 0
+    notes = [line for line in stream.getvalue().splitlines() if line.startswith("# note: ")]
+    assert len(notes) == 4 and "--so_path /none/libasc is no folder" in notes[0]
+    assert "4 ranks" in stream.getvalue() and "-np 4" in stream.getvalue()
+
+
+def test_mpirun_takes_the_place_of_horovodrun(node):
+    executable(node / "bin/mpirun", RUNNER)
+    options, rest = launch.split_arguments(table_flags(node, "--mpi_args=-mca 'a b' c", "--threads", "2"))
+    environment = launch.compose(options, host(node))
+    line = launch.command_line(options, environment, host(node), ["train"] + rest)
+    assert line[:8] == ("mpirun", "--allow-run-as-root", "-np", "2", "-H", "localhost:2", "-bind-to", "none")
+    assert line[8:11] == ("-mca", "a b", "c")
+    exported = [line[index + 1] for index, word in enumerate(line) if word == "-x"]
+    assert exported == sorted(environment.values)
+    assert line[-6:] == (str(node / "rank python"), "-m", "estimator_app", "train", "--threads", "2")
+    executable(node / "bin/horovodrun", RUNNER)
+    line = launch.command_line(options, environment, host(node), ["train"])
+    assert line[:6] == ("horovodrun", "--network-interface", "lo", "-np", "2", "--mpi-args=-bind-to none -mca 'a b' c")
+
+
+def test_splitting():
+    given = ["--device", "npu", "--so_path=/a", "--rec_package_path", "/b", "--ip", "192.0.2.1", "--fresh", "--debug",
+             "--ranks", "4", "--use_dynamic", "false", "--model_dir=/m", "--network_interface", "eth0"]
+    options, rest = launch.split_arguments(given)
+    assert rest == ["--debug", "--use_dynamic", "false", "--model_dir=/m"]
+    assert (options.so_path, options.ip, options.ranks, options.network_interface) == ("/a", "192.0.2.1", 4, "eth0")
+
+
+def test_paths_become_absolute():
+    options, _ = launch.split_arguments(["--so_path", "a", "--rec_package_path", "b", "--hccl_cfg_json", "c"])
+    assert options.hccl_cfg_json == os.path.abspath("c") and options.so_path == os.path.abspath("a")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "--device npu needs --so_path"), (["--so_path", "/a"], "needs --rec_package_path"),
+    (["--so_path", "/a", "--rec_package_path", "/b"], "neither --hccl_cfg_json nor --ip"),
+    (["--so_path", "/a", "--rec_package_path", "/b", "--ip", "192.0.2.1"], "--so_path /a is no folder")])
+def test_incomplete_launches(node, arguments, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        launch.launch(arguments, "runs/x", host(node), stream=io.StringIO())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_impossible_model_directory_is_refused_before_anything_starts(node):
+    with pytest.raises(ConfigError, match="saves no tables under /etc"):
+        launch.launch(table_flags(node), "/etc/model", host(node), stream=io.StringIO())
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "--device", "npu"], ["eval", "a", "b"], [],
+                                       ["train", "--data_dir", "x"]])
+def test_other_command_lines_stay(arguments):
+    assert launch.expand_positional(arguments) == arguments
+
+
+def test_the_positional_form_in_full():
+    assert launch.expand_positional(["train", "s", "r", "h", "d", "192.0.2.1", "--seed", "1"]) == [
+        "train", "--device", "npu", "--so_path", "s", "--rec_package_path", "r", "--ip", "192.0.2.1", "--data_dir", "d",
+        "--seed", "1"]
+    assert "--hccl_cfg_json" in launch.expand_positional(["train", "s", "r", "h", "d", ""])
+    for count in (1, 2, 3, 6):
+        with pytest.raises(ConfigError, match="%d positional arguments.*so_path rec_package_path" % count):
+            launch.expand_positional(["train"] + ["x"] * count)
+
+
+def test_who_is_a_rank():
+    assert launch.inside_launch({"OMPI_COMM_WORLD_RANK": "0"})
+    assert not launch.inside_launch({}) and not launch.inside_launch({"OMPI_COMM_WORLD_RANK": ""})
+
+
+def test_all_ranks_share_the_model_directory():
+    assert {launch.rank_model_dir("runs/a", rank, 8) for rank in range(8)} == {"runs/a"}
+    for rank, size in ((8, 8), (-1, 8), (0, 0)):
+        with pytest.raises(ConfigError, match="does not exist"):
+            launch.rank_model_dir("runs/a", rank, size)
+
+
+def test_every_rank_gets_environment_and_arguments(node, ready):
+    executable(node / "bin/horovodrun", RUNNER)
+    started = []
+    assert launch.launch(table_flags(node, "--data_dir", "d"), "runs/x", host(node), stream=io.StringIO(),
+                         before_start=lambda: started.append(os.path.exists(str(node / "log.0")))) == 0
+    assert started == [False]
+    for rank in range(2):
+        record, = records(node, rank)
+        assert record["arguments"] == ["-m", "estimator_app", "train", "--device", "npu", "--data_dir", "d"]
+        assert record["environment"]["RANK_TABLE_FILE"] == str(node / "hccl.json")
+        assert record["environment"]["OMPI_COMM_WORLD_RANK"] == str(rank)
+        assert launch.inside_launch(record["environment"])
+
+
+def test_phases_run_one_after_the_other_until_one_fails(node, ready):
+    executable(node / "bin/mpirun", RUNNER)
+
+    def stages(ranks, arguments):
+        assert ranks == 2
+        return [launch.phase_arguments(phase, arguments) for phase in plan(ALTERNATE, 0, 8, 4, 3)]
+
+    assert launch.launch(table_flags(node), "runs/x", host(node), stages, stream=io.StringIO()) == 0
+    phases = [record["arguments"][-1] for record in records(node, 1)]
+    assert phases == ["train:0:4", "eval:4", "train:4:8", "eval:8"]
+    (node / "log.1").unlink()
+    assert launch.launch(table_flags(node), "runs/x", host(node, TEST_STATUS="7"), stages, stream=io.StringIO()) == 7
+    assert len(records(node, 1)) == 1
+
+
+def test_phases_that_cannot_be_planned(node, ready):
+    def stages(_ranks, _arguments):
+        raise UserError("no data")
+
+    stream = io.StringIO()
+    assert launch.launch(table_flags(node, "--dry_run"), "runs/x", host(node), stages, stream=stream) == 0
+    assert "# note: the evaluations cannot be planned (no data)" in stream.getvalue()
+    with pytest.raises(UserError, match="no data"):
+        launch.launch(table_flags(node), "runs/x", host(node), stages, stream=io.StringIO())
+
+
+def test_the_preflight_stops_a_launch(node):
+    stream = io.StringIO()
+    executable(node / "bin/mpirun", RUNNER)
+    assert launch.launch(table_flags(node), "runs/x", host(node), stream=stream,
+                         before_start=lambda: pytest.fail("started")) == 1
+    assert "missing" in stream.getvalue() and not os.path.exists(str(node / "log.runner"))
+
+
+def test_exit_status_and_signals_of_the_command():
+    assert launch.run_command([sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ)) == 3
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert launch.run_command([sys.executable, "-c", text], dict(os.environ)) == 137
+    with pytest.raises(UserError, match="cannot be started"):
+        launch.run_command(["/none/horovodrun"], {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    code = textwrap.dedent("""
+        import sys
+        from estimator_app.launch import launch
+        child = '''
+        import signal, sys, time
+        signal.signal(%d, lambda *_: sys.exit(5))
+        open(sys.argv[1], "w").close()
+        time.sleep(60)
+        '''
+        import os, textwrap
+        sys.exit(launch.run_command([sys.executable, "-c", textwrap.dedent(child), %r], dict(os.environ)))
+    """) % (number, str(tmp_path / "up"))
+    launcher = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=PROJECT))
+    try:
+        deadline = time.time() + 60
+        while not (tmp_path / "up").exists() and time.time() < deadline:
+            time.sleep(0.02)
+        launcher.send_signal(number)
+        assert launcher.wait(timeout=60) == 5
+        assert bystander.poll() is None
+    finally:
+        for process in (bystander, launcher):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def test_handlers_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    launch.run_command([sys.executable, "-c", ""], dict(os.environ))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_no_shell_and_no_killing_in_the_sources():
+    for name in ("launch", "environment", "hosts", "rank_table", "preflight", "preflight_checks"):
+        with open(os.path.join(PROJECT, "estimator_app", "launch", name + ".py"), encoding="utf-8") as stream:
+            text = stream.read()
+        assert not re.search(r"shell=True|os\.system|os\.popen|killpg|os\.kill|pkill|killall", text)
+
+
+def test_rendered_words_survive_a_shell(node):
+    text = dry_run(node, *table_flags(node, "--data_dir", "a'b \"c\" $d `e`"))
+    assert shlex.split(text.splitlines()[-1])[-1] == "a'b \"c\" $d `e`"
