@@ -1,7 +1,7 @@
 """Readers under mutated input: a result or the documented error, never another exception and never a hang.
 
-``bash run_estimator.sh test --long tests/test_fuzz.py`` gives each reader 100,000 inputs (FUZZ_INPUTS and FUZZ_SEED
-are number and seed); without ``--long`` it is 1,000.
+``bash run_estimator.sh test --all tests/test_fuzz.py`` gives each reader 100,000 inputs (FUZZ_INPUTS and FUZZ_SEED
+are number and seed); without ``--all`` it is 1,000.
 """
 import gzip
 import io

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -14,10 +15,12 @@ TOOLS = (
 ).split()
 
 # A stand-in for a Python interpreter. It answers the script's probes, makes "virtual environments" that hold a copy
-# of itself, and writes each call to $FAKE_LOG. $FAKE_PIP and $FAKE_APP are run in place of pip and of the app.
+# of itself, and writes each call to $FAKE_LOG. $FAKE_PIP and $FAKE_APP are run in place of pip and of the app,
+# $FAKE_FETCH in place of scripts/fetch_wheel.py, $FAKE_BUILD in place of building a wheel in $dir.
 FAKE_PYTHON = r"""#!%s
 probe='%s'
 host='%s'
+all="$*"
 echo "${*//$'\n'/ }" >>"$FAKE_LOG"
 case "$*" in
   *ensurepip*) echo "$probe" ;;
@@ -26,6 +29,22 @@ case "$*" in
   '-c'*find_spec*) [[ $host == tensorflow ]] ;;
   '-I -m venv '*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && : >"$4/pyvenv.cfg" ;;
   '-I -m pip --version') echo "${FAKE_PIP_VERSION:-pip 24.0 from nowhere (python 3.7)}" ;;
+  '-I -c import sys; sys.exit('*) exit 0 ;;
+  '-I -m pip install '*uv.txt)
+    target=${all#*--target }
+    target=${target%%%% -r *}
+    mkdir -p "$target/bin" && cp "$FAKE_UV" "$target/bin/uv"
+    ;;
+  '-I '*fetch_wheel.py*)
+    target=$4
+    eval "${FAKE_FETCH:-false}"
+    ;;
+  '-m pip wheel '*)
+    dir=${all#*--wheel-dir }
+    dir=${dir%%%% -r *}
+    eval "${FAKE_BUILD:-touch \"\$dir/horovod-1.whl\"}"
+    ;;
+  *'import horovod'*) eval "${FAKE_HOROVOD:-true}" ;;
   '-I -m pip install '*) eval "${FAKE_PIP:-true}" ;;
   *'import tensorflow') exit "${FAKE_TF_STATUS:-0}" ;;
   '-m estimator_app '*)
@@ -44,6 +63,17 @@ case "$*" in
   '-m ruff '* | '-m mypy '*) eval "${FAKE_LINT:-true}" ;;
   *) exit 99 ;;
 esac
+"""
+DISTRIBUTED = """cloud==1 \\
+    --hash=sha256:00
+    # via horovod
+cmake==3 \\
+    --hash=sha256:01 \\
+    --hash=sha256:02
+horovod==0.28.1 \\
+    --hash=sha256:03
+psutil==5 \\
+    --hash=sha256:04
 """
 GOOD = "cpython 3.7 64-bit"
 
@@ -65,10 +95,16 @@ class Sandbox:
             if found:
                 (self.tools / name).symlink_to(found)
         shutil.copy(str(PROJECT / "run_estimator.sh"), str(self.project))
+        shutil.copytree(str(PROJECT / "scripts"), str(self.project / "scripts"))
+        (self.project / "estimator_app").mkdir()
+        shutil.copy(str(PROJECT / "estimator_app" / "__init__.py"), str(self.project / "estimator_app"))
         shutil.copy(str(PROJECT / ".ci" / "run"), str(self.project / ".ci"))
-        (self.project / "requirements.txt").write_text("one==1 --hash=sha256:00\n")
+        (self.project / "requirements.txt").write_text(
+            "one==1 --hash=sha256:00\ntensorflow==1.15.5 \\\n    --hash=sha256:01\n")
         (self.project / "requirements-dev.txt").write_text("one==1 --hash=sha256:00\ntwo==2 --hash=sha256:00\n")
         (self.project / "requirements-tf2.txt").write_text("three==3 --hash=sha256:00\n")
+        (self.project / "requirements-spark.txt").write_text("pyspark==4 --hash=sha256:00\n")
+        (self.project / "requirements-distributed.txt").write_text(DISTRIBUTED)
         (self.project / "tests").mkdir()
         self.env = {
             "PATH": "%s:%s" % (self.bin, self.tools),
@@ -108,6 +144,14 @@ class Sandbox:
             universal_newlines=True,
             start_new_session=True,
         )
+
+    def start_until(self, mark, *args, **kwargs):
+        """Starts the script and returns when it, or a stand-in that it runs, has made the file `mark`."""
+        process = self.start(*args, **kwargs)
+        deadline = time.time() + 60
+        while not mark.exists() and time.time() < deadline:
+            time.sleep(0.02)
+        return process
 
     def run(self, *args, **kwargs):
         process = self.start(*args, **kwargs)

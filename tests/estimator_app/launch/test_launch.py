@@ -329,7 +329,9 @@ def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
         import os, textwrap
         sys.exit(launch.run_command([sys.executable, "-c", textwrap.dedent(child), %r], dict(os.environ)))
     """) % (number, str(tmp_path / "up"))
-    launcher = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=PROJECT))
+    # Under nohup the hang-up signal is ignored by every program that inherits it: here it must be as at a terminal.
+    launcher = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=PROJECT),
+                                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     try:
         deadline = time.time() + 60
         while not (tmp_path / "up").exists() and time.time() < deadline:
