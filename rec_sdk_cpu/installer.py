@@ -1,16 +1,40 @@
 """Registers and removes the stand-in: ``sys.modules`` entries and the few patches that the real packages make too."""
 import importlib
 import importlib.util
+import os
 import sys
-from typing import Callable, Dict, List, Tuple
+from importlib.abc import MetaPathFinder
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from rec_sdk_cpu import mx_rec_table, npu_bridge_modules
 
 _REAL_PACKAGES = ("mx_rec", "rec_sdk_common", "npu_bridge", "hccl")
-GENERATIONS = ("G2", "G3")
-_MODULE_TABLES = ("rec_sdk_cpu.mx_rec_table", "rec_sdk_cpu.npu_bridge_modules")
+GENERATIONS = mx_rec_table.GENERATIONS
+# What mpirun -np 1 sets, and the SDK reads its ranks from.
+_ONE_RANK = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}
 
 
 class StandInError(RuntimeError):
     """The stand-in cannot be installed or removed here."""
+
+
+class _AbsentModules(MetaPathFinder):
+    """Lets an import of a module that the stand-in does not have fail with the reason, in one line."""
+
+    def __init__(self, reasons: Dict[str, str]):
+        self._reasons = reasons
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        """Returns None for any other module.
+
+        Raises:
+            ModuleNotFoundError: the stand-in does not have the module, or a package above it.
+        """
+        name = fullname
+        while name:
+            if name in self._reasons:
+                raise ModuleNotFoundError(self._reasons[name])
+            name = name.rpartition(".")[0]
 
 
 class _Registry:
@@ -32,10 +56,12 @@ def is_installed() -> bool:
 def install(force: bool = False, generation: str = "G3") -> None:
     """Makes ``mx_rec``, ``rec_sdk_common``, ``npu_bridge`` and ``hccl`` importable; a second call does nothing.
 
+    Where no variable of OpenMPI names a rank, the process becomes the only one, as under ``mpirun -np 1``.
+
     Args:
         force: install even where the real packages can be imported.
-        generation: "G3" (current) or "G2" (6.0), where the two differ in values or checks: the place of lazy Adam's
-            epsilon, learning rates given as tensors, the largest host table. The modules of both are there always.
+        generation: "G3" (current) or "G2" (6.0). A generation has its own modules and names, and differs in a few
+            values and checks; a module of the other fails to import with a line that says what replaced it.
 
     Raises:
         ValueError: another generation.
@@ -54,19 +80,21 @@ def install(force: bool = False, generation: str = "G3") -> None:
         if present:
             raise StandInError("the real %s can be imported here; run with --device npu, or pass force=True to use "
                                "the CPU stand-in all the same" % ", ".join(present))
-    table: Dict[str, str] = {}
-    for package in _MODULE_TABLES:
-        table.update(importlib.import_module(package).MODULES)
-    loaded = {name: importlib.import_module(path) for name, path in table.items()}
+    from rec_sdk_cpu.core import config, patches
+    config.ConfigInitializer.generation = generation
+    table = dict(mx_rec_table.modules(generation), **npu_bridge_modules.modules())
     try:
+        loaded = {name: importlib.import_module(path) for name, path in table.items()}
         for name in sorted(loaded):
             sys.modules[name] = loaded[name]
             _registry.modules.append(name)
             parent, _, child = name.rpartition(".")
             if parent and parent in loaded:
                 setattr(loaded[parent], child, loaded[name])
-        from rec_sdk_cpu.core import config, patches
-        config.ConfigInitializer.generation = generation
+        finder = _AbsentModules(mx_rec_table.absent(generation))
+        sys.meta_path.insert(0, finder)
+        _registry.undo.append(lambda: sys.meta_path.remove(finder))
+        _registry.undo.append(_become_the_only_rank())
         _registry.undo.append(patches.apply())
     except BaseException:
         uninstall()
@@ -77,8 +105,12 @@ def uninstall() -> None:
     """Undoes :func:`install`; does nothing where the stand-in is not installed."""
     while _registry.undo:
         _registry.undo.pop()()
-    for name in _registry.modules:
-        sys.modules.pop(name, None)
+    for name in reversed(_registry.modules):
+        found = sys.modules.pop(name, None)
+        parent, _, child = name.rpartition(".")
+        # The other generation's package must not show it, whichever is installed next.
+        if mx_rec_table.is_of_one_generation(name) and getattr(sys.modules.get(parent), child, None) is found:
+            delattr(sys.modules[parent], child)
     _registry.modules.clear()
     config = sys.modules.get("rec_sdk_cpu.core.config")
     if config is not None:
@@ -89,3 +121,21 @@ def uninstall() -> None:
 def module_names() -> Tuple[str, ...]:
     """Returns the real module names that are registered now, sorted."""
     return tuple(sorted(_registry.modules))
+
+
+def module(name: str) -> Optional[Any]:
+    """Returns the module registered under a real name, or None."""
+    return sys.modules.get(name) if name in _registry.modules else None
+
+
+def _become_the_only_rank() -> Callable[[], None]:
+    """Sets OpenMPI's variables where none is set; returns a function that takes them away again."""
+    if any(name in os.environ for name in _ONE_RANK):
+        return lambda: None
+    os.environ.update(_ONE_RANK)
+
+    def undo() -> None:
+        for name in _ONE_RANK:
+            os.environ.pop(name, None)
+
+    return undo

@@ -22,6 +22,15 @@ class TrainParamsConfig:
         self.initializers: Dict[bool, Any] = {}
         self.target_batches: Dict[bool, Any] = {}
         self.bool_gauge_set: set = set()
+        self._channels: Dict[bool, int] = {}
+
+    def insert_training_mode_channel_id(self, is_training: bool) -> None:
+        """Notes that a dataset of a mode goes through its channel."""
+        self._channels[is_training] = constants.TRAIN_CHANNEL_ID if is_training else constants.EVAL_CHANNEL_ID
+
+    def get_training_mode_channel_id(self, is_training: bool) -> Optional[int]:
+        """Returns the channel of a mode, 0 or 1, or None where no dataset of that mode has been seen."""
+        return self._channels.get(is_training)
 
     def get_initializer(self, is_training: bool) -> Any:
         """Returns the iterator initializer of a channel, or None for a one-shot iterator."""
@@ -63,6 +72,17 @@ class SparseEmbedConfig:
             raise KeyError("table %r has not been created; tables: %s" % (table_name, sorted(self.table_name_set)))
         return self.table_instance_dict[table_name]
 
+    def get_table_instance(self, key: Any) -> Any:
+        """Returns the table of a table variable, or with dynamic expansion of an address.
+
+        Raises:
+            KeyError: there is no such table.
+        """
+        for table in self.table_instance_dict.values():
+            if table.variable is key or table.owns_address(key):
+                return table
+        raise KeyError("given key => '%s' does not exist" % (key,))
+
 
 class HybridManagerConfig:
     """Whether the host pipeline runs."""
@@ -77,6 +97,15 @@ class OptimizerConfig:
 
     def __init__(self) -> None:
         self.optimizer_instance: Any = None
+        self._states: Dict[str, Dict[str, Any]] = {}
+
+    def set_optimizer_for_table(self, table_name: str, optimizer_name: str, optimizer_dict: Dict[str, Any]) -> None:
+        """Notes the states that a program's own optimizer keeps of a table: {state: variable}."""
+        self._states[table_name] = {optimizer_name: optimizer_dict}
+
+    def get_optimizer_by_table_name(self, table_name: str) -> Optional[Dict[str, Any]]:
+        """Returns {optimizer: {state: variable}} of a table, or None."""
+        return self._states.get(table_name)
 
 
 class ConfigInitializer:

@@ -5,6 +5,7 @@ Kept beside the graph, not in its collections, because collections are exported 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
+from tensorflow.python.ops import lookup_ops
 
 
 class LookupResult(NamedTuple):
@@ -44,10 +45,27 @@ class GraphState:
         self.batches: Dict[tf.Operation, Any] = {}
         # Loads tables of another checkpoint once the session is there.
         self.warm_starts: List[Callable[[Any], None]] = []
+        self._thresholds: Optional[lookup_ops.MutableHashTable] = None
 
     def sparse_variables(self) -> List[tf.Variable]:
         """Returns the variables that live in sparse checkpoint folders instead of the TensorFlow checkpoint."""
         return [variable for table in self.tables.values() for variable in table.sparse_variables()]
+
+    def set_threshold(self, table_name: str, value: tf.Tensor) -> tf.Operation:
+        """Returns an op that sets the access threshold (int64 scalar) of a table, or of all ("")."""
+        return self._threshold_table().insert([tf.constant(table_name)], [tf.reshape(value, [])])
+
+    def changed_threshold(self, table_name: str) -> tf.Tensor:
+        """Returns what :meth:`set_threshold` set last for a table, int64 scalar; -1 where it did not run."""
+        own, common = tf.unstack(self._threshold_table().lookup(tf.constant([table_name, ""])))
+        return tf.where(own >= 0, own, common)
+
+    def _threshold_table(self) -> lookup_ops.MutableHashTable:
+        # A hash table needs no initializer, which programs with sess.run would not run for a variable of ours.
+        if self._thresholds is None:
+            self._thresholds = lookup_ops.MutableHashTable(tf.string, tf.int64, tf.constant(-1, tf.int64),
+                                                           name="access_thresholds", checkpoint=False)
+        return self._thresholds
 
     def find_lookup(self, output: tf.Tensor) -> Optional[LookupResult]:
         """Returns the lookup that made a tensor, or None."""

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import lookup_ops
 
+from rec_sdk_cpu.core import graph_state
 from rec_sdk_cpu.core.key_index import remove
 
 THRESHOLD_ERROR = ("threshold config, or timestamp error: table %s: %s")
@@ -80,7 +81,9 @@ class KeyHistory:
         with tf.control_dependencies(self._last_count + self._checks(keys, timestamp)):
             now = tf.constant(0, tf.int64) if timestamp is None else tf.cast(timestamp, tf.int64)
             known = self._hash.lookup(keys)
-            count = known[:, 0] + occurrences * coefficient
+            # set_threshold of the op library may have changed the threshold; 0 stops the counting only.
+            changed = graph_state.of().changed_threshold(self._name)
+            count = known[:, 0] + tf.where(tf.equal(changed, 0), tf.zeros_like(occurrences), occurrences * coefficient)
             updates = [self._hash.insert(keys, tf.stack([count, tf.maximum(known[:, 1], now)], axis=1))]
             if timestamp is not None:
                 latest = tf.maximum(self.clock(), now)
@@ -92,7 +95,7 @@ class KeyHistory:
         with tf.control_dependencies([counted]):
             counts = self._hash.lookup(keys)
         self._decisions.append(counts.op)
-        return counts[:, 0] >= self.limits.access
+        return counts[:, 0] >= tf.where(changed > 0, changed, tf.constant(self.limits.access, tf.int64))
 
     def clock(self) -> tf.Tensor:
         """Returns the latest timestamp that the table saw, int64 scalar, 0 for none."""

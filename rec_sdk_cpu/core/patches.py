@@ -14,11 +14,13 @@ import tensorflow as tf
 from tensorflow.python.data.ops import dataset_ops, iterator_ops
 from tensorflow.python.ops import variables as variables_ops
 from tensorflow.python.training import monitored_session, warm_starting_util
+from tensorflow.python.training import optimizer as optimizer_lib
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 from tensorflow_estimator.python.estimator import training as training_lib
 
 from rec_sdk_cpu.core import (
     checksums,
+    customized_optimizer,
     estimator_rules,
     graph_state,
     meta_graph_file,
@@ -54,6 +56,7 @@ def apply() -> Callable[[], None]:
     replace(monitored_session.ChiefSessionCreator, "__init__", _make_creator_init)
     replace(monitored_session.ChiefSessionCreator, "create_session", _make_create_session)
     replace(tf.compat.v1.train.Optimizer, "_scale_loss", _make_scale_loss)
+    replace(optimizer_lib._TensorProcessor, "update_op", lambda _: customized_optimizer.custom_update_op)
 
     def undo() -> None:
         for owner, name, original in reversed(replaced):

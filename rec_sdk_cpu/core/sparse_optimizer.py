@@ -6,6 +6,7 @@ import tensorflow as tf
 from rec_sdk_cpu.core import graph_state
 from rec_sdk_cpu.core import table as table_module
 from rec_sdk_cpu.core.config import ConfigInitializer
+from rec_sdk_cpu.core.customized_optimizer import CustomizedOptimizer
 from rec_sdk_cpu.core.rows import Rows, needed_rows
 from rec_sdk_cpu.core.table import BaseSparseEmbedding
 from rec_sdk_cpu.core.validator import Rule
@@ -54,23 +55,31 @@ def register_optimizer(optimizer: "SparseOptimizer") -> Any:
     return optimizer
 
 
-class SparseOptimizer(tf.compat.v1.train.Optimizer):
+class SparseOptimizer(tf.compat.v1.train.Optimizer, CustomizedOptimizer):
     """Base of the SDK's optimizers: gradients of one row are summed first, then each row is updated once.
 
     Subclasses list their states and say how rows change.
 
     Attributes:
         by_address: gradients come with addresses (dynamic expansion) instead of table variables.
+        optimizer_type: what the folders of the states in a sparse checkpoint begin with.
         states: (name inside the optimizer, folder suffix in the checkpoint, initial value) of each state.
         saves_states: False leaves the states to the TensorFlow checkpoint.
     """
 
     by_address = False
+    optimizer_type = ""
     states: Sequence[Tuple[str, str, float]] = ()
     saves_states = True
 
     def _setup(self) -> None:
         self._rows: Dict[Tuple[str, str], Rows] = {}
+        self._slot_num = len(self.states)
+        self._derivative = 2 if self.states else 1
+
+    def get_slot_init_values(self) -> List[float]:
+        """Returns the initial value of each state."""
+        return [value for _, _, value in self.states]
 
     def apply_gradients(self, grads_and_vars: Any, global_step: Any = None, name: Optional[str] = None) -> tf.Operation:
         """Updates the rows.
@@ -125,8 +134,8 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
             for state, folder, value in self.states:
                 if (table.table_name, state) not in self._rows:
                     self._rows[table.table_name, state] = table.add_state(
-                        "%s_%s" % (self._name, folder), "%s/%s/%s" % (table.variable.op.name, self._name, folder),
-                        value, saved=self.saves_states)
+                        "%s_%s" % (self.optimizer_type, folder),
+                        "%s/%s/%s" % (table.variable.op.name, self._name, folder), value, saved=self.saves_states)
 
     def _part(self, gradient: Any, target: Any) -> Tuple[BaseSparseEmbedding, _Part]:
         if self.by_address:

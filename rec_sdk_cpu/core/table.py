@@ -85,6 +85,10 @@ class BaseSparseEmbedding:
         """Returns the number of keys in use, int64 scalar, to be fetched in a session."""
         return self._size
 
+    def owns_address(self, address: Any) -> bool:
+        """Returns whether a tensor is an entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET of this table."""
+        return isinstance(address, tf.Tensor) and of_address(address) is self
+
     def find(self, keys: tf.Tensor) -> tf.Tensor:
         """Returns the row of each key (int64 [n], distinct), int64 [n], -1 where it has none."""
         return self.index.find(keys)

@@ -1,8 +1,9 @@
 """The stand-in's side of Ascend's TF Adapter for TensorFlow 1.15: packages ``npu_bridge`` and ``hccl``.
 
 The profile reproduced is 2026-07 (npu_bridge_api section 0). Each real module is one file here, under the same name
-below this package; ``MODULES`` is the table that :func:`rec_sdk_cpu.install` registers. What a CPU cannot do, and no
-Estimator program needs, is absent (see :mod:`rec_sdk_cpu.npu_bridge_modules.absent`), so that using it fails at once.
+below this package; :func:`modules` is the table that :func:`rec_sdk_cpu.install` registers. What a CPU cannot do, and
+no Estimator program needs, is absent (see :mod:`rec_sdk_cpu.npu_bridge_modules.absent`), so that using it fails at
+once.
 """
 from typing import Dict
 
@@ -33,5 +34,8 @@ _REAL_MODULES = (
     "hccl.split.api",
 )
 
-# Real module name -> dotted path of the file that stands in for it.
-MODULES: Dict[str, str] = {name: "%s.%s" % (__name__, name) for name in _REAL_MODULES}
+
+
+def modules() -> Dict[str, str]:
+    """Returns {real module name: dotted path of the file that stands in for it}."""
+    return {name: "%s.%s" % (__name__, name) for name in _REAL_MODULES}

@@ -1,6 +1,8 @@
 """Names of the real packages that the CPU stand-in does not have, and why: using one must fail with a reason."""
 from typing import Dict
 
+from rec_sdk_cpu.core import missing
+
 _OUTFEED = "it moves tensors from the device to the host; on a CPU fetch them, or use NPUEstimatorSpec(host_call=...)"
 _KERAS = "Keras on NPUs is not part of the stand-in; use NPUEstimator"
 _NO_SEMANTICS = "it only configures the device's compiler or runtime, which a CPU has not"
@@ -78,8 +80,8 @@ def names(module: str) -> Dict[str, str]:
     return dict(_ABSENT.get(module, {}))
 
 
-def error(module: str, name: str) -> AttributeError:
-    """Returns the error for an unknown attribute; ``from module import name`` turns it into an ImportError.
+def error(module: str, name: str) -> Exception:
+    """Returns the error for an unknown attribute, to be raised by a module's ``__getattr__``.
 
     Args:
         module: real module name.
@@ -87,5 +89,5 @@ def error(module: str, name: str) -> AttributeError:
     """
     reason = _ABSENT.get(module, {}).get(name)
     if reason is None:
-        return AttributeError("module %r has no attribute %r" % (module, name))
-    return AttributeError("%s.%s is not provided by the CPU stand-in: %s" % (module, name, reason))
+        return missing.error("module %r has no attribute %r" % (module, name), depth=2)
+    return missing.error("%s.%s is not provided by the CPU stand-in: %s" % (module, name, reason), depth=2)

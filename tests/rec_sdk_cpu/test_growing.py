@@ -133,5 +133,5 @@ def test_a_saved_state_that_no_update_has_reached_has_its_initial_value(sdk, tmp
     saver.save(sess, str(tmp_path / "model.ckpt"))
     from rec_sdk_cpu.core import sparse_files
     directory = str(tmp_path / "sparse-model.ckpt")
-    assert not sparse_files.open_rows(directory, "t", "LazyAdamByAddress_momentum").any()
-    assert sparse_files.open_rows(directory, "t", "LazyAdamByAddress_velocity").shape == (500, 3)
+    assert not sparse_files.open_rows(directory, "t", "LazyAdam_momentum").any()
+    assert sparse_files.open_rows(directory, "t", "LazyAdam_velocity").shape == (500, 3)

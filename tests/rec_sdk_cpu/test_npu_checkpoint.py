@@ -73,7 +73,8 @@ def _numbers(value):
     return [number for item in value for number in _numbers(item)] if isinstance(value, list) else [value]
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.long), 8])
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [1, 8])
 def test_the_app_evaluates_predicts_resumes_and_exports_it(trained, tmp_path, ranks):
     data, model, before, own = trained
     npu = tmp_path / "npu"

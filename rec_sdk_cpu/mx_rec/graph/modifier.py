@@ -100,6 +100,7 @@ def _leave_initializers(state: graph_state.GraphState) -> None:
                    for op in _sources(lookup.positions.op)}
         if not sources:
             continue
+        parameters.insert_training_mode_channel_id(is_train)
         parameters.target_batches[is_train] = next((state.batches[op] for op in sources if op in state.batches), None)
         parameters.initializers[is_train] = next(
             (consumer for op in sources for consumer in op.inputs[0].consumers() if consumer.type == "MakeIterator"),

@@ -40,11 +40,13 @@ def create_hash_optimizer(learning_rate: Any = 0.001, initial_accumulator_value:
 class CustomizedAdagrad(SparseOptimizer, tf.compat.v1.train.AdagradOptimizer):
     """s += g^2, row -= learning_rate * g / sqrt(s) on the touched rows; g sums all occurrences of the row's key."""
 
+    optimizer_type = "Adagrad"
     saves_states = False
     epsilon = 0.0
 
     def __init__(self, learning_rate: Any, initial_accumulator_value: float, use_locking: bool, name: str):
-        super().__init__(learning_rate, initial_accumulator_value, use_locking=use_locking, name=name)
+        self._get_name(name)
+        super().__init__(learning_rate, initial_accumulator_value, use_locking=use_locking, name=self.unique_name)
         self.states = (("acc", "accumulator", initial_accumulator_value),)
         self._setup()
 

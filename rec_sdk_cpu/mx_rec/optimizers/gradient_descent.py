@@ -34,8 +34,11 @@ def create_hash_optimizer(learning_rate: Any, use_locking: bool = False, name: s
 class CustomizedGradientDescent(SparseOptimizer, tf.compat.v1.train.GradientDescentOptimizer):
     """row -= learning_rate * (g + weight_decay * row) on the touched rows; g sums all occurrences of the row's key."""
 
+    optimizer_type = "gradient_descent"
+
     def __init__(self, learning_rate: Any, weight_decay: Optional[float], use_locking: bool, name: str):
-        super().__init__(learning_rate, use_locking=use_locking, name=name)
+        self._get_name(name)
+        super().__init__(learning_rate, use_locking=use_locking, name=self.unique_name)
         self._weight_decay = weight_decay
         self._setup()
 

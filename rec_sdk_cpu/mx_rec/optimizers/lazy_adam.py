@@ -47,24 +47,21 @@ class CustomizedLazyAdam(SparseOptimizer, tf.compat.v1.train.AdamOptimizer):
     the gradients of all occurrences of the row's key. G2 divides by sqrt(v + epsilon) instead.
     """
 
+    optimizer_type = "LazyAdam"
     states = (("m", "momentum", 0.0), ("v", "velocity", 0.0))
 
     def __init__(self, learning_rate: Any, beta1: float, beta2: float, epsilon: float, name: str):
-        super().__init__(learning_rate, beta1, beta2, epsilon, use_locking=False, name=name)
+        self._get_name(name)
+        super().__init__(learning_rate, beta1, beta2, epsilon, use_locking=False, name=self.unique_name)
         self._epsilon_inside = ConfigInitializer.generation == "G2"
         self._setup()
 
     def _make_states(self, tables: List[Any]) -> None:
+        # As in the SDK the powers have no scope: beside a dense Adam they become beta1_power_1 and beta2_power_1.
         first = min((table.variable for table in tables), key=lambda variable: variable.name)
         for power, value in (("beta1_power", self._beta1), ("beta2_power", self._beta2)):
-            self._create_non_slot_variable(initial_value=value, name="%s/%s" % (self._name, power),
-                                           colocate_with=first)
+            self._create_non_slot_variable(initial_value=value, name=power, colocate_with=first)
         super()._make_states(tables)
-
-    def _get_beta_accumulators(self) -> Any:
-        graph = tf.compat.v1.get_default_graph()
-        return (self._get_non_slot_variable("%s/beta1_power" % self._name, graph=graph),
-                self._get_non_slot_variable("%s/beta2_power" % self._name, graph=graph))
 
     def _update_rows(self, variable: tf.Variable, states: Dict[str, tf.Variable], row_indices: tf.Tensor,
                      gradient: tf.Tensor) -> tf.Operation:

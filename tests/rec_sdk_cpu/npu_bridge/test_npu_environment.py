@@ -101,7 +101,8 @@ print(NPURunConfig(distribute=strategy, mix_compile_mode=True).train_distribute 
 def test_modules_work_under_their_real_names():
     result = run("""
 import importlib, sys
-from rec_sdk_cpu.npu_bridge_modules import MODULES
+from rec_sdk_cpu.npu_bridge_modules import modules
+MODULES = modules()
 for name, path in MODULES.items():
     sys.modules[name] = importlib.import_module(path)
 from npu_bridge.npu_init import *

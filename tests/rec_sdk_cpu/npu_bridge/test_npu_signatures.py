@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rec_sdk_cpu.npu_bridge_modules import MODULES, absent, device_options
+from rec_sdk_cpu.npu_bridge_modules import absent, device_options, modules
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge import npu_init
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_config import NPURunConfig
 
@@ -14,6 +14,7 @@ _PATH = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "contracts
 with open(_PATH) as stream:
     CONTRACT = json.load(stream)
 SIGNATURES = CONTRACT["signatures"]["2026-07"]
+MODULES = modules()
 # Modules that are left out as a whole.
 WITHOUT_MODULE = ("npu_bridge.estimator.npu.keras_to_npu",)
 

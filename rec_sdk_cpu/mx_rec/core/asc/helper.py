@@ -59,6 +59,7 @@ def create_asc_insert_func_with_specs(tgt_key_specs: Union[FeatureSpec, Sequence
     # The SDK's op is not Python to be converted, and converting costs more than a second at every start.
     @tf.autograph.experimental.do_not_convert
     def insert(*batch: Any) -> Any:
+        config.train_params_config.insert_training_mode_channel_id(is_training)
         if len(batch) == 1 and isinstance(batch[0], dict):
             return _insert_dict(specs, batch[0], is_training)
         return _insert_sequence(specs, batch, is_training)

@@ -1,0 +1,54 @@
+"""Runs somebody's program as ``__main__``, with the stand-in installed."""
+import os
+import runpy
+import sys
+from dataclasses import dataclass
+from typing import Tuple
+
+from rec_sdk_cpu import installer
+
+# TF Adapter refuses to build an estimator without a job, which the launch scripts of NPU hosts name.
+_JOB_ID = "10086"
+
+
+class ProgramError(Exception):
+    """The program cannot be run; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program and how it is run.
+
+    Attributes:
+        path: the Python file.
+        arguments: its arguments, ``sys.argv[1:]``.
+        generation: SDK generation, "G2" or "G3".
+        trace: whether a report is written to standard error at the end.
+        force: whether it runs even where the real packages are installed.
+    """
+
+    path: str
+    arguments: Tuple[str, ...] = ()
+    generation: str = "G3"
+    trace: bool = False
+    force: bool = False
+
+
+def run(program: Program) -> None:
+    """Installs the stand-in and runs the program in this process, to its end.
+
+    The program sees what ``python program.py`` would show it: ``sys.argv``, its folder first on ``sys.path``, and
+    ``__name__ == "__main__"``. Its exceptions and exits pass through.
+
+    Raises:
+        ProgramError: there is no such file.
+        StandInError: the real packages are installed, and ``force`` is not given.
+    """
+    if not os.path.isfile(program.path):
+        raise ProgramError("%s is not a file; give the Python file to run, and its arguments after it" % program.path)
+    installer.install(force=program.force, generation=program.generation)
+    os.environ.setdefault("JOB_ID", _JOB_ID)
+    sys.argv[:] = [program.path] + list(program.arguments)
+    # "python -m" puts the working directory first; "python program.py" the program's folder.
+    sys.path[0] = os.path.dirname(os.path.abspath(program.path))
+    runpy.run_path(program.path, run_name="__main__")
