@@ -104,7 +104,7 @@ install_wheel() {
 }
 
 build_horovod() {
-  local lock=$1 log=$2 cache=$3 work start=$SECONDS jobs
+  local lock=$1 log=$2 cache=$3 work=$VENV/.build start=$SECONDS jobs wheel
   if ! run_probe_program "${CXX:-g++}" --version; then
     die "setup --distributed: building Horovod needs a C++ compiler, and ${CXX:-g++} does not run; install one, for" \
       "example with 'sudo apt-get install g++ make', or set CXX"
@@ -113,7 +113,8 @@ build_horovod() {
     die "setup --distributed: building Horovod needs make; install it, for example with 'sudo apt-get install make'"
   fi
   mkdir -p -- "$cache" || die "cannot create $cache; set XDG_CACHE_HOME to a writable place"
-  work=$(mktemp -d "$cache/build.XXXXXX") || die "cannot write $cache; set XDG_CACHE_HOME to a writable place"
+  rm -rf -- "$work" # what an interrupted build left
+  mkdir -- "$work"
   say "building Horovod with ${CXX:-g++} (once; 1 to 12 minutes; the wheel is kept in $cache, progress in $log)"
   lock_part keep "$lock" horovod >"$work/horovod.txt"
   lock_part keep "$lock" cmake >"$work/cmake.txt"
@@ -123,21 +124,23 @@ build_horovod() {
       HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
       "$VENV/bin/python" -m pip wheel --disable-pip-version-check --verbose --no-deps --no-build-isolation \
       --no-cache-dir --require-hashes --wheel-dir "$work" -r "$work/horovod.txt" </dev/null 2>&1 | show_build "$log" "$start"; then
-    rm -rf -- "$work"
     show_tail "$log" 20
     die "Horovod could not be built; see $log (its C++ compiler must know C++14; 2 GB of memory for each of MAKEFLAGS=-j$jobs)"
   fi
-  mv -f -- "$work"/horovod-*.whl "$cache/"
+  wheel=$(find_wheel "$work")
+  # Whole or not at all: other clones may be looking for it.
+  cp -- "$wheel" "$cache/new.$$" && mv -f -- "$cache/new.$$" "$cache/${wheel##*/}" ||
+    die "cannot write $cache; set XDG_CACHE_HOME to a writable place"
   rm -rf -- "$work"
   say "built Horovod in $((SECONDS - start)) s"
 }
 
 # Like show_progress, for a build: a terminal sees make's percentage and the time.
 show_build() {
-  local log=$1 start=$2 line
+  local log=$1 start=$2 line percent='\[ *([0-9]+%)\]' # in a variable: bash 3.2 cannot parse it in place
   while IFS= read -r line || [[ -n $line ]]; do
     printf '%s\n' "$line" >>"$log"
-    if [[ -t 2 && $line =~ \[\ *([0-9]+%)\] ]]; then
+    if [[ -t 2 && $line =~ $percent ]]; then
       printf '\r\033[K  building Horovod: %s, %d s' "${BASH_REMATCH[1]}" $((SECONDS - start)) >&2
     fi
   done

@@ -1,5 +1,6 @@
 """What all tests share: the CPU stand-in under the real names, and quiet TensorFlow."""
 import os
+import signal
 import warnings
 
 import pytest
@@ -10,6 +11,11 @@ from hypothesis import settings
 settings.register_profile("project", deadline=None)
 settings.register_profile("project-ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("project-ci" if os.environ.get("CI") else "project")
+
+# A shell starts a background process with Ctrl-C ignored, and its children inherit that: tests that send the signal
+# would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 for _name, _value in (("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1"),
