@@ -61,7 +61,7 @@ run_probe_program() { "$@" </dev/null >/dev/null 2>&1; }
 # Horovod has no wheels: it is built from pinned source against the environment's TensorFlow, and the wheel is kept outside
 # the clone, where every clone of the same versions finds it.
 install_distributed() {
-  local lock=$1 log=$2 wheel cache built=0
+  local lock=$1 log=$2 wheel cache
   lock_part drop "$lock" horovod cmake >"$VENV/.distributed.txt"
   # Horovod's build takes from any index what it needs and does not find, so that these must be there before it.
   pip_install "$VENV" "$log" 1 --no-deps -r "$VENV/.distributed.txt" || install_failed "$log"
@@ -129,8 +129,9 @@ build_horovod() {
   fi
   wheel=$(find_wheel "$work")
   # Whole or not at all: other clones may be looking for it.
-  cp -- "$wheel" "$cache/new.$$" && mv -f -- "$cache/new.$$" "$cache/${wheel##*/}" ||
+  if ! cp -- "$wheel" "$cache/new.$$" || ! mv -f -- "$cache/new.$$" "$cache/${wheel##*/}"; then
     die "cannot write $cache; set XDG_CACHE_HOME to a writable place"
+  fi
   rm -rf -- "$work"
   say "built Horovod in $((SECONDS - start)) s"
 }
