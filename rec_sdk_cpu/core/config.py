@@ -22,6 +22,7 @@ class TrainParamsConfig:
         self.initializers: Dict[bool, Any] = {}
         self.target_batches: Dict[bool, Any] = {}
         self.bool_gauge_set: set = set()
+        self.is_graph_modify_hook_running = False
         self._channels: Dict[bool, int] = {}
 
     def insert_training_mode_channel_id(self, is_training: bool) -> None:
@@ -128,7 +129,6 @@ class ConfigInitializer:
         self.use_lccl = use_lccl
         self.bind_cpu = bind_cpu
         self.modify_graph = False
-        self.graph_modifier_hooks = 0
         self.timestamp_traced = False
         self.last_sparse_directory: Optional[str] = None
         self.train_params_config = TrainParamsConfig()
@@ -164,9 +164,9 @@ def reset() -> None:
     Int("max_steps", -1, MAX_INT32), Int("train_steps", -1, MAX_INT32), Int("eval_steps", -1, MAX_INT32),
     Int("save_steps", -1, MAX_INT32), Bool("if_load"), Bool("use_dynamic"), Bool("use_dynamic_expansion"),
     Bool("use_lccl"), Bool("bind_cpu"), Bool("is_incremental_checkpoint"),
-    Int("save_checkpoint_due_time", 1, MAX_INT32, optional=True),
-    Int("save_delta_checkpoints_secs", 1, MAX_INT32, optional=True),
-    Int("restore_model_version", 0, MAX_INT32, optional=True), Int("recent_key_count_threshold", 0, MAX_INT32))
+    Int("save_checkpoint_due_time", 1, MAX_INT32),
+    Int("save_delta_checkpoints_secs", 1, MAX_INT32),
+    Int("restore_model_version", 0, MAX_INT32), Int("recent_key_count_threshold", 0, MAX_INT32))
 def init(**kwargs: Any) -> None:
     """Initialises the SDK once per process (rec_sdk_api 1.1); unknown keywords are ignored, as the SDK ignores them.
 

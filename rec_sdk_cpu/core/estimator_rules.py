@@ -80,9 +80,8 @@ def check_hook_constructed() -> None:
     Raises:
         RuntimeError: no GraphModifierHook was ever constructed.
     """
-    state = graph_state.known()
     config = ConfigInitializer._instance
-    if state is not None and state.uses_tensor_ids and config is not None and not config.graph_modifier_hooks:
+    if config is not None and config.modify_graph and not config.train_params_config.is_graph_modify_hook_running:
         raise RuntimeError(NO_HOOK)
 
 

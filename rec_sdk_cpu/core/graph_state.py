@@ -32,9 +32,9 @@ class GraphState:
         self.lookups: List[LookupResult] = []
         self.unique_row_indices: List[tf.Tensor] = []
         self.addresses: List[Tuple[tf.Tensor, Any]] = []
-        self.lookup_counts: Dict[Any, int] = {}
         self.feature_results: Dict[Any, tf.Tensor] = {}
         self.pipeline_started = False
+        self.graph_modified = False
         # Tensor lookups, which need graph modification, and whether compute_gradients has merged them.
         self.uses_tensor_ids = False
         self.trains_tensor_ids = False
@@ -45,6 +45,10 @@ class GraphState:
         self.batches: Dict[tf.Operation, Any] = {}
         # Loads tables of another checkpoint once the session is there.
         self.warm_starts: List[Callable[[Any], None]] = []
+        # The session that ran last, the steps of a device's loop, and per set of fetches whether it holds the loop.
+        self.session: Optional[Callable[[], Any]] = None
+        self.iterations_per_loop = 1
+        self.loops: Dict[Tuple[Any, ...], bool] = {}
         self._thresholds: Optional[lookup_ops.MutableHashTable] = None
 
     def sparse_variables(self) -> List[tf.Variable]:
@@ -63,8 +67,9 @@ class GraphState:
     def _threshold_table(self) -> lookup_ops.MutableHashTable:
         # A hash table needs no initializer, which programs with sess.run would not run for a variable of ours.
         if self._thresholds is None:
-            self._thresholds = lookup_ops.MutableHashTable(tf.string, tf.int64, tf.constant(-1, tf.int64),
-                                                           name="access_thresholds", checkpoint=False)
+            with tf.control_dependencies(None):
+                self._thresholds = lookup_ops.MutableHashTable(tf.string, tf.int64, tf.constant(-1, tf.int64),
+                                                               name="access_thresholds", checkpoint=False)
         return self._thresholds
 
     def find_lookup(self, output: tf.Tensor) -> Optional[LookupResult]:
@@ -88,6 +93,11 @@ def of(graph: Optional[tf.Graph] = None) -> GraphState:
         state = GraphState()
         setattr(graph, _ATTRIBUTE, state)
     return state
+
+
+def peek(graph: tf.Graph) -> Optional[GraphState]:
+    """Returns the state of a graph, or None where none was made."""
+    return getattr(graph, _ATTRIBUTE, None)
 
 
 def known(graph: Optional[tf.Graph] = None) -> Optional[GraphState]:

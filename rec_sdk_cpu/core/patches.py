@@ -1,6 +1,7 @@
 """The patches of TensorFlow that the stand-in makes: the ones of the SDK that change what a program sees.
 
-The real package patches far more (rec_sdk_api 0.1); here ``Saver`` (tables go into sparse folders),
+The real package patches far more (rec_sdk_api 0.1); here ``BaseSession`` (a device's loop, the sizes of tables),
+``Saver`` (tables go into sparse folders),
 ``Estimator._export_all_saved_models`` (writes straight into the given folder), ``Estimator.train`` and ``evaluate``,
 ``_assert_eval_spec``, ``warm_start``, ``ChiefSessionCreator`` and ``Optimizer._scale_loss`` (the SDK's rules of use,
 see :mod:`rec_sdk_cpu.core.estimator_rules`), ``Iterator.get_next`` (notes the batch) and ``Dataset.eos_map``. A graph
@@ -11,6 +12,7 @@ import os
 from typing import Any, Callable, List, Optional, Tuple
 
 import tensorflow as tf
+from tensorflow.python.client import session as session_lib
 from tensorflow.python.data.ops import dataset_ops, iterator_ops
 from tensorflow.python.ops import variables as variables_ops
 from tensorflow.python.training import monitored_session, warm_starting_util
@@ -43,6 +45,8 @@ def apply() -> Callable[[], None]:
         replaced.append((owner, name, original))
         setattr(owner, name, make(original))
 
+    replace(session_lib.BaseSession, "run", session_runs.make_run)
+    replace(session_lib.BaseSession, "close", session_runs.make_close)
     replace(saver, "build", _make_build)
     replace(saver, "save", _make_save)
     replace(saver, "restore", _make_restore)

@@ -3,7 +3,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from rec_sdk_cpu.core import graph_state
+from rec_sdk_cpu.core import graph_state, notices
 from rec_sdk_cpu.core import table as table_module
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.customized_optimizer import CustomizedOptimizer
@@ -20,26 +20,32 @@ _Part = Tuple[tf.Tensor, tf.Tensor]
 
 
 class LearningRate(Rule):
-    """A float in [0, 10], or a float tensor whose value is in it (rec_sdk_api 0.2)."""
+    """A float in [0, 10], or a tensor whose value is such a float or is not known yet (rec_sdk_api 0.2)."""
 
     def allowed(self) -> str:
         """See the base class."""
-        return "a float, or a float tensor, in [0, 10]"
+        return "a float, or a tensor of a float, in [0, 10]"
 
     def accepts(self, value: Any) -> bool:
         """See the base class."""
         if isinstance(value, tf.Tensor):
-            return value.dtype.is_floating and ConfigInitializer.generation != "G2" and _value_fits(value)
+            if ConfigInitializer.generation == "G2":
+                notices.tell("G2 learning rate tensor", "a tensor as learning rate: some versions of G2 refuse it, and "
+                             "public programs pass one; a Python float is taken by all")
+            return _value_fits(value)
         return isinstance(value, float) and 0 <= value <= 10
 
 
 def _value_fits(tensor: tf.Tensor) -> bool:
     try:
         with tf.compat.v1.Session(graph=tensor.graph) as session:
-            return bool(0 <= session.run(tensor) <= 10)
+            value = session.run(tensor)
     except (tf.errors.OpError, RuntimeError):
-        # It depends on a variable that has no value yet: the SDK lets it pass too.
+        # It depends on a variable or placeholder that has no value yet: the SDK warns and lets it pass too.
+        notices.tell("learning rate without value", "the learning rate %s has no value yet: its range is not checked, "
+                     "here as in the SDK; a %s is cast to float", tensor.name, tensor.dtype.name)
         return True
+    return tensor.dtype.is_floating and bool(0 <= value <= 10)
 
 
 def register_optimizer(optimizer: "SparseOptimizer") -> Any:

@@ -5,11 +5,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import tensorflow as tf
 from tensorflow.python.ops import init_ops
 
-from rec_sdk_cpu.core import graph_state, initial_rows, ranks
+from rec_sdk_cpu.core import graph_state, initial_rows, notices, ranks
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.history import KeyHistory, Thresholds
 from rec_sdk_cpu.core.key_index import KeyIndex
 from rec_sdk_cpu.core.rows import GrowingRows, Rows, first_rows, fixed_rows, needed_rows
+from rec_sdk_cpu.core.table_facts import TableFacts
 
 TABLE_AFTER_START = "Emb cache management has been established, you cannot build new hash table."
 DUPLICATED_NAME = "Duplicated hashtable name %r: a table of that name already exists in this graph."
@@ -25,7 +26,7 @@ class Sizes(NamedTuple):
     ssd: int = 0
 
 
-class BaseSparseEmbedding:
+class BaseSparseEmbedding(TableFacts):
     """A table as ``create_table`` returns it.
 
     Attributes:
@@ -46,6 +47,9 @@ class BaseSparseEmbedding:
         config = ConfigInitializer.get_instance()
         self.table_name = name
         self.emb_size = emb_size
+        self.emb_initializer = emb_initializer
+        self.init_param = init_param
+        self.multi_lookup_times = {True: 0, False: 0}
         self.key_dtype = key_dtype
         self.is_save = is_save
         self.is_dp = is_dp
@@ -68,6 +72,7 @@ class BaseSparseEmbedding:
         self.index = KeyIndex(name, None if self.is_dynamic else self._slice_capacity())
         self._states: Dict[str, Rows] = {}
         self._size = self.index.size()
+        self._last_size = 0
 
     @property
     def variable(self) -> tf.Variable:
@@ -81,9 +86,13 @@ class BaseSparseEmbedding:
         """
         return self.sizes.device if self.is_hbm else self.sizes.host + self.sizes.ssd
 
-    def size(self) -> tf.Tensor:
-        """Returns the number of keys in use, int64 scalar, to be fetched in a session."""
-        return self._size
+    def size(self) -> int:
+        """Returns the number of keys in use in the session that ran last, of this rank; 0 before one."""
+        state = graph_state.of(self.variable.graph)
+        session = state.session() if state.session is not None else None
+        if session is not None and not session._closed:
+            self._last_size = int(session.run(self._size))
+        return self._last_size
 
     def owns_address(self, address: Any) -> bool:
         """Returns whether a tensor is an entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET of this table."""
@@ -221,6 +230,11 @@ def fix_table_name(name: str) -> str:
     fixed = re.sub(r"\W", "", name)
     if not fixed:
         raise ValueError("table name %r has no letter, digit or underscore" % name)
+    if fixed != name:
+        notices.tell("table name %r" % name, "table name %r becomes %r, as in the SDK", name, fixed)
+    elif not re.match(r"[A-Za-z0-9]", fixed):
+        notices.tell("table name %r" % name, "table name %r passes the SDK's check; outside a variable scope "
+                     "TensorFlow refuses it as the name of the table's variable, on a device too", name)
     return fixed
 
 

@@ -11,7 +11,8 @@ import re
 from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, TypeVar, Union
 
 MAX_INT32 = 2 ** 31 - 1
-_WORD = re.compile(r"[0-9A-Za-z_.]+\Z")
+# The SDK's pattern: its $ also matches before a line's end, so that "a\\n" passes.
+_WORD = re.compile("^[0-9A-Za-z_.]+$")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -135,8 +136,18 @@ class Option(Rule):
 
     def accepts(self, value: Any) -> bool:
         """See the base class."""
-        # Of the same type: a tf.DType equals its own name.
         return any(isinstance(value, type(option)) and value == option for option in self.options)
+
+
+class Dtype(Option):
+    """A data type, or what equals one: TensorFlow's types equal their names, NumPy's types and numbers too."""
+
+    def accepts(self, value: Any) -> bool:
+        """See the base class."""
+        try:
+            return any(value is option or bool(value == option) for option in self.options)
+        except (TypeError, ValueError):
+            return False
 
 
 class Directories(Rule):
@@ -198,17 +209,17 @@ def checked(*rules: Rule) -> Callable[[_Function], _Function]:
 
 
 def check_storage_paths(paths: Sequence[str]) -> None:
-    """Checks SSD directories: each exists, is a directory, no symlink and no ``..`` (rec_sdk_api 3.1).
+    """Checks SSD directories: each exists, is a directory, has no link above it and no ``..`` (rec_sdk_api 3.1, 12).
 
     Raises:
         ValueError: a path is not such a directory.
     """
     for path in paths:
         problem: Optional[str] = None
-        if ".." in path.split(os.sep):
+        if ".." in path:
             problem = "contains '..'"
-        elif os.path.islink(path):
-            problem = "is a symbolic link"
+        elif os.path.abspath(path) != os.path.realpath(path):
+            problem = "leads through a symbolic link"
         elif not os.path.isdir(path):
             problem = "is not an existing directory"
         if problem:

@@ -20,24 +20,28 @@ OPTIMIZERS = ("pruning", "function", "constfold", "shape", "arithmetic", "loop",
 NPU_OPTIMIZER = "NpuOptimizer"
 
 # Options of the configuration by protobuf field; the key in the map is the name without the leading underscore.
-_BOOLS = ("enable_data_pre_proc", "mix_compile_mode", "is_tailing_optimization", "variable_format_optimize",
-          "_hcom_parallel", "_enable_reduce_precision", "_enable_compress_weight", "_hcom_multi_mode",
-          "_dynamic_input", "_external_weight", "_compile_dynamic_mode", "_oo_constant_folding", "_input_batch_cpy",
+_BOOLS = ("mix_compile_mode", "variable_format_optimize",
+          "_enable_reduce_precision",
+          "_dynamic_input", "_compile_dynamic_mode", "_oo_constant_folding", "_input_batch_cpy",
           "_all_tensor_not_empty")
 _INTS = ("iterations_per_loop", "graph_run_mode", "op_debug_level", "enable_exception_dump", "topo_sorting_mode",
-         "event_sync_timeout", "_enable_small_channel", "_local_rank_id", "_session_device_id", "_hccl_timeout",
-         "_op_wait_timeout", "_op_execute_timeout", "_deterministic", "_graph_max_parallel_model_num",
+         "_local_rank_id", "_session_device_id", "_hccl_timeout",
+         "_op_wait_timeout", "_op_execute_timeout", "_graph_max_parallel_model_num",
          "_export_compile_stat")
 _STRINGS = ("enable_scope_fusion_passes", "aoe_config_file", "_precision_mode", "_precision_mode_v2",
             "_stream_max_parallel_num", "_op_select_implmode", "_optypelist_for_implmode", "_aoe_mode", "_work_path",
             "_buffer_optimize", "_fusion_switch_file", "_compress_weight_conf", "_op_compiler_cache_mode",
             "_op_compiler_cache_dir", "_debug_dir", "_dynamic_graph_execute_mode", "_dynamic_inputs_shape_range",
-            "_local_device_list", "_distribute_config", "_modify_mixlist", "_op_precision_mode", "_device_type",
-            "_soc_config", "_HCCL_algorithm", "_customize_dtypes", "_op_debug_config", "_variable_placement",
+            "_local_device_list", "_distribute_config", "_modify_mixlist", "_op_precision_mode",
+            "_soc_config", "_HCCL_algorithm", "_customize_dtypes", "_op_debug_config",
             "_jit_compile", "_ac_parallel_enable", "_quant_dumpable", "_aicore_num", "_shape_generalization_mode",
             "_auto_multistream_parallel_mode", "_oo_level", "_optimization_switch")
-# Written even when None, which is a TypeError in protobuf: the 2026 profile forgets to guard them.
-_UNGUARDED = (("stream_sync_timeout", "i"), ("_input_fusion_size", "i"), ("_frozen_variable", "b"))
+# Written even when None, which is a TypeError in protobuf: the 2026 profile does not guard them.
+_UNGUARDED = (("stream_sync_timeout", "i"), ("_input_fusion_size", "i"), ("_frozen_variable", "b"),
+              ("enable_data_pre_proc", "b"), ("_hcom_parallel", "b"), ("is_tailing_optimization", "b"),
+              ("_enable_small_channel", "i"), ("_enable_compress_weight", "b"), ("_hcom_multi_mode", "b"),
+              ("_deterministic", "i"), ("event_sync_timeout", "i"), ("_external_weight", "b"),
+              ("_variable_placement", "s"), ("_device_type", "s"))
 
 
 def check(config: Any) -> None:
@@ -87,7 +91,11 @@ def write(config: Any, session_config: tf.compat.v1.ConfigProto) -> None:
         for name in names:
             _put(entry, name.lstrip("_"), field, getattr(config, name))
     for name, field in _UNGUARDED:
-        setattr(entry.parameter_map[name.lstrip("_")], field, getattr(config, name))
+        value = getattr(config, name)
+        if value is None:
+            raise TypeError("%s: None has the wrong type; leave the argument out to have its default"
+                            % name.lstrip("_"))
+        _put(entry, name.lstrip("_"), field, value)
     for name in ("graph_memory_max_size", "variable_memory_max_size"):
         size = getattr(config, "_" + name)
         _put(entry, name, "s", None if size is None else str(size))

@@ -10,7 +10,7 @@ import pytest
 from tests.estimator_app.cli_runner import PROJECT
 from tests.small_data import write_data
 
-_CONTRACTS = os.path.join(PROJECT, "tests", "contracts")
+_CONTRACTS = os.path.join(PROJECT, "rec_sdk_cpu", "contracts")
 with open(os.path.join(_CONTRACTS, "mx_rec.json")) as _stream:
     MX_REC = json.load(_stream)
 with open(os.path.join(_CONTRACTS, "npu_bridge.json")) as _stream:

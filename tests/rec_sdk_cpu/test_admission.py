@@ -27,7 +27,7 @@ def test_the_batch_that_reaches_the_threshold_is_admitted(sdk, expansion):
     table, ids = make_table(), ids_placeholder()
     out = lookup(table, ids, access_and_evict_config=_config(3))
     sess = session()
-    assert not sess.run(out, {ids: [7, 7, 8]}).any() and sess.run(table.size()) == 0
+    assert not sess.run(out, {ids: [7, 7, 8]}).any() and table.size() == 0
     got = sess.run(out, {ids: [8, 7, 9]})
     assert not got[0].any() and got[1].any() and not got[2].any()
     assert keys_of(sess, table) == {7: 0}
@@ -95,7 +95,7 @@ def test_minus_one_is_refused(sdk, access, eviction):
 @pytest.mark.parametrize("config, error", [
     ({"eviction_threshold": 5}, "Access_threshold should be configured before eviction_threshold."),
     ({"access_threshold": 2, "eviction_threshold": 5}, "threshold config, or timestamp error"),
-    ({"access_threshold": 2.0}, "access_threshold must be"), ({"acces": 2}, "unknown keys"),
+    ({"access_threshold": 2.0}, "access_threshold must be"),
     ({"access_threshold": 2, "faae_coefficient": 0}, "faae_coefficient must be")])
 def test_configurations_that_are_refused(sdk, config, error):
     start()

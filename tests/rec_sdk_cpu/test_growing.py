@@ -31,7 +31,7 @@ def test_a_growing_table_follows_its_keys_within_a_quarter(sdk, kind):
     random = np.random.RandomState(0)
     for _ in range(12):
         sess.run(step, {ids: random.randint(10 ** 12, size=random.randint(1, 4000))})
-    used = sess.run(table.size())
+    used = table.size()
     shapes = {sess.run(state.variable).shape for state in table.states().values()}
     assert len(table.states()) == 3 and used > 5000
     assert all(used <= rows <= 1.25 * used for rows, _ in shapes)
@@ -117,7 +117,7 @@ def test_a_resumed_run_equals_one_without_a_break(sdk, tmp_path, kind):
     for batch in batches[4:]:
         sess.run(step, {ids: batch})
     assert keys_of(sess, table) == keys_of(whole, table)
-    used = sess.run(table.size())
+    used = table.size()
     for state in table.states().values():
         np.testing.assert_array_equal(sess.run(state.variable)[:used], whole.run(state.variable)[:used])
 

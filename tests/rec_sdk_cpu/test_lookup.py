@@ -31,12 +31,12 @@ def test_training_inserts_and_evaluation_gives_zeros_and_inserts_nothing(sdk, tm
     table, ids = make_table(**sizes.get(kind, {})), ids_placeholder()
     train, evaluate = lookup(table, ids), lookup(table, ids, is_train=False)
     sess = session()
-    assert not sess.run(evaluate, {ids: [1, 2]}).any() and sess.run(table.size()) == 0
+    assert not sess.run(evaluate, {ids: [1, 2]}).any() and table.size() == 0
     first = sess.run(train, {ids: [4, 9, 4]})
     assert (first[0] == first[2]).all() and (first[0] != first[1]).any() and first.any(axis=1).all()
     got = sess.run(evaluate, {ids: [9, 8, 4]})
     np.testing.assert_array_equal(got, [first[1], np.zeros(3), first[0]])
-    assert keys_of(sess, table) == {4: 0, 9: 1} and sess.run(table.size()) == 2
+    assert keys_of(sess, table) == {4: 0, 9: 1} and table.size() == 2
 
 
 def test_rows_of_a_static_table_are_the_given_initializers_values(sdk):

@@ -15,8 +15,8 @@ def _read(*parts):
 def test_every_symbol_of_the_contracts_is_in_the_table():
     rows = "\n".join(line for line in _read("docs", "rec_sdk_cpu.md").splitlines() if line.startswith("|"))
     named = set(re.findall(r"[A-Za-z_][A-Za-z_0-9]*", rows))
-    mx_rec = json.loads(_read("tests", "contracts", "mx_rec.json"))
-    npu_bridge = json.loads(_read("tests", "contracts", "npu_bridge.json"))
+    mx_rec = json.loads(_read("rec_sdk_cpu", "contracts", "mx_rec.json"))
+    npu_bridge = json.loads(_read("rec_sdk_cpu", "contracts", "npu_bridge.json"))
     wanted = {name for entry in mx_rec["callables"] for name in entry["name"].split(".")}
     # The one hook of the older generation only is covered by its module's row.
     wanted -= {"ACGPushOpsToDatasetHook"}

@@ -1,11 +1,12 @@
 """Stand-in for ``mx_rec.core.embedding``: tables and lookups (rec_sdk_api 3)."""
 import os
+import re
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 from tensorflow.python.ops import init_ops, init_ops_v2
 
-from rec_sdk_cpu.core import constants, graph_state, history, ranks
+from rec_sdk_cpu.core import constants, graph_state, history, notices, ranks
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.lookup import Admission, embedding_lookup
 from rec_sdk_cpu.core.table import BaseSparseEmbedding, Sizes, check_new_name, fix_table_name, register
@@ -14,6 +15,7 @@ from rec_sdk_cpu.core.validator import (
     AnyOf,
     Bool,
     Directories,
+    Dtype,
     Float,
     Instance,
     Int,
@@ -59,13 +61,14 @@ class _HostSize(Rule):
 
 
 @checked(
-    Option("key_dtype", (tf.int64, tf.int32)), AnyOf("dim", (Int("dim", 1, 8192), _DimShape("dim"))),
+    Dtype("key_dtype", (tf.int64, tf.int32)), AnyOf("dim", (Int("dim", 1, 8192), _DimShape("dim"))),
     Text("name", 1, 100, word=True), Instance("emb_initializer", _INITIALIZERS),
     Int("device_vocabulary_size", 1, constants.MAX_DEVICE_VOCABULARY_SIZE),
     _HostSize("host_vocabulary_size"), _HostSize("ssd_vocabulary_size"), Directories("ssd_data_path"), Bool("is_save"),
     Bool("is_dp"), Float("init_param", -10, 10),
     Option("all2all_gradients_op", [op.value for op in constants.All2allGradientsOp]), Bool("enable_merge"),
-    Bool("padding_keys_mask"), Option("value_dtype", (tf.float32,)), Int("shard_num", 1, 8192),
+    Bool("padding_keys_mask"), Int("padding_keys_len", 1, MAX_INT32, optional=True),
+    Dtype("value_dtype", (tf.float32,)), Int("shard_num", 1, 8192),
     Bool("fusion_optimizer_var"), Int("hashtable_threshold", 0, MAX_INT32))
 def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str, emb_initializer: Any,
                  device_vocabulary_size: int = 1, host_vocabulary_size: int = 0, ssd_vocabulary_size: int = 0,
@@ -97,14 +100,22 @@ def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str
         The table.
 
     Raises:
-        TypeError: an unknown argument.
+        TypeError: an unknown argument; padding keys under G2, which has no such arguments.
         ValueError: an argument out of range, or a name that this graph has already.
+        AttributeError: enable_merge with an int as dim.
         EnvironmentError: ``init`` has not run, or the pipeline runs and the name is new.
         RuntimeError: enable_merge without dynamic expansion.
         NotImplementedError: padding keys, which the stand-in does not provide.
     """
     config = ConfigInitializer.get_instance()
-    del shard_num, fusion_optimizer_var, hashtable_threshold, value_dtype, all2all_gradients_op
+    del shard_num, fusion_optimizer_var, hashtable_threshold, all2all_gradients_op
+    if config.generation == "G2" and (padding_keys, padding_keys_mask, padding_keys_len) != (None, False, None):
+        raise TypeError("create_table() got an unexpected keyword argument: padding_keys, padding_keys_mask and "
+                        "padding_keys_len came with SDK generation G3")
+    for argument, given in (("key_dtype", key_dtype), ("value_dtype", value_dtype)):
+        if not isinstance(given, tf.DType):
+            notices.tell("%s %r" % (argument, given), "%s=%r passes the SDK's check, because TensorFlow's types equal "
+                         "it; the SDK keeps it as it is given, pass tf.%s", argument, given, tf.as_dtype(given).name)
     if ssd_vocabulary_size > 0:
         if host_vocabulary_size == 0:
             raise ValueError("ssd_vocabulary_size %d needs host_vocabulary_size > 0" % ssd_vocabulary_size)
@@ -117,6 +128,9 @@ def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str
         raise NotImplementedError("the CPU stand-in does not provide padding keys")
     if enable_merge and not config.use_dynamic_expansion:
         raise RuntimeError("merge table function requires dynamic expansion mode")
+    if enable_merge and isinstance(dim, int):
+        raise AttributeError("'int' object has no attribute 'num_elements': with enable_merge=True the SDK takes "
+                             "dim=tf.TensorShape([%d]) only" % dim)
     table_name = fix_table_name(name)
     check_new_name(table_name)
     size = dim if isinstance(dim, int) else dim.num_elements()
@@ -184,18 +198,27 @@ def sparse_lookup(hashtable: BaseSparseEmbedding, ids: Union[FeatureSpec, tf.Ten
         timestamp = next(iter(tf.compat.v1.get_collection(constants.ASCEND_TIMESTAMP)), None)
     if state.uses_feature_specs and state.uses_tensor_ids:
         raise RuntimeError("lookups of FeatureSpecs and of tensors cannot be mixed in one graph")
-    count = state.lookup_counts.get((hashtable.table_name, is_train), 0)
+    count = hashtable.multi_lookup_times[is_train]
     if count >= constants.MULTI_LOOKUP_TIMES:
         raise RuntimeError("table %s is looked up more than %d times in one mode"
                            % (hashtable.table_name, constants.MULTI_LOOKUP_TIMES))
+    default_name = hashtable.get_default_lookup_name()
     admission = _admission(hashtable, access, eviction, coefficient, timestamp, is_train)
-    state.lookup_counts[(hashtable.table_name, is_train)] = count + 1
+    hashtable.multi_lookup_times[is_train] = count + 1
     hashtable.send_count = send_count
-    with tf.name_scope(name or "sparse_lookup_%d" % count):
+    with tf.name_scope(_scope_name(name) or default_name):
         output = embedding_lookup(hashtable, tensor, is_train, is_grad, serving_default_value, admission)
     if isinstance(ids, FeatureSpec):
         state.feature_results[(ids.name, is_train)] = output
     return output
+
+
+def _scope_name(name: Optional[str]) -> Optional[str]:
+    fixed = re.sub(r"[^A-Za-z0-9_.\\/-]", "_", name) if name else name
+    if fixed != name:
+        notices.tell("lookup name %r" % name, "the name %r of a lookup passes the SDK's check; on a device TensorFlow "
+                     "refuses it as the name of a scope, use %r", name, fixed)
+    return fixed
 
 
 def _check_send_count(hashtable: BaseSparseEmbedding, send_count: Optional[int]) -> None:
@@ -229,8 +252,8 @@ def _thresholds_of(config: Optional[Dict[str, int]]) -> Tuple[Optional[int], Opt
     access, eviction = values.pop("access_threshold", None), values.pop("eviction_threshold", None)
     coefficient = values.pop("faae_coefficient", 1)
     if values:
-        raise ValueError("access_and_evict_config: unknown keys %s; known: access_threshold, eviction_threshold, "
-                         "faae_coefficient" % sorted(values))
+        notices.tell("access_and_evict_config", "access_and_evict_config: the SDK ignores the keys %s; it knows "
+                     "access_threshold, eviction_threshold and faae_coefficient", sorted(map(str, values)))
     for name, value in (("access_threshold", access), ("eviction_threshold", eviction)):
         Int(name, -1, MAX_INT32, optional=True).check(value)
     Int("faae_coefficient", 1, MAX_INT32).check(coefficient)

@@ -44,6 +44,7 @@ def modify_graph_and_start_emb_cache(full_graph: Optional[tf.Graph] = None, dump
                 if not table.is_hbm and not table.has_optimizer:
                     raise RuntimeError(NO_OPTIMIZER % table.table_name)
         start_asc_pipeline()
+        state.graph_modified = True
         _leave_initializers(state)
 
 
@@ -56,7 +57,8 @@ class GraphModifierHook(tf.compat.v1.train.SessionRunHook):
     @checked(Bool("dump_graph"), Bool("modify_graph"))
     def __init__(self, dump_graph: bool = False, modify_graph: bool = True):
         config = ConfigInitializer.get_instance()
-        config.graph_modifier_hooks += 1
+        # Any hook that was ever made counts, as in the SDK: sessions ask for it, not for one of their own.
+        config.train_params_config.is_graph_modify_hook_running = True
         self._dump_graph = dump_graph
         self._modify_graph = modify_graph
         self._state: Optional[graph_state.GraphState] = None
@@ -65,14 +67,17 @@ class GraphModifierHook(tf.compat.v1.train.SessionRunHook):
         """Starts the pipeline: with graph modification, or for FeatureSpec lookups without.
 
         Raises:
-            RuntimeError: see :func:`modify_graph_and_start_emb_cache`; or tensor lookups with modify_graph=False.
+            RuntimeError: see :func:`modify_graph_and_start_emb_cache`; or tensor lookups in a graph that was not
+                modified, with modify_graph=False.
         """
         self._state = graph_state.of()
         if self._modify_graph:
             modify_graph_and_start_emb_cache(dump_graph=self._dump_graph)
             return
-        if self._state.uses_tensor_ids:
-            raise RuntimeError("this graph looks tensors of ids up: it needs GraphModifierHook(modify_graph=True)")
+        if self._state.uses_tensor_ids and not self._state.graph_modified:
+            raise RuntimeError("this graph looks tensors of ids up and was not modified; a device would wait for its "
+                               "ids for ever: call modify_graph_and_start_emb_cache() before the session, or use "
+                               "GraphModifierHook(modify_graph=True)")
         start_asc_pipeline()
 
     def after_create_session(self, session: Any, coord: Any) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
+from rec_sdk_cpu.core import notices
 from rec_sdk_cpu.npu_bridge_modules import absent, device_options
 from rec_sdk_cpu.npu_bridge_modules.hccl.manage.api import (
     get_local_rank_id,
@@ -78,7 +79,7 @@ def npu_config_proto(config_proto: Optional[tf.compat.v1.ConfigProto] = None) ->
     """Prepares a session's configuration for the device, once: a second call adds nothing.
 
     Args:
-        config_proto: changed in place; None = a new one.
+        config_proto: changed in place; None, or anything that is no ConfigProto, = a new one.
 
     Returns:
         the configuration that was given, or the new one, with an ``NpuOptimizer`` entry, soft placement, and
@@ -86,7 +87,12 @@ def npu_config_proto(config_proto: Optional[tf.compat.v1.ConfigProto] = None) ->
 
     Source: npu_bridge_api 1.1, 1.7.
     """
-    config = tf.compat.v1.ConfigProto() if config_proto is None else config_proto
+    config = config_proto
+    if not isinstance(config, tf.compat.v1.ConfigProto):
+        if config is not None:
+            notices.tell("npu_config_proto", "npu_config_proto(%r): what is no ConfigProto is dropped, and a new one "
+                         "is made, here and on a device", config)
+        config = tf.compat.v1.ConfigProto()
     config.allow_soft_placement = True
     config.log_device_placement = False
     rewrite_options = config.graph_options.rewrite_options

@@ -52,7 +52,6 @@ class ParameterServerStrategy:
     ({"experimental_max_worker_delay_secs": 1}, TypeError, "experimental_max_worker_delay_secs"),
     ({"session_creation_timeout_secs": 1}, TypeError, "session_creation_timeout_secs"),
     ({"distribute": ParameterServerStrategy()}, ValueError, '"cluster" and "distribute" must all be set in ps mode'),
-    ({"distribute": "mirrored"}, ValueError, "ParameterServerStrategy"),
 ])
 def test_refused(kwargs, error, text):
     with pytest.raises(error, match=text):

@@ -18,7 +18,8 @@ from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_config import (
 )
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 
-_PATH = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "contracts", "npu_bridge.json")
+_PATH = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir, "rec_sdk_cpu", "contracts",
+                     "npu_bridge.json")
 with open(_PATH) as stream:
     CONTRACT = json.load(stream)
 

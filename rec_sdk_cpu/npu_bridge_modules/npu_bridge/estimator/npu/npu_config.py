@@ -10,6 +10,8 @@ from typing import Any, Dict, Optional
 
 import tensorflow as tf
 
+from rec_sdk_cpu.core import notices
+
 _STEPS_IF_UNSET = 100
 # Kept under their own name; every other option of the device is kept as ``_name`` (npu_bridge_api 1.3).
 _PUBLIC = frozenset((
@@ -249,7 +251,7 @@ class NPURunConfig(tf.compat.v1.estimator.RunConfig):
         own = {name: given[name] for name in _RUN_CONFIG}
         if save_checkpoints_steps is None and save_checkpoints_secs is None:
             own["save_checkpoints_steps"] = _STEPS_IF_UNSET
-        if distribute is not None:
+        if _is_parameter_server(distribute):
             own["train_distribute"] = distribute
         super().__init__(**own)
 
@@ -274,11 +276,16 @@ def _check_run_mode(graph_run_mode: int) -> None:
                          % graph_run_mode)
 
 
+def _is_parameter_server(distribute: Any) -> bool:
+    return type(distribute).__name__.startswith("ParameterServerStrategy")
+
+
 def _check_cluster(distribute: Any, mix_compile_mode: bool) -> None:
     cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster")
-    is_ps = type(distribute).__name__.startswith("ParameterServerStrategy")
+    is_ps = _is_parameter_server(distribute)
     if distribute is not None and not is_ps:
-        raise ValueError("distribute can only be a ParameterServerStrategy, but %r was given" % (distribute,))
+        notices.tell("distribute", "NPURunConfig(distribute=%r): anything passes here and on a device; only a "
+                     "ParameterServerStrategy, with a cluster in TF_CONFIG, has an effect", distribute)
     if bool(cluster) != is_ps:
         raise ValueError('"cluster" and "distribute" must all be set in ps mode; found %s. Training over HCCL '
                          "(all-reduce) uses neither: leave the cluster out of TF_CONFIG" % (

@@ -65,8 +65,8 @@ class NPUEstimatorSpec(tf.estimator.EstimatorSpec):
 class NPUEstimator(tf.compat.v1.estimator.Estimator):
     """An Estimator that carries an NPURunConfig's options to the device and adds the device's hooks.
 
-    ``train``, ``evaluate``, ``predict`` and the exports are TensorFlow's. A CPU has no device loop: with
-    ``iterations_per_loop`` > 1 a run is still one step, but what the device's loop needs is checked.
+    ``train``, ``evaluate``, ``predict`` and the exports are TensorFlow's. With ``iterations_per_loop`` > 1 a run makes
+    that many steps, and hooks see the global step after each run only, as on a device.
 
     Source: npu_bridge_api 2.1-2.6.
     """

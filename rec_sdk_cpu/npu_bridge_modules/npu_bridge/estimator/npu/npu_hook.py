@@ -3,6 +3,7 @@ from typing import Any, Dict, List, Optional, TextIO
 
 import tensorflow as tf
 
+from rec_sdk_cpu.core import graph_state
 from rec_sdk_cpu.npu_bridge_modules import absent
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import util
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.hccl import hccl_ops
@@ -75,7 +76,7 @@ class NPUCheckpointSaverHook(tf.estimator.CheckpointSaverHook):
 
 
 class SetIterationsVarHook(tf.estimator.SessionRunHook):
-    """Tells the device how many steps to make per session run; a CPU makes one all the same.
+    """Tells the device how many steps to make per session run; a CPU makes them one after the other.
 
     Source: npu_bridge_api 2.3, 2.6.
     """
@@ -95,6 +96,7 @@ class SetIterationsVarHook(tf.estimator.SessionRunHook):
 
     def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
         """Sets them."""
+        graph_state.of(session.graph).iterations_per_loop = self._iterations_per_loop
         util.load_loop_variables(session, self._variables, self._iterations_per_loop)
 
 

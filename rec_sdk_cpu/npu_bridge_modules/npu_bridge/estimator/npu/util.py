@@ -3,6 +3,7 @@ from typing import Any, Dict, Union
 
 import tensorflow as tf
 
+from rec_sdk_cpu.core import graph_state, session_runs
 from rec_sdk_cpu.npu_bridge_modules import absent
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import npu_common
 
@@ -22,12 +23,15 @@ def get_ranksize() -> int:
 
 def set_iteration_per_loop(sess: tf.compat.v1.Session, train_op: Union[tf.Operation, tf.Tensor],
                            iterations_per_loop: int = 1) -> Union[tf.Operation, tf.Tensor]:
-    """Prepares a train op for several steps per session run; on a CPU the op still makes one step.
+    """Prepares a train op for several steps per session run, which a CPU makes one after the other.
+
+    A run that fetches the op returns the values of its last step; where the data ends inside, the run fails with the
+    dataset's OutOfRangeError, and the steps made so far stay.
 
     Args:
         sess: session of the op's graph.
         train_op: the op or tensor of one step.
-        iterations_per_loop: steps per run on the device, > 0.
+        iterations_per_loop: steps per run, > 0.
 
     Returns:
         a group named "IterationOp" for more than one step per run, else train_op itself.
@@ -45,7 +49,8 @@ def set_iteration_per_loop(sess: tf.compat.v1.Session, train_op: Union[tf.Operat
         variables = create_loop_variables()
         sess.run(tf.compat.v1.variables_initializer(list(variables.values())))
         load_loop_variables(sess, variables, iterations_per_loop)
-        return tf.group(train_op, name="IterationOp")
+        graph_state.of().iterations_per_loop = iterations_per_loop
+        return tf.group(train_op, name=session_runs.ITERATION_OP)
 
 
 def create_loop_variables() -> Dict[str, tf.Variable]:
