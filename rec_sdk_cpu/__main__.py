@@ -3,7 +3,7 @@ import argparse
 import sys
 from typing import List, Optional
 
-from rec_sdk_cpu import installer
+from rec_sdk_cpu import installer, rank_launcher
 from rec_sdk_cpu.program import Program, ProgramError, run
 
 
@@ -22,18 +22,25 @@ def parse(arguments: Optional[List[str]] = None) -> Program:
                         help="at the end, report on standard error which SDK calls the program made and what differs "
                              "on a device")
     parser.add_argument("--force", action="store_true", help="run even where the real packages are installed")
+    parser.add_argument("--ranks", type=int, default=1, metavar="N",
+                        help="run N ranks of the program on this machine (default 1); needs Horovod")
     parser.add_argument("program", help="the Python file to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the program")
     given = parser.parse_args(arguments)
+    if not 1 <= given.ranks <= rank_launcher.MAX_RANKS:
+        parser.error("argument --ranks: must be in [1, %d], given %d" % (rank_launcher.MAX_RANKS, given.ranks))
     return Program(path=given.program, arguments=tuple(given.arguments), generation=given.generation,
-                   trace=given.trace, force=given.force)
+                   trace=given.trace, force=given.force, ranks=given.ranks)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs the program; returns the exit status where it does not exit by itself."""
+    program = parse(arguments)
     try:
-        run(parse(arguments))
-    except (ProgramError, installer.StandInError) as error:
+        if program.ranks > 1:
+            return rank_launcher.run([sys.executable, "-m", "rec_sdk_cpu"] + program.command_line(), program.ranks)
+        run(program)
+    except (ProgramError, installer.StandInError, rank_launcher.LaunchError) as error:
         print("rec_sdk_cpu: %s" % error, file=sys.stderr)
         return 2
     return 0

@@ -80,7 +80,7 @@ def install(force: bool = False, generation: str = "G3") -> None:
         if present:
             raise StandInError("the real %s can be imported here; run with --device npu, or pass force=True to use "
                                "the CPU stand-in all the same" % ", ".join(present))
-    from rec_sdk_cpu.core import config, patches
+    from rec_sdk_cpu.core import config, patches, ranks
     config.ConfigInitializer.generation = generation
     table = dict(mx_rec_table.modules(generation), **npu_bridge_modules.modules())
     try:
@@ -94,6 +94,7 @@ def install(force: bool = False, generation: str = "G3") -> None:
         finder = _AbsentModules(mx_rec_table.absent(generation))
         sys.meta_path.insert(0, finder)
         _registry.undo.append(lambda: sys.meta_path.remove(finder))
+        ranks.adopt_environment()
         _registry.undo.append(_become_the_only_rank())
         _registry.undo.append(patches.apply())
     except BaseException:

@@ -3,7 +3,7 @@ import os
 import runpy
 import sys
 from dataclasses import dataclass
-from typing import Tuple
+from typing import List, Tuple
 
 from rec_sdk_cpu import installer
 
@@ -25,6 +25,7 @@ class Program:
         generation: SDK generation, "G2" or "G3".
         trace: whether a report is written to standard error at the end.
         force: whether it runs even where the real packages are installed.
+        ranks: how many processes run it together.
     """
 
     path: str
@@ -32,6 +33,12 @@ class Program:
     generation: str = "G3"
     trace: bool = False
     force: bool = False
+    ranks: int = 1
+
+    def command_line(self) -> List[str]:
+        """Returns the arguments of ``python -m rec_sdk_cpu`` that run it as one rank."""
+        switches = ["--trace"] * self.trace + ["--force"] * self.force
+        return ["--generation", self.generation] + switches + [self.path] + list(self.arguments)
 
 
 def run(program: Program) -> None:

@@ -178,7 +178,8 @@ def init(**kwargs: Any) -> None:
     Raises:
         ValueError: a value has the wrong type or range, or all given step numbers are 0.
         EnvironmentError: the SDK was initialised before in this process.
-        RuntimeError: the OMPI_COMM_WORLD_* variables are missing.
+        RuntimeError: the OMPI_COMM_WORLD_* variables are missing, or they announce several ranks that cannot be
+            reached (:func:`rec_sdk_cpu.core.collectives.engine`).
         NotImplementedError: an incremental checkpoint is asked for.
     """
     steps = [kwargs[name] for name in ("max_steps", "train_steps", "eval_steps") if name in kwargs]
@@ -194,8 +195,10 @@ def init(**kwargs: Any) -> None:
     ranks.get_rank_id()
     ranks.get_rank_size()
     ranks.get_local_rank_size()
-    if ranks.get_rank_size() > 1:
-        raise RuntimeError("the CPU stand-in runs one rank; OMPI_COMM_WORLD_SIZE is %d" % ranks.get_rank_size())
+    if ranks.several():
+        # Imported here: one rank needs nothing of it.
+        from rec_sdk_cpu.core import collectives
+        collectives.engine()
     os.environ.setdefault("ASCEND_DEVICE_ID", "0")
     os.environ["JOB_ID"] = "10086"
     ConfigInitializer._instance = ConfigInitializer(**kwargs)

@@ -41,6 +41,8 @@ class GraphState:
         self.lookups_merged = False
         self.uses_feature_specs = False
         self.restored = False
+        # How many collectives of each label the graph has: their names are made of it.
+        self.collectives: Dict[str, int] = {}
         # What iterators of this graph returned, by the op that makes it.
         self.batches: Dict[tf.Operation, Any] = {}
         # Loads tables of another checkpoint once the session is there.

@@ -18,6 +18,8 @@ _NORMAL = (init_ops.RandomNormal, init_ops_v2.RandomNormal)
 _TRUNCATED = (init_ops.TruncatedNormal, init_ops_v2.TruncatedNormal)
 # Keeps the streams of blocks and of re-initialised rows apart.
 _REUSE_SEED = 0x5EED
+# Blocks and rows of one rank; the numbers of the next rank begin after them, so that no two keys start alike.
+_STREAMS_PER_RANK = 2 ** 40
 
 
 def is_supported(initializer: Any) -> bool:
@@ -79,11 +81,13 @@ class NormalRows(InitialRows):
         seed: of the streams.
         truncated: redraw values further than two standard deviations from the mean.
         factor: multiplies the values.
+        rank: whose rows they are; ranks draw from streams of their own.
     """
 
     def __init__(self, dim: int, mean: float, stddev: float, seed: Optional[int], truncated: bool,
-                 factor: float = 1.0):
+                 factor: float = 1.0, rank: int = 0):
         super().__init__(dim)
+        self._first_stream = rank * _STREAMS_PER_RANK
         self._mean, self._stddev, self._seed = factor * mean, abs(factor) * stddev, seed or 0
         self._draw = tf.random.stateless_truncated_normal if truncated else tf.random.stateless_normal
 
@@ -97,6 +101,8 @@ class NormalRows(InitialRows):
         return self._streams(rows, self._seed ^ _REUSE_SEED, [self.dim])
 
     def _streams(self, numbers: tf.Tensor, seed: int, shape: List[int]) -> tf.Tensor:
+        if self._first_stream:
+            numbers += self._first_stream
         return tf.map_fn(
             lambda number: self._draw(shape, seed=tf.stack([tf.constant(seed, tf.int64), number]), mean=self._mean,
                                       stddev=self._stddev),
@@ -123,7 +129,7 @@ class TensorRows(InitialRows):
         return tf.gather(self._value, rows)
 
 
-def from_initializer(initializer: Any, dim: int, factor: float) -> InitialRows:
+def from_initializer(initializer: Any, dim: int, factor: float, rank: int = 0) -> InitialRows:
     """Returns the rows of a host table or a growing table, as the SDK makes them (rec_sdk_api 3.3).
 
     Args:
@@ -131,12 +137,13 @@ def from_initializer(initializer: Any, dim: int, factor: float) -> InitialRows:
             by truncated_normal(0, 1) with seed 0, without ``factor``.
         dim: values per row.
         factor: ``init_param``.
+        rank: whose rows they are.
     """
     if isinstance(initializer, _CONSTANT):
         return ConstantRows(dim, factor * np.asarray(initializer.value, np.float32))
     if isinstance(initializer, _NORMAL + _TRUNCATED):
         return NormalRows(dim, initializer.mean, initializer.stddev, initializer.seed,
-                          isinstance(initializer, _TRUNCATED), factor)
+                          isinstance(initializer, _TRUNCATED), factor, rank)
     logger.warning("initializer %s is not supported outside static device memory: truncated_normal(0, 1) takes its "
                    "place, as in the SDK", type(initializer).__name__)
-    return NormalRows(dim, 0.0, 1.0, 0, True)
+    return NormalRows(dim, 0.0, 1.0, 0, True, rank=rank)

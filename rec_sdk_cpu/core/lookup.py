@@ -1,13 +1,17 @@
 """The lookup itself: distinct ids once, one gather, and a pooled product for those who sum over the ids."""
-from typing import NamedTuple, Optional, Tuple
+import functools
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from rec_sdk_cpu.core import constants, graph_state
+from rec_sdk_cpu.core import constants, exchange, graph_state, ranks
+from rec_sdk_cpu.core.exchange import Answer, Request, Serve
 from rec_sdk_cpu.core.graph_state import LookupResult
 from rec_sdk_cpu.core.history import Thresholds
 from rec_sdk_cpu.core.table import BaseSparseEmbedding
+
+SEND_COUNT_OVERFLOW = "%s[%d]: overflow! set send count bigger than"
 
 
 class Admission(NamedTuple):
@@ -25,7 +29,8 @@ class Admission(NamedTuple):
 
 
 def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool, is_grad: bool,
-                     default_value: Optional[tf.Tensor], admission: Optional[Admission] = None) -> tf.Tensor:
+                     default_value: Optional[tf.Tensor], admission: Optional[Admission] = None,
+                     send_count: Optional[int] = None) -> tf.Tensor:
     """Looks ids up: training inserts unseen ids, evaluation and prediction give zeros for them (rec_sdk_api 3.5).
 
     Args:
@@ -36,6 +41,7 @@ def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool,
         default_value: float32, broadcastable to the rows, in place of zeros for ids without a row; or None. Tables
             with dynamic expansion ignore it, as in the SDK.
         admission: counting of the ids, in training; or None.
+        send_count: the most distinct ids that may go to one rank, with static shape; or None.
 
     Returns:
         float32, shape of ``ids`` + [dim].
@@ -45,14 +51,15 @@ def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool,
         default_value = None
     with tf.name_scope("%s_lookup" % table.table_name):
         flat = tf.reshape(tf.cast(ids, tf.int64), [-1])
-        if not is_train:
-            keys, positions = tf.unique(flat, out_idx=tf.int64)
-            rows = _rows_or_default(table, table.find(keys), default_value)
-        elif admission is None:
-            keys, positions = tf.unique(flat, out_idx=tf.int64)
-            rows = _training_rows(table, keys, is_grad)
+        if is_train and admission is not None:
+            keys, positions, occurrences = tf.unique_with_counts(flat, out_idx=tf.int64)
+            request = Request(keys, occurrences)
         else:
-            rows, positions = _admitted_rows(table, flat, is_grad, default_value, admission)
+            keys, positions = tf.unique(flat, out_idx=tf.int64)
+            request = Request(keys, None)
+        answer = _answer(table, request, _server(table, is_train, is_grad, default_value, admission), is_train,
+                         send_count)
+        rows, positions = answer.rows, answer.placed(positions)
         shape = tf.concat([tf.shape(ids), [table.emb_size]], axis=0)
         output = tf.reshape(tf.gather(rows, positions), shape)
         output.set_shape(ids.shape.concatenate([table.emb_size]))
@@ -94,6 +101,37 @@ def sum_over_ids(embedded: tf.Tensor) -> Optional[tf.Tensor]:
         return pooled
 
 
+def _server(table: BaseSparseEmbedding, is_train: bool, is_grad: bool, default_value: Optional[tf.Tensor],
+            admission: Optional[Admission]) -> Serve:
+    """Returns the function that finds the rows of keys that live on this rank."""
+    if not is_train:
+        return lambda request: Answer(_rows_or_default(table, table.find(request.keys), default_value), None)
+    if admission is None:
+        return lambda request: Answer(_training_rows(table, request.keys, is_grad), None)
+    return functools.partial(_admitted_rows, table, admission, is_grad, default_value)
+
+
+def _answer(table: BaseSparseEmbedding, request: Request, serve: Serve, is_train: bool,
+            send_count: Optional[int]) -> Answer:
+    """Returns the rows of the distinct keys of a batch, of whichever rank."""
+    check = None if send_count is None else functools.partial(_check_send_count, table, is_train, send_count)
+    if ranks.several() and not table.is_dp:
+        mode = "train" if is_train else "eval"
+        return exchange.sharded(request, serve, table.gradient_scale, check, "%s.%s" % (table.table_name, mode))
+    if check is not None:
+        with tf.control_dependencies([check(tf.size(request.keys))]):
+            request = request._replace(keys=tf.identity(request.keys))
+    if ranks.several() and is_train:
+        return exchange.replicated(request, serve, table.table_name + ".train")
+    return serve(request)
+
+
+def _check_send_count(table: BaseSparseEmbedding, is_train: bool, send_count: int, counts: tf.Tensor) -> tf.Operation:
+    largest = tf.reduce_max(counts)
+    channel = constants.TRAIN_CHANNEL_ID if is_train else constants.EVAL_CHANNEL_ID
+    return tf.debugging.Assert(largest <= send_count, [SEND_COUNT_OVERFLOW % (table.table_name, channel), largest])
+
+
 def _training_rows(table: BaseSparseEmbedding, keys: tf.Tensor, is_grad: bool) -> tf.Tensor:
     """Returns the rows of distinct keys, float32 [n, dim], inserted where they are new."""
     state = graph_state.of()
@@ -112,22 +150,21 @@ def _training_rows(table: BaseSparseEmbedding, keys: tf.Tensor, is_grad: bool) -
     return rows
 
 
-def _admitted_rows(table: BaseSparseEmbedding, flat: tf.Tensor, is_grad: bool, default_value: Optional[tf.Tensor],
-                   admission: Admission) -> Tuple[tf.Tensor, tf.Tensor]:
+def _admitted_rows(table: BaseSparseEmbedding, admission: Admission, is_grad: bool,
+                   default_value: Optional[tf.Tensor], request: Request) -> Answer:
     """Returns the rows of the admitted distinct ids with one row more for all others, and each id's place there.
 
     Only admitted ids take part in the gather, so that the others get neither a row nor a gradient.
     """
-    keys, positions, occurrences = tf.unique_with_counts(flat, out_idx=tf.int64)
     history = table.use_history(admission.limits)
-    admitted = history.admit(keys, occurrences, admission.coefficient, admission.timestamp)
-    rows = _training_rows(table, tf.boolean_mask(keys, admitted), is_grad)
+    admitted = history.admit(request.keys, request.occurrences, admission.coefficient, admission.timestamp)
+    rows = _training_rows(table, tf.boolean_mask(request.keys, admitted), is_grad)
     count = tf.shape(rows, out_type=tf.int64)[0]
-    place = tf.where(admitted, tf.cumsum(tf.cast(admitted, tf.int64)) - 1, tf.fill(tf.shape(keys), count))
+    place = tf.where(admitted, tf.cumsum(tf.cast(admitted, tf.int64)) - 1, tf.fill(tf.shape(request.keys), count))
     other = tf.zeros([1, table.emb_size], tf.float32)
     if default_value is not None:
         other += tf.cast(default_value, tf.float32)
-    return tf.concat([rows, other], axis=0), tf.gather(place, positions)
+    return Answer(tf.concat([rows, other], axis=0), place)
 
 
 def _rows_or_default(table: BaseSparseEmbedding, row_indices: tf.Tensor,

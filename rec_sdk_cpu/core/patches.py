@@ -4,10 +4,11 @@ The real package patches far more (rec_sdk_api 0.1); here ``BaseSession`` (a dev
 ``Saver`` (tables go into sparse folders),
 ``Estimator._export_all_saved_models`` (writes straight into the given folder), ``Estimator.train`` and ``evaluate``,
 ``_assert_eval_spec``, ``warm_start``, ``ChiefSessionCreator`` and ``Optimizer._scale_loss`` (the SDK's rules of use,
-see :mod:`rec_sdk_cpu.core.estimator_rules`), ``Iterator.get_next`` (notes the batch) and ``Dataset.eos_map``. A graph
-without tables behaves as in stock TensorFlow.
+see :mod:`rec_sdk_cpu.core.estimator_rules`), ``Iterator.get_next`` (notes the batch), ``FileWriter`` (each rank has its
+event files) and ``Dataset.eos_map``. A graph without tables behaves as in stock TensorFlow.
 """
 import functools
+import inspect
 import os
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -26,6 +27,7 @@ from rec_sdk_cpu.core import (
     estimator_rules,
     graph_state,
     meta_graph_file,
+    ranks,
     session_runs,
     sparse_files,
     sparse_saver,
@@ -61,6 +63,7 @@ def apply() -> Callable[[], None]:
     replace(monitored_session.ChiefSessionCreator, "create_session", _make_create_session)
     replace(tf.compat.v1.train.Optimizer, "_scale_loss", _make_scale_loss)
     replace(optimizer_lib._TensorProcessor, "update_op", lambda _: customized_optimizer.custom_update_op)
+    replace(tf.compat.v1.summary.FileWriter, "__init__", _make_file_writer_init)
 
     def undo() -> None:
         for owner, name, original in reversed(replaced):
@@ -111,20 +114,25 @@ def _make_save(original: Any) -> Any:
             global_step = int(tf.compat.v1.train.global_step(sess, global_step)
                               if isinstance(global_step, (tf.Tensor, tf.Variable)) else global_step)
         path = save_path if global_step is None else "%s-%d" % (save_path, global_step)
-        before = list(self.last_checkpoints)
-        # The sparse folder first: TensorFlow's own files, which announce the checkpoint, come when it is whole.
-        # An older checksum file of this step must not outlive the files that it describes.
-        checksums.delete(path)
-        known = sparse.save(sess, path)
+        sparse.write_share(sess, path)
+        result = path
+        with sparse.together(sess):
+            # The files are rank 0's business.
+            if not ranks.several() or ranks.get_rank_id() == 0:
+                before = list(self.last_checkpoints)
+                # An older checksum file of this step must not outlive the files that it describes. The sparse folder
+                # first: TensorFlow's own files, which announce the checkpoint, come when it is whole.
+                checksums.delete(path)
+                known = sparse.save(sess, path)
+                result = meta_graph_file.save(self, original, sess, save_path, global_step, arguments)
+                checksums.write(path, known)
+                for old in set(before) - set(self.last_checkpoints):
+                    if not os.path.exists(old + ".index"):
+                        sparse_saver.delete(old)
+                        checksums.delete(old)
         config = ConfigInitializer._instance
         if config is not None:
             config.last_sparse_directory = sparse_files.sparse_directory(path)
-        result = meta_graph_file.save(self, original, sess, save_path, global_step, arguments)
-        checksums.write(path, known)
-        for old in set(before) - set(self.last_checkpoints):
-            if not os.path.exists(old + ".index"):
-                sparse_saver.delete(old)
-                checksums.delete(old)
         return result
     return save
 
@@ -227,6 +235,17 @@ def _make_create_session(original: Any) -> Any:
             session_runs.reuse_fetches(session)
         return session
     return create_session
+
+
+def _make_file_writer_init(original: Any) -> Any:
+    @functools.wraps(original)
+    def file_writer_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.signature(original).bind(self, *args, **kwargs)
+        # Ranks share a directory, and two writers of one event file corrupt it (rec_sdk_api 0.1).
+        bound.arguments["filename_suffix"] = "%s_rank%s" % (
+            bound.arguments.get("filename_suffix") or "", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+        original(*bound.args, **bound.kwargs)
+    return file_writer_init
 
 
 def _make_scale_loss(original: Any) -> Any:

@@ -2,6 +2,23 @@
 import os
 
 _LIMIT = 4095
+# What Horovod's launcher sets, and the names by which the SDK and TF Adapter read the same numbers.
+_ADOPTED = (("HOROVOD_RANK", ("OMPI_COMM_WORLD_RANK", "RANK_ID")),
+            ("HOROVOD_SIZE", ("OMPI_COMM_WORLD_SIZE", "RANK_SIZE")),
+            ("HOROVOD_LOCAL_RANK", ("OMPI_COMM_WORLD_LOCAL_RANK",)),
+            ("HOROVOD_LOCAL_SIZE", ("OMPI_COMM_WORLD_LOCAL_SIZE",)))
+
+
+def adopt_environment() -> None:
+    """Gives a rank that Horovod's launcher started the variables that mpirun and an NPU host set."""
+    for source, targets in _ADOPTED:
+        if source in os.environ:
+            os.environ.update({target: os.environ[source] for target in targets})
+
+
+def several() -> bool:
+    """Returns whether this process is one of several ranks; False where nothing announces any."""
+    return os.environ.get("OMPI_COMM_WORLD_SIZE", "1") != "1" and get_rank_size() > 1
 
 
 def get_rank_id() -> int:

@@ -1,13 +1,15 @@
 """Saves the tables of a graph beside the TensorFlow checkpoint and loads them again (rec_sdk_api 5.3)."""
+import contextlib
 import logging
 import os
 import shutil
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from rec_sdk_cpu.core import sparse_files
+from rec_sdk_cpu.core import rank_shares, ranks, sparse_files
+from rec_sdk_cpu.core.collectives import Agreement
 from rec_sdk_cpu.core.graph_state import GraphState
 from rec_sdk_cpu.core.table import BaseSparseEmbedding
 
@@ -78,12 +80,15 @@ class TableOps:
             RuntimeError: the table is too small for the keys.
         """
         name = self.table.table_name
-        keys = sparse_files.read_keys(directory, name)
+        saved_keys = sparse_files.read_keys(directory, name)
+        mine = np.flatnonzero(rank_shares.owned(saved_keys, self.table.is_dp))
+        keys = saved_keys[mine]
         capacity = self.table.index.capacity
         if capacity is not None and keys.size > capacity:
             raise RuntimeError(
-                "Table %s: the checkpoint %s holds %d keys, more than its capacity %d; set a greater "
-                "`device_vocabulary_size`" % (name, directory, keys.size, capacity))
+                "Table %s: the checkpoint %s holds %d keys%s, more than its capacity %d; set a greater "
+                "`device_vocabulary_size`" % (name, directory, keys.size, " of this rank" if ranks.several() else "",
+                                              capacity))
         row_indices = np.arange(keys.size, dtype=np.int64)
         session.run([ops.initialize for ops in self.states.values()] + [self.clear])
         session.run([ops.ensure for ops in self.states.values()], {self.count: keys.size})
@@ -91,19 +96,20 @@ class TableOps:
             if state != sparse_files.EMBEDDING_FOLDER and not optimizer_states:
                 continue
             rows = sparse_files.open_rows(directory, name, state)
-            if rows.shape != (keys.size, self.table.emb_size):
+            if rows.shape != (saved_keys.size, self.table.emb_size):
                 raise sparse_files.SparseFilesError("%s/%s/%s has shape %s, expected %s" % (
-                    directory, name, state, list(rows.shape), [keys.size, self.table.emb_size]))
+                    directory, name, state, list(rows.shape), [saved_keys.size, self.table.emb_size]))
             for start in range(0, keys.size, self._chunk_rows()):
                 part = slice(start, start + self._chunk_rows())
-                session.run(ops.write, {self.rows: row_indices[part], self.values: np.asarray(rows[part])})
+                session.run(ops.write, {self.rows: row_indices[part], self.values: np.asarray(rows[mine[part]])})
         if keys.size:
             session.run(self.insert, {self.keys: keys, self.rows: row_indices})
         if self.table.history is not None:
             history = sparse_files.read_history(directory, name)
             if history is None:
                 history = self.table.history.assumed(keys)
-            session.run(self.load_history, {self.history: history})
+            owned = rank_shares.owned(history[:, 0], self.table.is_dp)
+            session.run(self.load_history, {self.history: history[owned]})
 
     def _chunk_rows(self) -> int:
         return max(1, _CHUNK_BYTES // (4 * self.table.emb_size))
@@ -114,24 +120,77 @@ class TableOps:
 
 
 class SparseSaver:
-    """Saves and restores all tables of a graph that have ``is_save``."""
+    """Saves and restores all tables of a graph that have ``is_save``.
+
+    With several ranks saving is a collective call: each writes its share, and rank 0 merges them.
+    """
 
     def __init__(self, state: GraphState):
         self._state = state
         self._tables: List[TableOps] = [TableOps(table) for table in state.tables.values() if table.is_save]
         self._unsaved = [variable.initializer for table in state.tables.values() if not table.is_save
                          for variable in table.sparse_variables()]
+        self._shares_written: Optional[Agreement] = None
+        self._finished: Optional[Agreement] = None
+        if ranks.several():
+            self._shares_written, self._finished = Agreement("saver.shares"), Agreement("saver.finished")
+
+    def write_share(self, session: Any, checkpoint_path: str) -> None:
+        """Writes what this rank holds, and waits for the others; does nothing where there is one rank.
+
+        Raises:
+            RuntimeError: another rank could not write its share.
+        """
+        if self._shares_written is None:
+            return
+        directory = sparse_files.sparse_directory(checkpoint_path)
+        share = rank_shares.share_directory(directory, ranks.get_rank_id())
+        try:
+            with sparse_files.FolderWriter(share) as writer:
+                for ops in self._tables:
+                    if not ops.table.is_dp or ranks.get_rank_id() == 0:
+                        ops.save(session, writer)
+        except BaseException:
+            self._shares_written.all(session, False)
+            raise
+        if not self._shares_written.all(session, True):
+            shutil.rmtree(share, ignore_errors=True)
+            raise RuntimeError("another rank could not write its share of %s; its own message says why" % directory)
 
     def save(self, session: Any, checkpoint_path: str) -> Dict[str, List[int]]:
-        """Writes the sparse folder of a checkpoint; it appears whole or not at all.
+        """Writes the sparse folder of a checkpoint, on rank 0 alone; it appears whole or not at all.
 
         Returns:
             {path inside the folder: [size, CRC-32]}.
         """
-        with sparse_files.FolderWriter(sparse_files.sparse_directory(checkpoint_path)) as writer:
-            for table in self._tables:
-                table.save(session, writer)
+        directory = sparse_files.sparse_directory(checkpoint_path)
+        with sparse_files.FolderWriter(directory) as writer:
+            for ops in self._tables:
+                if self._shares_written is None:
+                    ops.save(session, writer)
+                else:
+                    rank_shares.merge(directory, writer, ops.table.table_name, ops.table.emb_size, ops.table.is_dp)
+        if self._shares_written is not None:
+            rank_shares.remove(directory)
         return writer.checksums
+
+    @contextlib.contextmanager
+    def together(self, session: Any) -> Iterator[None]:
+        """Holds every rank until rank 0 has done what stands inside; does nothing where there is one rank.
+
+        Raises:
+            RuntimeError: another rank failed inside.
+        """
+        if self._finished is None:
+            yield
+            return
+        try:
+            yield
+        except BaseException:
+            self._finished.all(session, False)
+            raise
+        if not self._finished.all(session, True):
+            raise RuntimeError("rank 0 could not save the checkpoint; its own message says why")
 
     def restore(self, session: Any, checkpoint_path: str) -> None:
         """Loads the sparse folder of a checkpoint into the session's tables.

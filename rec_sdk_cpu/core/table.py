@@ -5,7 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import tensorflow as tf
 from tensorflow.python.ops import init_ops
 
-from rec_sdk_cpu.core import graph_state, initial_rows, notices, ranks
+from rec_sdk_cpu.core import collectives, graph_state, initial_rows, notices, ranks
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.history import KeyHistory, Thresholds
 from rec_sdk_cpu.core.key_index import KeyIndex
@@ -40,10 +40,12 @@ class BaseSparseEmbedding(TableFacts):
         slice_device_vocabulary_size, slice_host_vocabulary_size: rows of one rank.
         history: admission and eviction, or None where it is off.
         has_optimizer: whether an optimizer that the host knows serves the table in this graph.
+        gradient_scale: multiplies the gradients of a row, summed over the ranks; every rank's copy of an ``is_dp``
+            table takes their plain sum.
     """
 
     def __init__(self, name: str, emb_size: int, sizes: Sizes, emb_initializer: Any, init_param: float,
-                 key_dtype: tf.DType, is_save: bool, is_dp: bool):
+                 key_dtype: tf.DType, is_save: bool, is_dp: bool, gradient_scale: float = 1.0):
         config = ConfigInitializer.get_instance()
         self.table_name = name
         self.emb_size = emb_size
@@ -53,6 +55,7 @@ class BaseSparseEmbedding(TableFacts):
         self.key_dtype = key_dtype
         self.is_save = is_save
         self.is_dp = is_dp
+        self.gradient_scale = gradient_scale
         self.is_dynamic = config.use_dynamic_expansion
         # With dynamic expansion the SDK resets the other sizes silently (rec_sdk_api 3.1, 7.5).
         self.sizes = Sizes(sizes.device) if self.is_dynamic else sizes
@@ -172,14 +175,18 @@ class BaseSparseEmbedding(TableFacts):
         return -(-self.capacity() // self._rank_size)
 
     def _make_rows(self, initializer: Any, factor: float, collections: List[str]) -> Rows:
+        rank = ranks.get_rank_id() if ranks.several() and not self.is_dp else 0
         if self.is_hbm and not self.is_dynamic:
+            made = _scaled(initializer, factor)
+            if self.is_dp and ranks.several():
+                made = _of_rank_0(made, self.table_name)
             variable = tf.compat.v1.get_variable(
                 self.table_name, shape=[self.slice_device_vocabulary_size, self.emb_size], dtype=tf.float32,
-                trainable=False, use_resource=True, initializer=_scaled(initializer, factor), collections=collections)
+                trainable=False, use_resource=True, initializer=made, collections=collections)
             followed = initial_rows.is_supported(initializer)
-            return fixed_rows(variable, initial_rows.from_initializer(initializer, self.emb_size, factor)
+            return fixed_rows(variable, initial_rows.from_initializer(initializer, self.emb_size, factor, rank)
                               if followed else None)
-        initial = initial_rows.from_initializer(initializer, self.emb_size, factor)
+        initial = initial_rows.from_initializer(initializer, self.emb_size, factor, rank)
         variable = tf.compat.v1.get_variable(
             self.table_name, initializer=first_rows(initial), validate_shape=False, trainable=False,
             use_resource=True, collections=collections)
@@ -236,6 +243,14 @@ def fix_table_name(name: str) -> str:
         notices.tell("table name %r" % name, "table name %r passes the SDK's check; outside a variable scope "
                      "TensorFlow refuses it as the name of the table's variable, on a device too", name)
     return fixed
+
+
+def _of_rank_0(initializer: Any, table_name: str) -> Any:
+    """Returns an initializer with rank 0's values on all ranks, which the copies of a replicated table start from."""
+    def initialize(shape: Any, dtype: Any = tf.float32, partition_info: Any = None) -> tf.Tensor:
+        return collectives.broadcast(initializer(shape, dtype=dtype, partition_info=partition_info), 0,
+                                     table_name + ".initial")
+    return initialize
 
 
 def _scaled(initializer: Any, factor: float) -> Any:

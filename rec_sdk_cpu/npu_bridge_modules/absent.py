@@ -6,8 +6,7 @@ from rec_sdk_cpu.core import missing
 _OUTFEED = "it moves tensors from the device to the host; on a CPU fetch them, or use NPUEstimatorSpec(host_call=...)"
 _KERAS = "Keras on NPUs is not part of the stand-in; use NPUEstimator"
 _NO_SEMANTICS = "it only configures the device's compiler or runtime, which a CPU has not"
-_PEER_EXCHANGE = "the Rec SDK uses it inside its own lookup; the stand-in's lookup has one rank and needs no exchange"
-_CLOSED = "its behaviour is not documented (the hccl package is closed), and one rank needs no groups"
+_CLOSED = "its behaviour is not documented (the hccl package is closed); the stand-in has one group, all ranks"
 
 _ABSENT: Dict[str, Dict[str, str]] = {
     "npu_bridge.npu_init": {
@@ -61,9 +60,7 @@ _ABSENT: Dict[str, Dict[str, str]] = {
         "npu_compile": _NO_SEMANTICS,
     },
     "npu_bridge.hccl.hccl_ops": {
-        "all_to_all_v": _PEER_EXCHANGE,
-        "all_to_all_v_c": _PEER_EXCHANGE,
-        "gather_all_to_all_v": _PEER_EXCHANGE,
+        "gather_all_to_all_v": "it takes addresses in device memory; use all_to_all_v",
     },
     "hccl.manage.api": {
         "create_group": _CLOSED,

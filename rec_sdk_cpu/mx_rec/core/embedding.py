@@ -90,7 +90,8 @@ def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str
         is_save: whether the table is saved.
         is_dp: whether every rank holds the whole table.
         init_param: factor on the initial values.
-        all2all_gradients_op: how gradients of several ranks are combined.
+        all2all_gradients_op: how the gradients of several ranks for one row are combined: their sum, or the sum
+            divided by the number of ranks.
         enable_merge: merging of tables, only with dynamic expansion.
         padding_keys, padding_keys_mask, padding_keys_len: padding keys, which the stand-in does not provide.
         value_dtype: tf.float32.
@@ -108,7 +109,7 @@ def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str
         NotImplementedError: padding keys, which the stand-in does not provide.
     """
     config = ConfigInitializer.get_instance()
-    del shard_num, fusion_optimizer_var, hashtable_threshold, all2all_gradients_op
+    del shard_num, fusion_optimizer_var, hashtable_threshold
     if config.generation == "G2" and (padding_keys, padding_keys_mask, padding_keys_len) != (None, False, None):
         raise TypeError("create_table() got an unexpected keyword argument: padding_keys, padding_keys_mask and "
                         "padding_keys_len came with SDK generation G3")
@@ -137,7 +138,8 @@ def create_table(key_dtype: tf.DType, dim: Union[int, tf.TensorShape], name: str
     return register(BaseSparseEmbedding(
         name=table_name, emb_size=size,
         sizes=Sizes(device_vocabulary_size, host_vocabulary_size, ssd_vocabulary_size),
-        emb_initializer=emb_initializer, init_param=init_param, key_dtype=key_dtype, is_save=is_save, is_dp=is_dp))
+        emb_initializer=emb_initializer, init_param=init_param, key_dtype=key_dtype, is_save=is_save, is_dp=is_dp,
+        gradient_scale=_gradient_scale(constants.All2allGradientsOp(all2all_gradients_op))))
 
 
 @checked(
@@ -207,7 +209,8 @@ def sparse_lookup(hashtable: BaseSparseEmbedding, ids: Union[FeatureSpec, tf.Ten
     hashtable.multi_lookup_times[is_train] = count + 1
     hashtable.send_count = send_count
     with tf.name_scope(_scope_name(name) or default_name):
-        output = embedding_lookup(hashtable, tensor, is_train, is_grad, serving_default_value, admission)
+        output = embedding_lookup(hashtable, tensor, is_train, is_grad, serving_default_value, admission,
+                                  send_count if ConfigInitializer.get_instance().use_static else None)
     if isinstance(ids, FeatureSpec):
         state.feature_results[(ids.name, is_train)] = output
     return output
@@ -219,6 +222,10 @@ def _scope_name(name: Optional[str]) -> Optional[str]:
         notices.tell("lookup name %r" % name, "the name %r of a lookup passes the SDK's check; on a device TensorFlow "
                      "refuses it as the name of a scope, use %r", name, fixed)
     return fixed
+
+
+def _gradient_scale(operation: constants.All2allGradientsOp) -> float:
+    return 1.0 if operation is constants.All2allGradientsOp.SUM_GRADIENTS else 1.0 / ranks.get_rank_size()
 
 
 def _check_send_count(hashtable: BaseSparseEmbedding, send_count: Optional[int]) -> None:

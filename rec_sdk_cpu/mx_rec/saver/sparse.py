@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from rec_sdk_cpu.core import sparse_files
+from rec_sdk_cpu.core import ranks, sparse_files
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.validator import Rule, checked
 
@@ -33,6 +33,8 @@ def export(table_list: Optional[List[str]] = None) -> None:
     The file is a pickled dict {np.uint64 key: float32 [dim]}, the SDK's own format; read it with
     ``np.load(path, allow_pickle=True).item()``, and only where you trust who wrote it.
 
+    With several ranks, which share the checkpoint, rank 0 writes it.
+
     Args:
         table_list: names of tables, default all; a name that the checkpoint does not have is skipped with a warning.
 
@@ -48,6 +50,8 @@ def export(table_list: Optional[List[str]] = None) -> None:
     directory = config.last_sparse_directory
     if directory is None:
         raise RuntimeError("export must follow a save in the same process")
+    if ranks.several() and ranks.get_rank_id() > 0:
+        return
     present = sparse_files.tables(directory)
     for table in present if table_list is None else table_list:
         if table not in present:

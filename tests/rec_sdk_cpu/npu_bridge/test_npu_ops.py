@@ -75,18 +75,36 @@ def test_only_allreduce_has_a_gradient():
 @pytest.mark.parametrize("call", [
     lambda t: hccl_ops.allreduce(t, "sum"), lambda t: hccl_ops.allgather(t, 1), lambda t: hccl_ops.broadcast([t], 0),
     lambda t: hccl_ops.reduce(t, "sum", 0), lambda t: hccl_ops.reduce_scatter(t, "sum", 1)])
-def test_more_ranks_are_refused(monkeypatch, variable, call):
+def test_ranks_that_nobody_started_are_refused(monkeypatch, variable, call):
     monkeypatch.setenv(variable, "2")
-    with pytest.raises(RuntimeError, match="the CPU stand-in has one rank"):
+    with pytest.raises(RuntimeError, match="start the ranks"):
+        call(tf.constant(VALUES))
+
+
+@pytest.mark.parametrize("call", [lambda t: hccl_ops.allgather(t, 2), lambda t: hccl_ops.reduce_scatter(t, "sum", 8)])
+def test_a_rank_size_without_the_ranks_is_refused(call):
+    with pytest.raises(RuntimeError, match="one rank by itself"):
         call(tf.constant(VALUES))
 
 
 @pytest.mark.parametrize("call", [
-    lambda t: hccl_ops.allgather(t, 2), lambda t: hccl_ops.reduce_scatter(t, "sum", 8),
     lambda t: hccl_ops.send(t, 0, 1), lambda t: hccl_ops.receive([1], tf.float32, 0, 1)])
-def test_other_ranks_do_not_exist(call):
-    with pytest.raises(RuntimeError, match="one rank"):
+def test_exchange_between_two_ranks_is_refused(call):
+    with pytest.raises(RuntimeError, match="between all ranks only"):
         call(tf.constant(VALUES))
+
+
+def test_all_to_all_over_one_rank_moves_values_to_their_displacement():
+    values = tf.reshape(tf.range(6), [2, 3])
+    one = tf.constant([4], tf.int64)
+    moved = hccl_ops.all_to_all_v(values, one, one - 3, one, one - 2)
+    assert run(moved).tolist() == [0, 0, 1, 2, 3, 4]
+    assert run(hccl_ops.all_to_all_v_c(values, [[6]], 0)).tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="rank must be this process's"):
+        hccl_ops.all_to_all_v_c(values, [[6]], 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="other counts"):
+        unknown = tf.compat.v1.placeholder_with_default(one + 1, [1])
+        run(hccl_ops.all_to_all_v(values, one, one - 4, unknown, one - 4))
 
 
 def test_dropout_keeps_with_the_probability_given():

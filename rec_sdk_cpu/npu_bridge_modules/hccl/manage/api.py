@@ -5,6 +5,7 @@ Here that is a RuntimeError that names the remedy.
 """
 from typing import Any
 
+from rec_sdk_cpu.core import ranks
 from rec_sdk_cpu.npu_bridge_modules import absent
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import npu_common
 from rec_sdk_cpu.npu_bridge_modules.process_state import state
@@ -30,15 +31,15 @@ def get_rank_id() -> int:
 
 
 def get_local_rank_size() -> int:
-    """Returns the number of ranks on this host: all of them, as the stand-in knows one host."""
+    """Returns the number of ranks on this host: what the launcher says, or all of them."""
     _require_hccl("get_local_rank_size")
-    return npu_common.read_rank_size()
+    return ranks.get_local_rank_size() if ranks.several() else npu_common.read_rank_size()
 
 
 def get_local_rank_id() -> int:
-    """Returns this process's rank on its host: its rank, as the stand-in knows one host."""
+    """Returns this process's rank on its host; hosts have equally many ranks."""
     _require_hccl("get_local_rank_id")
-    return npu_common.read_rank_id()
+    return npu_common.read_rank_id() % get_local_rank_size()
 
 
 def _require_hccl(function: str) -> None:

@@ -1,12 +1,14 @@
-"""Stands in for ``npu_bridge.hccl.hccl_ops``: collectives over one rank (npu_bridge_api 1.6).
+"""Stands in for ``npu_bridge.hccl.hccl_ops``: collectives over the ranks (npu_bridge_api 1.6).
 
-The stand-in has one rank, so a sum over the ranks is the tensor itself. Where the environment announces more, every
-collective raises instead of giving a number that is wrong. As on an NPU, only :func:`allreduce` has a gradient.
+Over one rank a sum is the tensor itself. Several ranks exchange through :mod:`rec_sdk_cpu.core.collectives`; where the
+environment announces ranks that nobody started, every collective raises instead of giving a number that is wrong. As on
+an NPU, only :func:`allreduce` has a gradient.
 """
 from typing import Any, List, Sequence
 
 import tensorflow as tf
 
+from rec_sdk_cpu.core import collectives, ranks
 from rec_sdk_cpu.npu_bridge_modules import absent
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import npu_common
 
@@ -30,12 +32,13 @@ def allreduce(tensor: tf.Tensor, reduction: str, fusion: int = 1, fusion_id: int
 
     Raises:
         ValueError: another reduction.
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.6.
     """
     _check_reduction(reduction)
-    _require_one_rank("allreduce")
+    if _several("allreduce"):
+        return collectives.allreduce(tensor, reduction, "allreduce")
     return tf.identity(tensor, name="HcomAllReduce")
 
 
@@ -45,7 +48,7 @@ def allgather(tensor: tf.Tensor, rank_size: int, group: str = _WORLD, fusion: in
 
     Args:
         tensor: tensor of shape [n, ...].
-        rank_size: number of ranks, 1 here.
+        rank_size: number of ranks.
         group: name of the group of ranks.
         fusion: no effect here.
         fusion_id: no effect here.
@@ -54,11 +57,17 @@ def allgather(tensor: tf.Tensor, rank_size: int, group: str = _WORLD, fusion: in
         tensor of shape [n * rank_size, ...].
 
     Raises:
-        RuntimeError: more than one rank.
+        ValueError: rank_size is not the number of ranks.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.6.
     """
-    _require_one_rank("allgather", rank_size)
+    if _several("allgather", rank_size):
+        tensor = tf.convert_to_tensor(tensor)
+        gathered = collectives.allgather(tensor, "allgather")
+        if tensor.shape.rank and tensor.shape[0].value is not None:
+            gathered.set_shape([tensor.shape[0].value * rank_size] + tensor.shape.as_list()[1:])
+        return _without_gradient(gathered, "HcomAllGather")
     return _without_gradient(tensor, "HcomAllGather")
 
 
@@ -68,7 +77,7 @@ def broadcast(tensor: Sequence[tf.Tensor], root_rank: int, fusion: int = 2, fusi
 
     Args:
         tensor: a list of tensors.
-        root_rank: the sender, 0 here.
+        root_rank: the sender.
         fusion: no effect here.
         fusion_id: no effect here.
         group: name of the group of ranks.
@@ -79,15 +88,18 @@ def broadcast(tensor: Sequence[tf.Tensor], root_rank: int, fusion: int = 2, fusi
     Raises:
         TypeError: a lone tensor in place of the list.
         ValueError: the root is not a rank.
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.6.
     """
     if not isinstance(tensor, (list, tuple)):
         raise TypeError("hccl_ops.broadcast takes a list of tensors and returns a list, but %s was given; write "
                         "broadcast([tensor], root_rank)[0]" % type(tensor).__name__)
-    _require_one_rank("broadcast")
+    several = _several("broadcast")
     _check_root(root_rank)
+    if several:
+        return [_without_gradient(collectives.broadcast(tf.convert_to_tensor(one), root_rank, "broadcast"),
+                                  "HcomBroadcast") for one in tensor]
     return [_without_gradient(one, "HcomBroadcast") for one in tensor]
 
 
@@ -98,7 +110,7 @@ def reduce(tensor: tf.Tensor, reduction: str, root_rank: int, fusion: int = 0, f
     Args:
         tensor: tensor of any shape.
         reduction: "sum", "max", "min" or "prod".
-        root_rank: the receiver, 0 here.
+        root_rank: the receiver; the others keep what they gave.
         fusion: no effect here.
         fusion_id: no effect here.
         group: name of the group of ranks.
@@ -108,13 +120,19 @@ def reduce(tensor: tf.Tensor, reduction: str, root_rank: int, fusion: int = 0, f
 
     Raises:
         ValueError: another reduction, or the root is not a rank.
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.6.
     """
     _check_reduction(reduction)
-    _require_one_rank("reduce")
+    several = _several("reduce")
     _check_root(root_rank)
+    if several:
+        reduced = collectives.allreduce(tensor, reduction, "reduce")
+        # Every rank waits for the collective, whoever keeps its result.
+        with tf.control_dependencies([reduced]):
+            mine = reduced if ranks.get_rank_id() == root_rank else tf.identity(tensor)
+        return _without_gradient(mine, "HcomReduce")
     return _without_gradient(tensor, "HcomReduce")
 
 
@@ -125,7 +143,7 @@ def reduce_scatter(tensor: tf.Tensor, reduction: str, rank_size: int, group: str
     Args:
         tensor: tensor of shape [n * rank_size, ...].
         reduction: "sum", "max", "min" or "prod".
-        rank_size: number of ranks, 1 here.
+        rank_size: number of ranks.
         group: name of the group of ranks.
         fusion: no effect here.
         fusion_id: no effect here.
@@ -134,18 +152,78 @@ def reduce_scatter(tensor: tf.Tensor, reduction: str, rank_size: int, group: str
         tensor of shape [n, ...].
 
     Raises:
-        ValueError: another reduction.
-        RuntimeError: more than one rank.
+        ValueError: another reduction, or rank_size is not the number of ranks.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.6.
     """
     _check_reduction(reduction)
-    _require_one_rank("reduce_scatter", rank_size)
+    if _several("reduce_scatter", rank_size):
+        # Horovod scatters sums only; a split of the whole serves every reduction.
+        reduced = collectives.allreduce(tensor, reduction, "reduce_scatter")
+        return _without_gradient(tf.split(reduced, rank_size)[ranks.get_rank_id()], "HcomReduceScatter")
     return _without_gradient(tensor, "HcomReduceScatter")
 
 
+def all_to_all_v(send_data: tf.Tensor, send_counts: tf.Tensor, send_displacements: tf.Tensor, recv_counts: tf.Tensor,
+                 recv_displacements: tf.Tensor, group: str = _WORLD) -> tf.Tensor:
+    """Sends each rank its part of a tensor and takes its own parts from all; no gradient.
+
+    Args:
+        send_data: values, of any shape; counts and displacements are in values, not in rows.
+        send_counts: int64 [ranks], how many values go to each rank.
+        send_displacements: int64 [ranks], where those of each rank begin.
+        recv_counts: int64 [ranks], how many values come from each rank.
+        recv_displacements: int64 [ranks], where those of each rank are put.
+        group: name of the group of ranks.
+
+    Returns:
+        The values received, 1-D; places that no rank fills are 0.
+
+    Raises:
+        RuntimeError: ranks that were not started. The step fails where recv_counts is not what the others send.
+
+    Source: signatures file; the parameters' meaning from TF Adapter's documentation.
+    """
+    sent = tf.gather(tf.reshape(send_data, [-1]), _places(send_counts, send_displacements))
+    places = _places(recv_counts, recv_displacements)
+    received = _exchanged(sent, send_counts, recv_counts, "all_to_all_v")
+    length = tf.reduce_max(tf.concat([places + 1, tf.zeros([1], tf.int64)], axis=0))
+    return _without_gradient(tf.scatter_nd(places[:, None], received, [length]), "HcomAllToAllV")
+
+
+def all_to_all_v_c(send_data: tf.Tensor, send_count_matrix: tf.Tensor, rank: int, fusion: int = 0, fusion_id: int = -1,
+                   group: str = _WORLD) -> tf.Tensor:
+    """Sends each rank its part of a tensor, whose parts follow each other in the order of the ranks; no gradient.
+
+    Args:
+        send_data: values, of any shape; counts are in values, not in rows.
+        send_count_matrix: int64 [ranks, ranks], or as many values in a row: how many values rank i sends to rank j.
+        rank: this process's rank.
+        fusion: no effect here.
+        fusion_id: no effect here.
+        group: name of the group of ranks.
+
+    Returns:
+        The values received, 1-D, in the order of the senders.
+
+    Raises:
+        ValueError: ``rank`` is not this process's.
+        RuntimeError: ranks that were not started. The step fails where the others send other counts.
+
+    Source: signatures file; the parameters' meaning from TF Adapter's documentation.
+    """
+    size = ranks.get_rank_size() if ranks.several() else 1
+    own = ranks.get_rank_id() if ranks.several() else 0
+    if rank != own:
+        raise ValueError("rank must be this process's, %d, but %r was given" % (own, rank))
+    matrix = tf.reshape(send_count_matrix, [size, size])
+    received = _exchanged(tf.reshape(send_data, [-1]), matrix[own], matrix[:, own], "all_to_all_v_c")
+    return _without_gradient(received, "HcomAllToAllVC")
+
+
 def send(tensor: tf.Tensor, sr_tag: int, dest_rank: int, group: str = _WORLD) -> None:
-    """Sends a tensor to another rank, of which there is none here.
+    """Would send a tensor to another rank, which the stand-in does not do.
 
     Args:
         tensor: tensor of any shape.
@@ -158,11 +236,12 @@ def send(tensor: tf.Tensor, sr_tag: int, dest_rank: int, group: str = _WORLD) ->
 
     Source: npu_bridge_api 1.6.
     """
-    raise RuntimeError("hccl_ops.send: the CPU stand-in has one rank and no rank %r to send to" % (dest_rank,))
+    raise RuntimeError("hccl_ops.send to rank %r: the CPU stand-in exchanges between all ranks only; use broadcast or "
+                       "all_to_all_v" % (dest_rank,))
 
 
 def receive(shape: Sequence[int], data_type: tf.DType, sr_tag: int, src_rank: int, group: str = _WORLD) -> None:
-    """Receives a tensor from another rank, of which there is none here.
+    """Would receive a tensor from another rank, which the stand-in does not do.
 
     Args:
         shape: shape of the tensor.
@@ -176,7 +255,29 @@ def receive(shape: Sequence[int], data_type: tf.DType, sr_tag: int, src_rank: in
 
     Source: npu_bridge_api 1.6.
     """
-    raise RuntimeError("hccl_ops.receive: the CPU stand-in has one rank and no rank %r to receive from" % (src_rank,))
+    raise RuntimeError("hccl_ops.receive from rank %r: the CPU stand-in exchanges between all ranks only; use "
+                       "broadcast or all_to_all_v" % (src_rank,))
+
+
+def _exchanged(values: tf.Tensor, send_counts: tf.Tensor, recv_counts: tf.Tensor, operation: str) -> tf.Tensor:
+    """Sends values (1-D, in the order of the ranks) and checks how many come from each rank."""
+    if _several(operation):
+        received, counts = collectives.alltoall(values, tf.cast(send_counts, tf.int32), operation)
+    else:
+        received, counts = values, tf.reshape(send_counts, [-1])
+    expected = tf.reshape(recv_counts, [-1])
+    check = tf.debugging.Assert(tf.reduce_all(tf.equal(tf.cast(counts, tf.int64), tf.cast(expected, tf.int64))), [
+        "hccl_ops.%s: the ranks send other counts than this rank expects (sent, expected):" % operation, counts,
+        expected], summarize=8)
+    with tf.control_dependencies([check]):
+        return tf.identity(received)
+
+
+def _places(counts: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
+    """Returns the index of every value of blocks that begin at ``displacements`` (int64 [ranks]), int64 [n]."""
+    counts, displacements = tf.cast(counts, tf.int64), tf.cast(displacements, tf.int64)
+    before = tf.cumsum(counts, exclusive=True)
+    return tf.repeat(displacements - before, counts) + tf.range(tf.reduce_sum(counts))
 
 
 def _check_reduction(reduction: str) -> None:
@@ -185,16 +286,25 @@ def _check_reduction(reduction: str) -> None:
 
 
 def _check_root(root_rank: int) -> None:
-    if root_rank != 0:
-        raise ValueError("root_rank must be a rank, and the CPU stand-in's only rank is 0, but %r was given"
-                         % (root_rank,))
+    size = ranks.get_rank_size() if ranks.several() else 1
+    if not 0 <= root_rank < size:
+        raise ValueError("root_rank must be a rank, 0 to %d, but %r was given" % (size - 1, root_rank))
 
 
-def _require_one_rank(operation: str, rank_size: int = 1) -> None:
-    announced = max(rank_size, npu_common.read_rank_size(), npu_common.read_mpi_rank_size())
+def _several(operation: str, rank_size: int = 0) -> bool:
+    """Tells whether there are several ranks, and refuses those that the environment only announces."""
+    if ranks.several():
+        size = int(collectives.engine().size())
+        if rank_size not in (0, size):
+            raise ValueError("hccl_ops.%s: rank_size must be the number of ranks, %d, but %r was given"
+                             % (operation, size, rank_size))
+        return True
+    announced = max(rank_size, npu_common.read_rank_size())
     if announced > 1:
-        raise RuntimeError("hccl_ops.%s over %d ranks: the CPU stand-in has one rank; start one process (RANK_SIZE, "
-                           "CM_WORKER_SIZE and OMPI_COMM_WORLD_SIZE unset or 1)" % (operation, announced))
+        raise RuntimeError("hccl_ops.%s over %d ranks: this process is one rank by itself; start the ranks together "
+                           "(python -m rec_sdk_cpu.rank_launcher --ranks %d -- COMMAND), or leave RANK_SIZE and "
+                           "CM_WORKER_SIZE unset" % (operation, announced, announced))
+    return False
 
 
 def _without_gradient(tensor: tf.Tensor, name: str) -> tf.Tensor:

@@ -73,12 +73,6 @@ def read_rank_id() -> int:
     return int(text)
 
 
-def read_mpi_rank_size() -> int:
-    """Returns the number of ranks that OpenMPI announces, 1 without it: what the Rec SDK goes by (rec_sdk_api 1.3)."""
-    text = os.getenv("OMPI_COMM_WORLD_SIZE") or "1"
-    return int(text) if text.isdigit() else 1
-
-
 def _load_job_info(job_start_file: str) -> Optional[JobInfo]:
     if job_start_file and os.access(job_start_file, os.R_OK) and os.path.isfile(job_start_file):
         raise NotImplementedError("job_start_file=%r: the CPU stand-in reads the job's identity from the environment "

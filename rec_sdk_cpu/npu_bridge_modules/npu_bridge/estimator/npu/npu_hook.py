@@ -13,7 +13,7 @@ class NPUBroadcastGlobalVariablesHook(tf.estimator.SessionRunHook):
     """Gives every rank the root's trainable variables, once, after the session is created.
 
     Despite its name it leaves out the global step, moving averages, slots and non-trainable tables. With one rank it
-    does nothing; with more, building the broadcast fails, as the stand-in has one rank.
+    does nothing.
 
     Source: npu_bridge_api 2.3.
     """
@@ -33,7 +33,7 @@ class NPUBroadcastGlobalVariablesHook(tf.estimator.SessionRunHook):
         """Builds the broadcast where there is more than one rank.
 
         Raises:
-            RuntimeError: there is more than one rank.
+            RuntimeError: ranks that were not started.
         """
         if util.get_ranksize() <= 1:
             return

@@ -1,6 +1,6 @@
 """Stands in for ``npu_bridge.estimator.npu.npu_optimizer``: gradients averaged over ranks (npu_bridge_api 1.5, 2.5).
 
-With one rank nothing is averaged. With more, the collectives of the stand-in raise, so no wrong mean is ever computed.
+With one rank nothing is averaged.
 """
 import os
 from typing import Any, List, Optional, Tuple, Union
@@ -26,7 +26,7 @@ def allreduce(tensor: _Gradient, average: bool = True) -> _Gradient:
         gradient of the same kind; the argument itself where there is one rank.
 
     Raises:
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 2.5.
     """
@@ -54,7 +54,7 @@ def reduce(tensor: tf.Tensor, root_rank: int, average: bool = True, fusion: int 
         tensor of the same shape and dtype; the argument itself where there is one rank.
 
     Raises:
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: signatures file; npu_bridge_api 2.5.
     """
@@ -81,13 +81,16 @@ def npu_allreduce(values: Any, reduction: str = "mean", fusion: int = 1, fusion_
 
     Raises:
         ValueError: another reduction.
-        RuntimeError: more than one rank.
+        RuntimeError: ranks that were not started.
 
     Source: npu_bridge_api 1.5.
     """
-    # Over one rank the mean is the sum.
     kind = "sum" if reduction == "mean" else reduction
-    return tf.nest.map_structure(lambda one: hccl_ops.allreduce(one, kind, fusion, fusion_id, group), values)
+    reduced = tf.nest.map_structure(lambda one: hccl_ops.allreduce(one, kind, fusion, fusion_id, group), values)
+    size = util.get_ranksize()
+    if reduction != "mean" or size == 1:
+        return reduced
+    return tf.nest.map_structure(lambda one: one / size, reduced)
 
 
 def npu_distributed_optimizer_wrapper(optimizer: Any) -> Any:
@@ -147,7 +150,7 @@ class NPUDistributedOptimizer(tf.compat.v1.train.Optimizer):
 
         Raises:
             ValueError: weight update sharding without DEVICE_ID, or over more ranks than gradients.
-            RuntimeError: more than one rank.
+            RuntimeError: ranks that were not started.
         """
         grads_and_vars = self._optimizer.compute_gradients(*args, **kwargs)
         size = util.get_ranksize()
