@@ -1,4 +1,5 @@
-"""The environment of the rank processes: the rank-table scheme and the rank-table-free one (rec_sdk_api 7.3, 7.4).
+"""The environment of the rank processes: on NPUs the rank-table scheme and the rank-table-free one (rec_sdk_api 7.3,
+7.4), on CPUs what of it has a meaning there.
 
 What the caller has set stays: path lists are appended to, and other variables get a default only where they are unset.
 The exception are the variables that name the ranks, which belong to the launch: of the scheme that is not used they are
@@ -12,12 +13,13 @@ import re
 import shlex
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from estimator_app.launch.hosts import Host
-from estimator_app.launch.rank_table import RankTable, check_ranks, read_rank_table
+from estimator_app.launch.hosts import LOCAL, Host, Placement, address_of, place
+from estimator_app.launch.rank_table import check_placement, read_rank_table
 from feature_specs.errors import ConfigError
 
+CPU, NPU = "cpu", "npu"
 RANKS_PER_NODE = (1, 2, 4, 8, 16)
-DEFAULT_RANKS = 8  # of the original script, where no rank table says how many there are
+DEFAULT_RANKS = 8  # of a host with NPUs, where no rank table says how many there are
 RANK_TABLE_VARIABLES = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
 CM_VARIABLES = ("CM_CHIEF_DEVICE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_WORKER_IP", "CM_WORKER_SIZE")
 DEFAULTS = {
@@ -31,8 +33,13 @@ DEFAULTS = {
     "JOB_ID": "10086",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+CPU_DEFAULTS = {"JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "2"}
 # Read by the ranks (config.ENVIRONMENT_SWITCHES): passed on where set, so that a dry run shows them.
 SWITCHES = ("CACHE_MODE", "USE_DYNAMIC", "USE_DYNAMIC_EXPANSION", "USE_FAAE", "USE_MODIFY_GRAPH", "USE_MULTI_LOOKUP")
+# What CANN's set_env.sh exports: mpirun hands it to other hosts only where it is named.
+_CANN = re.compile(r"PATH\Z|(?:ASCEND|HCCL|TFPLUGIN)_")
+# The address of each host, from which a rank takes its own CM_WORKER_IP (see .rank).
+WORKER_IPS = "ESTIMATOR_WORKER_IPS"
 CHIEF_PORT = "60001"
 CHIEF_DEVICE = "0"
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -44,17 +51,19 @@ _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "
 
 @dataclasses.dataclass(frozen=True)
 class LaunchOptions:
-    """What the command line says about a launch; one of ``hccl_cfg_json`` and ``ip`` is set.
+    """What the command line says about a launch; on NPUs one of ``hccl_cfg_json``, ``ip`` and ``hosts`` is set.
 
     Attributes:
         so_path: folder of the SDK's op libraries (``<mx_rec>/libasc``), absolute.
         rec_package_path: folder of the SDK's Python packages, absolute.
         hccl_cfg_json: rank table, absolute, or None.
         ip: address of this host in the rank-table-free scheme, or None.
-        ranks: ranks to start, or None for as many as the rank table lists.
-        network_interface: interface that the processes of this host find each other on.
+        ranks: ranks to start in all, or None where hosts or rank table say it.
+        hosts: ``h1:8,h2:8``, empty for this host.
+        network_interface: interface that the processes find each other on; empty: ``lo`` on one host, else any.
         mpi_args: further arguments for mpirun.
         dry_run: print, start nothing.
+        device: ``npu`` or ``cpu``.
     """
 
     so_path: str
@@ -62,9 +71,11 @@ class LaunchOptions:
     hccl_cfg_json: Optional[str]
     ip: Optional[str]
     ranks: Optional[int]
-    network_interface: str = "lo"
+    hosts: str = ""
+    network_interface: str = ""
     mpi_args: Tuple[str, ...] = ()
     dry_run: bool = False
+    device: str = NPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +83,14 @@ class RankEnvironment:
     """What a launch changes in the environment of the rank processes.
 
     Attributes:
-        scheme: ``rank table`` or ``rank-table-free``.
-        ranks: ranks on this host.
+        scheme: ``rank table``, ``rank-table-free`` or ``CPU``.
+        placement: hosts and ranks.
         values: variables that are set, also those that had their value before.
         removed: variables that are removed where they are set.
     """
 
     scheme: str
-    ranks: int
+    placement: Placement
     values: Dict[str, str]
     removed: Tuple[str, ...]
 
@@ -92,25 +103,30 @@ class RankEnvironment:
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a launch."""
+    group = parser.add_argument_group("many ranks")
+    group.add_argument("--ranks", type=int, metavar="N",
+                       help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a "
+                            "host) [ranks, of all hosts] (default: on a CPU 1; on NPUs as many as the rank table "
+                            "lists, without one %d per host)" % DEFAULT_RANKS)
+    group.add_argument("--hosts", default="", metavar="H:N,H:N",
+                       help="hosts and the ranks of each, reached by ssh without a password (default: this host)")
+    group.add_argument("--network_interface", default="", metavar="NAME",
+                       help="interface on which the ranks find each other (default: lo on one host, else any that all "
+                            "hosts have)")
+    group.add_argument("--dry_run", "--dry-run", action="store_true",
+                       help="print the environment and the command of the ranks; start nothing")
     group = parser.add_argument_group("launch on NPUs (with --device npu)")
     group.add_argument("--so_path", metavar="PATH", help="folder of the SDK's op libraries, <mx_rec>/libasc [path]")
     group.add_argument("--rec_package_path", metavar="PATH",
                        help="folder of the SDK's Python packages: mx_rec itself or the folder that holds it [path]")
     group.add_argument("--hccl_cfg_json", metavar="FILE", help="rank table; not together with --ip [path]")
     group.add_argument("--ip", metavar="ADDRESS",
-                       help="address of this host: start without a rank table; not together with --hccl_cfg_json")
-    group.add_argument("--ranks", type=int, metavar="N",
-                       help="devices of this host, one process each: 1, 2, 4, 8 or 16 [ranks] (default: as many as the "
-                            "rank table lists; with --ip: %d)" % DEFAULT_RANKS)
-    group.add_argument("--network_interface", default="lo", metavar="NAME",
-                       help="interface on which horovodrun connects the ranks of this host (default: lo)")
+                       help="address of this host: start without a rank table; with --hosts it is the first of these")
     group.add_argument("--mpi_args", default="", metavar="TEXT",
                        help="further arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
-    group.add_argument("--dry_run", "--dry-run", action="store_true",
-                       help="print the environment and the command of the ranks; start nothing")
 
 
-def options_from(parsed: argparse.Namespace) -> LaunchOptions:
+def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions:
     """Returns the launch options of a parsed command line, paths made absolute; what was not given is empty.
 
     Raises:
@@ -128,11 +144,12 @@ def options_from(parsed: argparse.Namespace) -> LaunchOptions:
     return LaunchOptions(
         so_path=absolute(parsed.so_path), rec_package_path=absolute(parsed.rec_package_path),
         hccl_cfg_json=absolute(parsed.hccl_cfg_json) or None, ip=parsed.ip or None, ranks=parsed.ranks,
-        network_interface=parsed.network_interface, mpi_args=mpi_args, dry_run=parsed.dry_run)
+        hosts=parsed.hosts, network_interface=parsed.network_interface, mpi_args=mpi_args, dry_run=parsed.dry_run,
+        device=device)
 
 
 def check_scheme(options: LaunchOptions) -> None:
-    """Refuses a launch with both schemes or neither, and values out of range.
+    """Refuses an NPU launch with both schemes or neither, and values out of range.
 
     Raises:
         ConfigError: saying what was given and what is allowed.
@@ -140,89 +157,112 @@ def check_scheme(options: LaunchOptions) -> None:
     if options.hccl_cfg_json and options.ip:
         raise ConfigError("--hccl_cfg_json %s and --ip %s are both given; give the rank table, or the address to start "
                           "without one" % (options.hccl_cfg_json, options.ip))
-    if not options.hccl_cfg_json and not options.ip:
+    if not options.hccl_cfg_json and not options.ip and not options.hosts:
         raise ConfigError("neither --hccl_cfg_json nor --ip is given; give a rank table (--hccl_cfg_json FILE) or the "
                           "address of this host to start without one (--ip ADDRESS)")
     if options.ip:
         try:
             ipaddress.ip_address(options.ip)
         except ValueError as error:
-            raise ConfigError("--ip %r is no IP address; give this host's address, for example 192.0.2.10"
+            raise ConfigError("--ip %r is not an IP address; give this host's address, for example 192.0.2.10"
                               % options.ip) from error
-    if options.ranks is not None and options.ranks not in RANKS_PER_NODE:
-        raise ConfigError("--ranks %d is not possible on one host; allowed: %s (16 only on hosts whose PCI settings "
-                          "let all 16 devices reach each other)"
-                          % (options.ranks, ", ".join(map(str, RANKS_PER_NODE))))
 
 
 def missing_paths(options: LaunchOptions) -> List[str]:
-    """Returns one line per folder that the launch needs and does not find."""
-    lines = []
-    for flag, path in (("--so_path", options.so_path), ("--rec_package_path", options.rec_package_path)):
-        if not os.path.isdir(path):
-            lines.append("%s %s is no folder" % (flag, path))
+    """Returns one line per folder or file that the launch needs and does not find."""
+    lines = ["%s %s is not a directory" % (flag, path) for flag, path in (
+        ("--so_path", options.so_path), ("--rec_package_path", options.rec_package_path)) if not os.path.isdir(path)]
+    if options.hccl_cfg_json and not os.path.isfile(options.hccl_cfg_json):
+        lines.append("--hccl_cfg_json %s is not a file" % options.hccl_cfg_json)
     return lines
 
 
-def count_ranks(options: LaunchOptions) -> int:
-    """Returns the number of ranks on this host, checked against the rank table as far as that can be read.
+def place_ranks(options: LaunchOptions) -> Placement:
+    """Returns where the ranks run, checked against the rank table as far as that can be read.
 
     In a dry run a rank table that does not exist is not looked at.
 
     Raises:
-        ConfigError: the rank table is damaged or lists another number, or nothing says how many there are.
+        ConfigError: hosts and ranks do not agree, are not possible, or the rank table is damaged or lists others.
     """
-    if not options.hccl_cfg_json:
-        return options.ranks or DEFAULT_RANKS
-    if options.dry_run and not os.path.exists(options.hccl_cfg_json):
-        return options.ranks or DEFAULT_RANKS
-    table: RankTable = read_rank_table(options.hccl_cfg_json)
-    ranks = options.ranks or table.devices
-    if ranks is None:
-        raise ConfigError("rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N"
-                          % table.path)
-    check_ranks(table, ranks)
-    if ranks not in RANKS_PER_NODE:
-        raise ConfigError("rank table %s lists %d devices; one host starts %s"
-                          % (table.path, ranks, ", ".join(map(str, RANKS_PER_NODE))))
-    return ranks
+    if options.device == CPU:
+        return place(options.hosts, options.ranks, 0)
+    default = DEFAULT_RANKS
+    table = None
+    if options.hccl_cfg_json and not (options.dry_run and not os.path.exists(options.hccl_cfg_json)):
+        table = read_rank_table(options.hccl_cfg_json)
+        if options.ranks is None and table.devices is None and ":" not in options.hosts:
+            raise ConfigError("rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N"
+                              % table.path)
+        default = (table.devices or 0) // len(options.hosts.split(","))
+    placement = place(options.hosts, options.ranks, default)
+    if table is not None:
+        check_placement(table, placement)
+    if placement.slots not in RANKS_PER_NODE:
+        raise ConfigError("%d ranks on one host are not possible; allowed: %s (16 only on hosts whose PCI settings let "
+                          "all 16 devices reach each other)"
+                          % (placement.slots, ", ".join(map(str, RANKS_PER_NODE))))
+    return placement
 
 
 def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
-    """Works out the environment of the ranks.
+    """Computes the environment of the ranks.
 
     Args:
-        options: checked by :func:`check_scheme`.
+        options: on NPUs checked by :func:`check_scheme`.
         host: the machine; its environment's values are kept.
 
     Raises:
         ConfigError: the rank table does not fit, or a variable that is set has a value that is not allowed.
     """
     environment = host.environment
-    ranks = count_ranks(options)
-    values = {name: environment.get(name) or default for name, default in DEFAULTS.items()}
+    placement = place_ranks(options)
+    defaults = CPU_DEFAULTS if options.device == CPU else DEFAULTS
+    values = {name: environment.get(name) or default for name, default in defaults.items()}
     values.update({name: environment[name] for name in SWITCHES if environment.get(name)})
-    _check_number("HCCL_CONNECT_TIMEOUT", values["HCCL_CONNECT_TIMEOUT"], 120, 7200, "seconds")
     if not _JOB_ID.match(values["JOB_ID"]):
         raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
                           % values["JOB_ID"])
+    if options.device == CPU:
+        values["PYTHONPATH"] = _appended(environment.get("PYTHONPATH", ""), [PROJECT])
+        return RankEnvironment("CPU", placement, values, CM_VARIABLES + RANK_TABLE_VARIABLES)
+    _check_number("HCCL_CONNECT_TIMEOUT", values["HCCL_CONNECT_TIMEOUT"], 120, 7200, "seconds")
     values["PYTHONPATH"] = _appended(environment.get("PYTHONPATH", ""), [PROJECT] + package_folders(options))
     local = [path for path in ("/usr/local/lib",) if host.exists(path)]
     values["LD_LIBRARY_PATH"] = _appended(environment.get("LD_LIBRARY_PATH", ""), library_folders(options) + local)
     preload = _appended(environment.get("LD_PRELOAD", ""), preloaded_libraries(host))
     if preload:
         values["LD_PRELOAD"] = preload
+    if placement.several:
+        values.update({name: value for name, value in environment.items()
+                       if value and _CANN.match(name) and name not in values})
     if options.hccl_cfg_json:
-        values.update(RANK_SIZE=str(ranks), RANK_TABLE_FILE=os.path.abspath(options.hccl_cfg_json))
-        return RankEnvironment("rank table", ranks, values, CM_VARIABLES + ("RANK_ID",))
+        values.update(RANK_SIZE=str(placement.ranks), RANK_TABLE_FILE=os.path.abspath(options.hccl_cfg_json))
+        return RankEnvironment("rank table", placement, values, CM_VARIABLES + ("RANK_ID",))
     port = environment.get("CM_CHIEF_PORT") or CHIEF_PORT
     device = environment.get("CM_CHIEF_DEVICE") or CHIEF_DEVICE
     _check_number("CM_CHIEF_PORT", port, 0, 65520, "a port")
     _check_number("CM_CHIEF_DEVICE", device, 0, 511, "a device")
-    address = str(options.ip)
-    values.update(CM_CHIEF_DEVICE=device, CM_CHIEF_IP=address, CM_CHIEF_PORT=port, CM_WORKER_IP=address,
-                  CM_WORKER_SIZE=str(ranks))
-    return RankEnvironment("rank-table-free", ranks, values, RANK_TABLE_VARIABLES)
+    addresses = _addresses(options, placement)
+    values.update(CM_CHIEF_DEVICE=device, CM_CHIEF_IP=addresses[0], CM_CHIEF_PORT=port,
+                  CM_WORKER_SIZE=str(placement.ranks))
+    if placement.several:
+        values[WORKER_IPS] = ",".join(addresses)
+        return RankEnvironment("rank-table-free", placement, values, RANK_TABLE_VARIABLES + ("CM_WORKER_IP",))
+    values["CM_WORKER_IP"] = addresses[0]
+    return RankEnvironment("rank-table-free", placement, values, RANK_TABLE_VARIABLES)
+
+
+def _addresses(options: LaunchOptions, placement: Placement) -> List[str]:
+    """Returns the address of every host; the first one is the chief's, whose devices have the first ranks."""
+    if placement.hosts == (LOCAL,):
+        return [str(options.ip)]
+    # A dry run may be made where the hosts are unknown.
+    addresses = [address_of(name, name if options.dry_run else None) for name in placement.hosts]
+    if options.ip and options.ip != addresses[0]:
+        raise ConfigError("--ip %s is not the address of %s (%s), the first of --hosts; the first host is the chief, "
+                          "so leave --ip out or begin --hosts with it" % (options.ip, placement.hosts[0], addresses[0]))
+    return addresses
 
 
 def library_folders(options: LaunchOptions) -> List[str]:

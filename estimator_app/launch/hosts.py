@@ -1,6 +1,7 @@
-"""The host as the launch and the preflight see it: files, programs, packages, environment. Nothing is imported or run.
+"""Hosts: where the ranks are placed, and one machine as the launch and the preflight see it.
 
-Everything goes through one object, so that tests describe a host by a folder and a dictionary.
+A machine's files, programs, packages and environment go through one object, so that tests describe a machine by a
+folder and a dictionary. Nothing is imported or run.
 """
 import dataclasses
 import glob
@@ -9,8 +10,94 @@ import os
 import platform
 import re
 import shutil
+import socket
 import sys
 from typing import Iterable, List, Mapping, Optional, Tuple
+
+from feature_specs.errors import ConfigError
+
+LOCAL = "localhost"
+_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([0-9]{1,4}))?\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Which hosts run the ranks: ``slots`` ranks on each, numbered host by host.
+
+    The SDK needs the same number on each: its dense writers are the ranks with ``rank % local_rank_size == 0``
+    (rec_sdk_api 5.3).
+    """
+
+    hosts: Tuple[str, ...]
+    slots: int
+
+    @property
+    def ranks(self) -> int:
+        """Ranks on all hosts together."""
+        return len(self.hosts) * self.slots
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one host."""
+        return len(self.hosts) > 1
+
+    @property
+    def text(self) -> str:
+        """The hosts as ``mpirun -H`` and ``horovodrun -H`` read them."""
+        return ",".join("%s:%d" % (name, self.slots) for name in self.hosts)
+
+    def one_each(self) -> "Placement":
+        """Returns the same hosts with one process on each."""
+        return dataclasses.replace(self, slots=1)
+
+
+def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
+    """Reads ``--hosts`` and ``--ranks``.
+
+    Args:
+        hosts: ``h1:8,h2:8`` or ``h1,h2``; empty: this host.
+        ranks: in all, or None where the hosts or the default say it.
+        default: ranks of one host where nothing says it; 0: that is refused.
+
+    Raises:
+        ConfigError: a host cannot be read, occurs twice, or the numbers do not agree.
+    """
+    names, slots = [], []
+    for part in hosts.split(",") if hosts else [LOCAL]:
+        match = _HOST.match(part.strip())
+        if not match:
+            raise ConfigError("--hosts: %r is not a host; allowed: NAME or NAME:RANKS, separated by commas" % part)
+        names.append(match.group(1))
+        slots.append(int(match.group(2)) if match.group(2) else None)
+    if len(set(names)) != len(names):
+        raise ConfigError("--hosts %s names a host twice; name each once, with all its ranks" % hosts)
+    given = [number for number in slots if number is not None]
+    if given and (len(given) != len(slots) or len(set(given)) > 1 or given[0] < 1):
+        raise ConfigError("--hosts %s: every host needs the same number of ranks, at least 1 (h1:4,h2:4), because one "
+                          "rank per host writes the dense variables" % hosts)
+    if given and ranks is not None and ranks != sum(given):
+        raise ConfigError("--ranks %d, but --hosts %s has %d ranks; give one of the two" % (ranks, hosts, sum(given)))
+    total = sum(given) or (default * len(names) if ranks is None else ranks)
+    if total < 1 or total % len(names):
+        found = "--hosts %s says no number of ranks" % hosts if ranks is None else "--ranks %d" % ranks
+        raise ConfigError("%s; allowed: a number from 1 on, the same on each of %d hosts (--hosts h1:4,h2:4)"
+                          % (found, len(names)))
+    return Placement(tuple(names), total // len(names))
+
+
+def address_of(name: str, otherwise: Optional[str] = None) -> str:
+    """Returns the IPv4 address of a host, or ``otherwise`` where the name is unknown.
+
+    Raises:
+        ConfigError: the name is unknown and nothing takes its place.
+    """
+    try:
+        return socket.gethostbyname(name)
+    except OSError as error:
+        if otherwise is not None:
+            return otherwise
+        raise ConfigError("host %s has no address that this host knows (%s); give addresses in --hosts"
+                          % (name, error.strerror or error)) from error
 
 
 @dataclasses.dataclass(frozen=True)

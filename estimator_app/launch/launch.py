@@ -1,24 +1,21 @@
-"""Starts the ranks of an NPU training on this host: environment, command line, signals, exit status.
+"""Starts the ranks of a training or an evaluation: on NPUs one process per device, on CPUs over Horovod, on one host or
+several.
 
-    run_estimator.sh train --device npu [--ranks N] --so_path P --rec_package_path P (--hccl_cfg_json F | --ip IP)
+    run_estimator.sh train --device cpu --ranks N [--hosts h1:4,h2:4]
+    run_estimator.sh train --device npu [--hosts ...] --so_path P --rec_package_path P (--hccl_cfg_json F | --ip IP)
 
-runs ``python -m estimator_app train --device npu ...`` once per device under horovodrun or mpirun, which give each
-process its rank in ``OMPI_COMM_WORLD_*`` (rec_sdk_api 1.3, 7.4). A process that has these variables trains, one that
-has not launches. Only processes started here are ever signalled.
+runs ``python -m estimator_app train ...`` once per rank under horovodrun or mpirun. A process that has mpirun's
+variables is a rank and trains, one that has not launches (rec_sdk_api 1.3, 7.4).
 """
 import argparse
-import dataclasses
-import os
-import shlex
-import signal
-import subprocess
+import contextlib
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
+from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch import preflight
 from estimator_app.launch.environment import (
+    NPU,
     LaunchOptions,
-    RankEnvironment,
     add_launch_arguments,
     check_model_dir,
     check_scheme,
@@ -27,24 +24,16 @@ from estimator_app.launch.environment import (
     options_from,
 )
 from estimator_app.launch.hosts import Host, this_host
+from estimator_app.launch.processes import run_command, run_ranks
+from estimator_app.launch.rank import LAUNCHER
+from estimator_app.launch.runners import APP, command_line, render
 from estimator_app.training.phases import Phase, phase_flag
 from feature_specs.errors import ConfigError, UserError
 
+__all__ = ["add_launch_arguments", "expand_positional", "inside_launch", "launch", "launched_here", "phase_arguments",
+           "run_command", "wants_ranks"]
+
 _POSITIONAL = "train so_path rec_package_path hccl_json data_path [ip]"
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@dataclasses.dataclass(frozen=True)
-class LaunchPlan:
-    """A launch, ready to be printed or run.
-
-    Attributes:
-        environment: what changes for the ranks.
-        commands: argument lists, to be run one after the other.
-    """
-
-    environment: RankEnvironment
-    commands: Tuple[Tuple[str, ...], ...]
 
 
 def inside_launch(environment: Mapping[str, str]) -> bool:
@@ -52,25 +41,16 @@ def inside_launch(environment: Mapping[str, str]) -> bool:
     return bool(environment.get("OMPI_COMM_WORLD_RANK"))
 
 
-def rank_model_dir(model_dir: str, rank_id: int, rank_size: int) -> str:
-    """Returns the model directory of a rank: the same one for all ranks.
-
-    The Rec SDK's saver is collective: every rank writes its slices of the tables into the checkpoint's folder, one of
-    them merges the slices and writes the dense files, and every rank restores from there (rec_sdk_api 5.3). With a
-    directory per rank the slices would not meet and all ranks but one would find nothing to restore. docs/npu.md has
-    the reasoning.
-
-    Args:
-        model_dir: as given to the command.
-        rank_id: 0-based.
-        rank_size: number of ranks.
-
-    Raises:
-        ConfigError: the rank is not one of the ranks.
+def launched_here(environment: Mapping[str, str]) -> bool:
+    """Whether this rank was started by :func:`launch`, which holds the model directory's lock and plans the phases; a
+    rank of the user's own MPI was not.
     """
-    if rank_size < 1 or not 0 <= rank_id < rank_size:
-        raise ConfigError("rank %d of %d does not exist; ranks are counted from 0" % (rank_id, rank_size))
-    return model_dir
+    return inside_launch(environment) and bool(environment.get(LAUNCHER))
+
+
+def wants_ranks(parsed: argparse.Namespace) -> bool:
+    """Whether a command line with :func:`add_launch_arguments` asks for several ranks, or for other hosts."""
+    return bool(parsed.hosts) or (parsed.ranks is not None and parsed.ranks != 1)
 
 
 def expand_positional(arguments: Sequence[str]) -> List[str]:
@@ -103,132 +83,63 @@ def expand_positional(arguments: Sequence[str]) -> List[str]:
             + ["--data_dir", data_dir] + arguments[1 + len(values):])
 
 
-def split_arguments(arguments: Sequence[str]) -> Tuple[LaunchOptions, List[str]]:
+def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[LaunchOptions, List[str]]:
     """Separates the flags of the launch from those of the ranks.
 
     Args:
-        arguments: the flags after ``train``.
+        arguments: the flags after the command.
+        device: ``npu`` or ``cpu``.
 
     Returns:
         The launch options, and the flags that every rank gets: all others in their order, without ``--device`` and
         without ``--fresh``, which is for the one process that launches.
 
     Raises:
-        ConfigError: ``--so_path`` or ``--rec_package_path`` is missing, or ``--mpi_args`` cannot be split.
+        ConfigError: a flag that the device needs is missing, one is for the other device, or ``--mpi_args`` cannot be
+            split.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_launch_arguments(parser)
     parser.add_argument("--device")
     parser.add_argument("--fresh", action="store_true")
     parsed, rest = parser.parse_known_args(list(arguments))
-    for flag in ("so_path", "rec_package_path"):
-        if not getattr(parsed, flag):
+    for flag in ("so_path", "rec_package_path", "hccl_cfg_json", "ip"):
+        given = bool(getattr(parsed, flag))
+        if device == NPU and not given and flag in ("so_path", "rec_package_path"):
             raise ConfigError("--device npu needs --%s; the launch needs --so_path, --rec_package_path and one of "
                               "--hccl_cfg_json and --ip" % flag)
-    return options_from(parsed), rest
+        if device != NPU and given:
+            raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % flag)
+    return options_from(parsed, device), rest
 
 
 def phase_arguments(phase: Phase, app_arguments: Sequence[str]) -> List[str]:
     """Returns what follows ``-m estimator_app`` for the ranks of one phase."""
-    return ["train", "--device", "npu", "--phase", phase_flag(phase)] + list(app_arguments)
-
-
-def command_line(options: LaunchOptions, environment: RankEnvironment, host: Host,
-                 app_arguments: Sequence[str]) -> Tuple[str, ...]:
-    """Returns the argument list that starts all ranks: horovodrun's, or mpirun's where there is no horovodrun.
-
-    Args:
-        options: of the launch.
-        environment: of the ranks.
-        host: the machine.
-        app_arguments: what follows ``-m estimator_app``.
-    """
-    program = (host.python, "-m", "estimator_app") + tuple(app_arguments)
-    ranks = str(environment.ranks)
-    slots = "localhost:%s" % ranks
-    binding = ("-bind-to", "none") + options.mpi_args
-    if host.which("horovodrun") or not host.which("mpirun"):
-        # "=": the value begins with a dash. horovodrun itself exports the environment to the ranks.
-        quoted = " ".join(shlex.quote(argument) for argument in binding)
-        return ("horovodrun", "--network-interface", options.network_interface, "-np", ranks,
-                "--mpi-args=%s" % quoted, "--mpi", "-H", slots) + program
-    exported: Tuple[str, ...] = ()
-    for name in sorted(environment.values):
-        exported += ("-x", name)
-    return ("mpirun", "--allow-run-as-root", "-np", ranks, "-H", slots) + binding + exported + program
-
-
-def render(plan: LaunchPlan, notes: Sequence[str] = ()) -> str:
-    """Returns a launch as shell text: notes, removed and set variables in order of their names, the commands."""
-    environment = plan.environment
-    lines = ["# %s scheme, %d %s on this host"
-             % (environment.scheme, environment.ranks, "rank" if environment.ranks == 1 else "ranks")]
-    lines += ["# note: %s" % note for note in notes]
-    lines.append("unset %s" % " ".join(sorted(environment.removed)))
-    lines += ["export %s=%s" % (name, shlex.quote(environment.values[name])) for name in sorted(environment.values)]
-    lines += [" ".join(shlex.quote(argument) for argument in command) for command in plan.commands]
-    return "\n".join(lines) + "\n"
-
-
-def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
-    """Runs a command to its end and hands signals on to it.
-
-    The command gets a session of its own, so that a terminal's Ctrl-C reaches it once, through here. A signal that this
-    process ignores (nohup) stays ignored.
-
-    Args:
-        command: argument list; no shell is involved.
-        environment: the complete environment.
-
-    Returns:
-        The exit status; 128 and the signal's number where a signal ended the command.
-
-    Raises:
-        UserError: the program cannot be started.
-    """
-    child: List[subprocess.Popen[bytes]] = []
-    early: List[int] = []
-
-    def forward(number: int, _frame: Any) -> None:
-        if child:
-            child[0].send_signal(number)
-        else:
-            early.append(number)
-
-    previous = {number: signal.signal(number, forward) for number in _FORWARDED
-                if signal.getsignal(number) is not signal.SIG_IGN}
-    try:
-        try:
-            child.append(subprocess.Popen(list(command), env=environment, stdin=subprocess.DEVNULL,
-                                          start_new_session=True))
-        except OSError as error:
-            raise UserError("%s cannot be started (%s); install Open MPI and horovod, or correct PATH"
-                            % (command[0], error.strerror or error)) from error
-        for number in early:
-            child[0].send_signal(number)
-        status = child[0].wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
+    return ["train", "--device", NPU, "--phase", phase_flag(phase)] + list(app_arguments)
 
 
 def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None,
-           stages: Optional[Callable[[int, List[str]], List[List[str]]]] = None,
+           stages: Optional[Callable[[int, List[str]], Iterable[List[str]]]] = None,
            before_start: Optional[Callable[[], None]] = None, expansion: bool = False,
-           stream: Optional[TextIO] = None) -> int:
-    """Launches a training on the NPUs of this host, or prints how it would be launched.
+           stream: Optional[TextIO] = None, device: str = NPU, command: str = "train", data_dir: str = "",
+           table_bytes: int = 0, lock: Optional[ContextManager[None]] = None) -> int:
+    """Launches the ranks of a training or an evaluation, or prints how they would be launched.
 
     Args:
-        arguments: the flags after ``train``; :func:`expand_positional` has run.
+        arguments: the flags after the command; :func:`expand_positional` has run.
         model_dir: model directory of the run.
         host: the machine, default this one.
         stages: called with the number of ranks and the ranks' flags; returns what follows ``-m estimator_app`` for each
-            process set, in order. Default: one training.
+            process set, in order; a generator is asked for the next set when one has ended. Default: the command, once.
         before_start: called once, after the checks and before the first process: what must not be done by every rank,
             such as deleting (``--fresh``).
         expansion: whether tables grow, which needs a further operator package.
         stream: where dry run and preflight are printed, default standard output.
+        device: ``npu`` or ``cpu``.
+        command: ``train`` or ``eval``.
+        data_dir: prepared data, for the preflight.
+        table_bytes: memory of all tables with their optimizer states, for the preflight; 0: unknown.
+        lock: held from before ``before_start`` to the end of the last process; not in a dry run.
 
     Returns:
         The exit status: 0; 1 where the preflight finds something missing; that of the first command that fails.
@@ -238,39 +149,37 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
     """
     host = host or this_host()
     stream = stream or sys.stdout
-    options, app_arguments = split_arguments(arguments)
-    check_scheme(options)
-    notes = missing_paths(options)
-    if options.hccl_cfg_json and not os.path.isfile(options.hccl_cfg_json):
-        notes.append("--hccl_cfg_json %s is no file" % options.hccl_cfg_json)
-    problem = check_model_dir(model_dir)
-    notes += [problem] if problem else []
-    if notes and not options.dry_run:
-        raise ConfigError(notes[0])
+    options, app_arguments = split_arguments(arguments, device)
+    notes = []
+    if device == NPU:
+        check_scheme(options)
+        problem = check_model_dir(model_dir)
+        notes = missing_paths(options) + ([problem] if problem else [])
+        if notes and not options.dry_run:
+            raise ConfigError(notes[0])
     environment = compose(options, host)
-    if not options.dry_run:
-        rows = preflight.check_npu(options, host, model_dir, expansion, environment.ranks)
-        stream.write(preflight.table(rows))
-        stream.flush()
-        if preflight.missing(rows):
-            return 1
+    ranks = environment.placement.ranks
+    wanted = preflight.Wanted(model_dir, data_dir, expansion, table_bytes)
+    applications: Iterable[List[str]] = [[command, "--device", device] + app_arguments]
+
+    def line(application: Sequence[str]) -> Tuple[str, ...]:
+        return command_line(options, environment, host, APP, application)
+
+    if options.dry_run:
+        try:
+            applications = list(stages(ranks, app_arguments)) if stages else applications
+        except UserError as error:
+            notes.append("the evaluations cannot be planned (%s)" % error)
+        stream.write(render(environment, [line(application) for application in applications], notes))
+        return 0
+    line([])  # refuses what cannot be started
+    if not preflight.before_launch(options, environment, host, wanted, stream):
+        return 1
+    with lock or contextlib.ExitStack():
         if before_start is not None:
             before_start()
-    applications = [["train", "--device", "npu"] + app_arguments]
-    if stages is not None:
-        try:
-            applications = stages(environment.ranks, app_arguments)
-        except UserError as error:
-            if not options.dry_run:
-                raise
-            notes.append("the evaluations cannot be planned (%s)" % error)
-    plan = LaunchPlan(environment, tuple(command_line(options, environment, host, application)
-                                         for application in applications))
-    if options.dry_run:
-        stream.write(render(plan, notes))
-        return 0
-    for command in plan.commands:
-        status = run_command(command, environment.apply(dict(host.environment)))
-        if status:
-            return status
+        for application in stages(ranks, app_arguments) if stages else applications:
+            status = run_ranks(line(application), environment.apply(dict(host.environment)), environment.placement)
+            if status:
+                return status
     return 0

@@ -1,7 +1,10 @@
 """The single checks of the preflight: each looks for one thing and returns one row. Nothing is imported or started."""
 import dataclasses
+import json
 import os
 import re
+import shutil
+import time
 from typing import List, Optional, Tuple
 
 from estimator_app.launch.environment import LaunchOptions, check_model_dir, check_scheme, compose, glibc_is_safe
@@ -19,6 +22,10 @@ _G3_LIBRARIES = ("librecsdk_tf_npu_ops.so", "librecsdk_tf_rec_v1_cpu_ops.so")
 _G2_LIBRARIES = ("libasc_ops.so",)
 _CUSTOM_OP = re.compile(r"cust_op_by_addr|embedding_?(lookup|update)_?by_?address", re.IGNORECASE)
 _CUSTOM_OP_ENTRIES = 20000
+_MANIFEST = "manifest.json"
+_CHECKPOINTS = 3  # the one being written, the one before, the best
+_LITTLE_DISK = 1 << 30
+_SHARED_TRIES, _SHARED_SECONDS = 20, 0.5  # a network file system may show a new file late
 _SET_ENV = "source its set_env.sh before the command"
 
 
@@ -48,6 +55,13 @@ def python_version(host: Host, vendor: bool) -> Row:
     if vendor and not (3, 7, 5) <= version <= (3, 7, 11):
         return Row(WARN, "Python", text, "the vendor supports 3.7.5 to 3.7.11; set PYTHON to one of these")
     return Row(OK, "Python", text)
+
+
+def package(host: Host, name: str, *distributions: str, command: str = "setup") -> Row:
+    """Looks for a package that a command of ``run_estimator.sh`` installs."""
+    if not host.package(name):
+        return Row(MISSING, name, "none", "bash run_estimator.sh %s" % command)
+    return Row(OK, name, host.version(name, *distributions) or "found")
 
 
 def tensorflow(host: Host) -> Row:
@@ -205,20 +219,95 @@ def toolkit(host: Host) -> Row:
 
 
 def rank_scheme(options: LaunchOptions, host: Host) -> Tuple[Row, Optional[int]]:
-    """Returns the row of the rank scheme, and the number of ranks where it can be told."""
+    """Returns the row of the rank scheme, and the number of ranks on this host where it can be told."""
     name = "rank scheme"
-    if not options.hccl_cfg_json and not options.ip:
+    if not options.hccl_cfg_json and not options.ip and not options.hosts:
         return Row(WARN, name, "not given", "give --hccl_cfg_json FILE or --ip ADDRESS to have it checked"), None
     try:
         check_scheme(options)
         environment = compose(dataclasses.replace(options, dry_run=False), host)
     except ConfigError as error:
         return Row(MISSING, name, str(error)), None
-    where = options.hccl_cfg_json or "%s, port %s" % (options.ip, environment.values["CM_CHIEF_PORT"])
-    return Row(OK, name, "%s, ranks: %d, %s" % (environment.scheme, environment.ranks, where)), environment.ranks
+    where = options.hccl_cfg_json or "%s, port %s" % (environment.values["CM_CHIEF_IP"],
+                                                      environment.values["CM_CHIEF_PORT"])
+    placement = environment.placement
+    return Row(OK, name, "%s, ranks: %d, %s" % (environment.scheme, placement.ranks, where)), placement.slots
 
 
-def model_directory(model_dir: str) -> Row:
-    """Checks that the SDK can save in the model directory."""
-    problem = check_model_dir(model_dir)
-    return Row(MISSING, "model directory", problem) if problem else Row(OK, "model directory", model_dir)
+def existing(path: str) -> str:
+    """Returns the directory itself, or the nearest one above it that exists."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def model_directory(model_dir: str, npu: bool) -> Row:
+    """Checks that checkpoints can be written; the SDK refuses some places."""
+    name = "model directory"
+    problem = check_model_dir(model_dir) if npu else None
+    if problem:
+        return Row(MISSING, name, problem)
+    if os.path.exists(model_dir) and not os.path.isdir(model_dir):
+        return Row(MISSING, name, "%s is not a directory" % model_dir, "choose another --model_dir")
+    if not os.access(existing(model_dir), os.W_OK | os.X_OK):
+        return Row(MISSING, name, "%s cannot be written" % existing(model_dir), "choose another --model_dir")
+    return Row(OK, name, model_dir)
+
+
+def disk(model_dir: str, table_bytes: int) -> Row:
+    """Compares the free disk space with the checkpoints that are kept at once."""
+    free = shutil.disk_usage(existing(model_dir)).free
+    needed = max(_CHECKPOINTS * table_bytes, _LITTLE_DISK)
+    text = "%s free in %s" % (_size(free), existing(model_dir))
+    if free >= needed:
+        return Row(OK, "disk", text)
+    if table_bytes:
+        return Row(MISSING, "disk", "%s, %d checkpoints of the tables take %s" % (text, _CHECKPOINTS, _size(needed)),
+                   "free some, or choose another --model_dir")
+    return Row(WARN, "disk", text, "free some, or choose another --model_dir")
+
+
+def memory(host: Host, table_bytes: float) -> Row:
+    """Compares the memory that is available with that of the tables on this host."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", host.read("/proc/meminfo"), re.MULTILINE)
+    if not match:
+        return Row(OK, "memory", "unknown")
+    available = int(match.group(1)) << 10
+    limit, used = host.read("/sys/fs/cgroup/memory.max").strip(), host.read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        available = min(available, max(0, int(limit) - int(used)))
+    text = "%s available" % _size(available)
+    if table_bytes:
+        text += ", the tables on this host take %s" % _size(table_bytes)
+    if table_bytes > available:
+        return Row(MISSING, "memory", text, "spread the tables over more --hosts, or take a smaller --embedding_dim")
+    return Row(OK, "memory", text)
+
+
+def data_directory(data_dir: str) -> Row:
+    """Looks for prepared data."""
+    name, path = "data directory", os.path.join(data_dir, _MANIFEST)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            json.load(stream)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        return Row(MISSING, name, "%s cannot be read (%s)" % (path, reason),
+                   "bash run_estimator.sh prepare --output_path %s" % data_dir)
+    return Row(OK, name, data_dir)
+
+
+def shared_storage(path: str) -> Row:
+    """Looks for the file that the launching host has made beside the model directory."""
+    name, folder = "shared storage", os.path.dirname(path)
+    for _ in range(_SHARED_TRIES):
+        if os.path.exists(path):
+            return Row(OK, name, "the launching host's files are seen in %s" % folder)
+        time.sleep(_SHARED_SECONDS)
+    return Row(MISSING, name, "%s is not the launching host's" % folder,
+               "put --model_dir on storage that all hosts mount under the same path")
+
+
+def _size(number: float) -> str:
+    return "%.1f GB" % (number / 1e9) if number >= 1e8 else "%.1f MB" % (number / 1e6)

@@ -6,8 +6,9 @@ Two forms are known: ``server_list`` with strings of digits, and version 2.0 wit
 import dataclasses
 import json
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
+from estimator_app.launch.hosts import Placement
 from feature_specs.errors import ConfigError
 
 _MAX_BYTES = 16 << 20
@@ -21,13 +22,13 @@ class RankTable:
         path: absolute path of the file.
         form: ``server_list``, ``rank_list`` or ``unknown``.
         devices: number of devices; None where the form is unknown.
-        servers: number of servers; None where it cannot be told.
+        servers: name and rank ids of each server, in the order of the ranks; empty where that cannot be told.
     """
 
     path: str
     form: str
     devices: Optional[int]
-    servers: Optional[int]
+    servers: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
 
 
 def read_rank_table(path: str) -> RankTable:
@@ -37,7 +38,7 @@ def read_rank_table(path: str) -> RankTable:
         path: of the JSON file.
 
     Raises:
-        ConfigError: the file cannot be read, is no JSON object, or a known form contradicts itself.
+        ConfigError: the file cannot be read, is not a JSON object, or a known form contradicts itself.
     """
     path = os.path.abspath(path)
     try:
@@ -51,26 +52,35 @@ def read_rank_table(path: str) -> RankTable:
         raise ConfigError("rank table %s cannot be read (%s); --hccl_cfg_json must name HCCL's JSON file, or use --ip "
                           "to start without a rank table" % (path, reason)) from error
     if not isinstance(data, dict):
-        raise ConfigError("rank table %s is no JSON object; --hccl_cfg_json must name HCCL's JSON file" % path)
+        raise ConfigError("rank table %s is not a JSON object; --hccl_cfg_json must name HCCL's JSON file" % path)
     if isinstance(data.get("server_list"), list):
         return _server_list(path, data)
     if isinstance(data.get("rank_list"), list):
         return _rank_list(path, data["rank_list"])
-    return RankTable(path, "unknown", None, None)
+    return RankTable(path, "unknown", None)
 
 
-def check_ranks(table: RankTable, ranks: int) -> None:
-    """Refuses a rank table that does not go with the number of ranks on this host.
+def check_placement(table: RankTable, placement: Placement) -> None:
+    """Refuses a rank table that does not go with the ranks and hosts of a launch.
 
     Raises:
-        ConfigError: it lists another number of devices, or several servers.
+        ConfigError: it lists another number of devices, or its servers are not the hosts in their order.
     """
-    if table.servers is not None and table.servers > 1:
-        raise ConfigError("rank table %s lists %d servers; this command starts the ranks of one host, so give a table "
-                          "of one server" % (table.path, table.servers))
-    if table.devices is not None and table.devices != ranks:
+    if table.devices is not None and table.devices != placement.ranks and len(table.servers) <= 1:
         raise ConfigError("rank table %s lists %d devices, but %d ranks are to start; give --ranks %d or another table"
-                          % (table.path, table.devices, ranks, table.devices))
+                          % (table.path, table.devices, placement.ranks, table.devices))
+    if not table.servers:
+        return
+    # mpirun numbers the ranks host by host; HCCL expects each of them on the server that the table names.
+    found = ",".join("%s:%d" % (name or "?", len(rank_ids)) for name, rank_ids in table.servers)
+    fitting = len(table.servers) == len(placement.hosts)
+    for index, (name, rank_ids) in enumerate(table.servers):
+        first = index * placement.slots
+        fitting = fitting and rank_ids == tuple(range(first, first + placement.slots))
+        fitting = fitting and (name not in placement.hosts or placement.hosts[index] == name)
+    if not fitting:
+        raise ConfigError("rank table %s lists the servers %s, in the order of their ranks, but the launch has %s; "
+                          "give --hosts with these servers, in this order" % (table.path, found, placement.text))
 
 
 def _server_list(path: str, data: Dict[str, Any]) -> RankTable:
@@ -80,16 +90,19 @@ def _server_list(path: str, data: Dict[str, Any]) -> RankTable:
                           % (path, status))
     servers = data["server_list"]
     rank_ids: List[int] = []
+    listed = []
     for server in servers:
         devices = server.get("device") if isinstance(server, dict) else None
         if not isinstance(devices, list):
-            return RankTable(path, "unknown", None, None)
+            return RankTable(path, "unknown", None)
         device_ids = [_digits(path, device, "device_id") for device in devices]
         if len(set(device_ids)) != len(device_ids):
             raise ConfigError("rank table %s lists a device_id twice on one server; each device has one rank" % path)
-        rank_ids += [_digits(path, device, "rank_id") for device in devices]
+        own = sorted(_digits(path, device, "rank_id") for device in devices)
+        listed.append((str(server.get("server_id", "")), tuple(own)))
+        rank_ids += own
     _check_rank_ids(path, rank_ids)
-    return RankTable(path, "server_list", len(rank_ids), len(servers))
+    return RankTable(path, "server_list", len(rank_ids), tuple(sorted(listed, key=lambda server: server[1])))
 
 
 def _rank_list(path: str, entries: List[Any]) -> RankTable:
@@ -98,7 +111,7 @@ def _rank_list(path: str, entries: List[Any]) -> RankTable:
     if len(numbers) == len(entries):
         _check_rank_ids(path, numbers)
     # Where this form names the server is not documented.
-    return RankTable(path, "rank_list", len(entries), None)
+    return RankTable(path, "rank_list", len(entries))
 
 
 def _digits(path: str, device: Any, key: str) -> int:

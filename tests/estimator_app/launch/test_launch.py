@@ -1,23 +1,23 @@
-"""The launch: command lines, dry runs, and real processes under a stand-in for mpirun and horovodrun."""
+"""The launch: dry runs line by line, command lines, and what real processes get under a stand-in for the runners."""
+import argparse
+import contextlib
 import io
 import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 
 import pytest
 
-from estimator_app.launch import launch, preflight
+from estimator_app.launch import launch, preflight, runners
+from estimator_app.launch.environment import compose
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.preflight_checks import Row
 from estimator_app.training.phases import ALTERNATE, plan
 from feature_specs.errors import ConfigError, UserError
-from tests.estimator_app.launch.test_launch_rank_table import version_1
+from tests.estimator_app.launch.test_launch_rank_table import two_servers, version_1
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -85,13 +85,14 @@ def records(node, rank):
 
 @pytest.fixture
 def ready(monkeypatch):
-    monkeypatch.setattr(preflight, "check_npu", lambda *_arguments: [Row("ok", "everything", "here")])
+    monkeypatch.setattr(preflight, "check", lambda *_arguments: [Row("ok", "everything", "here")])
 
 
-def dry_run(node, *arguments, **environment):
+def dry_run(node, *arguments, device="npu", command="train", **environment):
     stream = io.StringIO()
     chosen = Host(environment=dict({"PATH": ""}, **environment), root=str(node / "nothing"), python="/opt/python3.7")
-    assert launch.launch(list(arguments) + ["--dry_run"], "runs/default", chosen, stream=stream) == 0
+    assert launch.launch(list(arguments) + ["--dry_run"], "runs/default", chosen, stream=stream,
+                         device=device, command=command) == 0
     return stream.getvalue().replace(str(node), "/NODE").replace(PROJECT, "/PROJECT")
 
 
@@ -112,7 +113,7 @@ export RANK_SIZE=2
 export RANK_TABLE_FILE=/NODE/hccl.json
 export TF_CPP_MIN_LOG_LEVEL=3
 horovodrun --network-interface lo -np 2 '--mpi-args=-bind-to none' --mpi -H localhost:2 /opt/python3.7 -m \
-estimator_app train --device npu --data_dir '/data/a b' --batch_size 64
+estimator_app.launch.rank estimator_app train --device npu --data_dir '/data/a b' --batch_size 64
 """
 
 RANK_TABLE_FREE_TEXT = """\
@@ -135,7 +136,68 @@ export LD_LIBRARY_PATH=/NODE/sdk/mx_rec/libasc
 export PYTHONPATH=/PROJECT:/NODE/sdk/mx_rec:/NODE/sdk/mx_rec/libasc:/NODE/sdk
 export TF_CPP_MIN_LOG_LEVEL=3
 horovodrun --network-interface lo -np 8 '--mpi-args=-bind-to none' --mpi -H localhost:8 /opt/python3.7 -m \
-estimator_app train --device npu --data_dir data
+estimator_app.launch.rank estimator_app train --device npu --data_dir data
+"""
+
+TWO_HOSTS = "192.0.2.10:8,192.0.2.11:8"
+TWO_HOSTS_TABLE_TEXT = """\
+# rank table scheme, 16 ranks on 192.0.2.10:8,192.0.2.11:8
+unset CM_CHIEF_DEVICE CM_CHIEF_IP CM_CHIEF_PORT CM_WORKER_IP CM_WORKER_SIZE RANK_ID
+export ASCEND_DEVICE_ID=0
+export ASCEND_GLOBAL_LOG_LEVEL=3
+export ASCEND_OPP_PATH=/opp
+export ENABLE_FORCE_V2_CONTROL=1
+export GLOG_logtostderr=true
+export GLOG_stderrthreshold=2
+export HCCL_CONNECT_TIMEOUT=1200
+export HCCL_OP_RETRY_ENABLE='L0:0, L1:0, L2:0'
+export JOB_ID=10086
+export LD_LIBRARY_PATH=/NODE/sdk/mx_rec/libasc
+export PATH=/NODE/bin
+export PYTHONPATH=/PROJECT:/NODE/sdk/mx_rec:/NODE/sdk/mx_rec/libasc:/NODE/sdk
+export RANK_SIZE=16
+export RANK_TABLE_FILE=/NODE/hccl.json
+export TF_CPP_MIN_LOG_LEVEL=3
+mpirun --allow-run-as-root --tag-output -np 16 -H 192.0.2.10:8,192.0.2.11:8 -bind-to none \
+-mca btl_tcp_if_include eth0 -mca oob_tcp_if_include eth0 \
+-x ASCEND_DEVICE_ID -x ASCEND_GLOBAL_LOG_LEVEL -x ASCEND_OPP_PATH -x ENABLE_FORCE_V2_CONTROL -x GLOG_logtostderr \
+-x GLOG_stderrthreshold -x HCCL_CONNECT_TIMEOUT -x HCCL_OP_RETRY_ENABLE -x JOB_ID -x LD_LIBRARY_PATH -x PATH \
+-x PYTHONPATH -x RANK_SIZE -x RANK_TABLE_FILE -x TF_CPP_MIN_LOG_LEVEL \
+/opt/python3.7 -m estimator_app.launch.rank estimator_app train --device npu --data_dir data
+"""
+
+TWO_HOSTS_FREE_TEXT = """\
+# rank-table-free scheme, 16 ranks on 192.0.2.10:8,192.0.2.11:8
+unset CM_WORKER_IP RANK_ID RANK_SIZE RANK_TABLE_FILE
+export ASCEND_DEVICE_ID=0
+export ASCEND_GLOBAL_LOG_LEVEL=3
+export ASCEND_OPP_PATH=/opp
+export CM_CHIEF_DEVICE=0
+export CM_CHIEF_IP=192.0.2.10
+export CM_CHIEF_PORT=60001
+export CM_WORKER_SIZE=16
+export ENABLE_FORCE_V2_CONTROL=1
+export ESTIMATOR_WORKER_IPS=192.0.2.10,192.0.2.11
+export GLOG_logtostderr=true
+export GLOG_stderrthreshold=2
+export HCCL_CONNECT_TIMEOUT=1200
+export HCCL_OP_RETRY_ENABLE='L0:0, L1:0, L2:0'
+export JOB_ID=10086
+export LD_LIBRARY_PATH=/NODE/sdk/mx_rec/libasc
+export PYTHONPATH=/PROJECT:/NODE/sdk/mx_rec:/NODE/sdk/mx_rec/libasc:/NODE/sdk
+export TF_CPP_MIN_LOG_LEVEL=3
+horovodrun -np 16 '--mpi-args=-bind-to none' --mpi -H 192.0.2.10:8,192.0.2.11:8 /opt/python3.7 -m \
+estimator_app.launch.rank estimator_app train --device npu --data_dir data
+"""
+
+CPU_TEXT = """\
+# CPU scheme, 8 ranks on h1:4,h2:4
+unset CM_CHIEF_DEVICE CM_CHIEF_IP CM_CHIEF_PORT CM_WORKER_IP CM_WORKER_SIZE RANK_ID RANK_SIZE RANK_TABLE_FILE
+export JOB_ID=10086
+export PYTHONPATH=/PROJECT
+export TF_CPP_MIN_LOG_LEVEL=2
+/opt/horovodrun --gloo --disable-cache --network-interface eth0 -np 8 -H h1:4,h2:4 /opt/python3.7 -m \
+estimator_app.launch.rank estimator_app eval --device cpu --model_dir runs/x
 """
 
 
@@ -148,6 +210,32 @@ def test_dry_run_without_a_rank_table(node):
     text = dry_run(node, *flags(node, "--ip", "192.0.2.10", "--data_dir", "data"), RANK_TABLE_FILE="/old",
                    LD_PRELOAD="")
     assert text == RANK_TABLE_FREE_TEXT
+
+
+def test_dry_run_of_one_host_with_eight_devices_and_a_rank_table(node):
+    (node / "hccl.json").write_text(json.dumps(version_1(8)))
+    eight = RANK_TABLE_TEXT.replace("2 ranks", "8 ranks").replace("RANK_SIZE=2", "RANK_SIZE=8").replace(
+        "-np 2", "-np 8").replace("localhost:2", "localhost:8")
+    assert dry_run(node, *table_flags(node, "--data_dir", "/data/a b", "--batch_size", "64", "--ranks", "8")) == eight
+
+
+def test_dry_run_of_two_hosts_with_a_rank_table(node):
+    executable(node / "bin/mpirun", RUNNER)
+    (node / "hccl.json").write_text(json.dumps(two_servers()))
+    assert dry_run(node, *table_flags(node, "--hosts", TWO_HOSTS, "--network_interface", "eth0", "--data_dir", "data"),
+                   ASCEND_OPP_PATH="/opp", PATH=str(node / "bin")) == TWO_HOSTS_TABLE_TEXT
+
+
+def test_dry_run_of_two_hosts_without_a_rank_table(node):
+    arguments = flags(node, "--hosts", TWO_HOSTS, "--data_dir", "data")
+    assert dry_run(node, *arguments, ASCEND_OPP_PATH="/opp", CM_WORKER_IP="x") == TWO_HOSTS_FREE_TEXT
+    assert dry_run(node, *arguments + ["--ip", "192.0.2.10", "--ranks", "16"],
+                   ASCEND_OPP_PATH="/opp") == TWO_HOSTS_FREE_TEXT
+
+
+def test_dry_run_of_cpus(node):
+    assert dry_run(node, "--hosts", "h1:4,h2:4", "--network_interface", "eth0", "--device", "cpu", "--model_dir",
+                   "runs/x", device="cpu", command="eval", RANK_TABLE_FILE="/stale") == CPU_TEXT
 
 
 def test_the_positional_form_is_the_same_launch(node):
@@ -172,7 +260,7 @@ def test_a_dry_run_is_a_shell_script_that_sets_what_the_ranks_get(node, ready):
     assert by_shell["arguments"] == by_launch["arguments"]
     assert by_launch["arguments"][-1] == "it's; $HOME"
     for record in (by_shell, by_launch):
-        for name in ("PWD", "SHLVL", "_", "OLDPWD"):
+        for name in ("PWD", "SHLVL", "_", "OLDPWD", "ESTIMATOR_LAUNCHER"):
             record["environment"].pop(name, None)
     assert by_shell["environment"] == by_launch["environment"]
     assert "CM_CHIEF_IP" not in by_launch["environment"]
@@ -183,23 +271,62 @@ def test_a_dry_run_on_another_machine_notes_what_is_not_there(node):
     assert launch.launch(["--so_path", "/none/libasc", "--rec_package_path", "/none", "--hccl_cfg_json", "/none/h.json",
                           "--ranks", "4", "--dry_run"], "/etc/x", host(node), stream=stream) == 0
     notes = [line for line in stream.getvalue().splitlines() if line.startswith("# note: ")]
-    assert len(notes) == 4 and "--so_path /none/libasc is no folder" in notes[0]
+    assert len(notes) == 4 and "--so_path /none/libasc is not a directory" in notes[0]
     assert "4 ranks" in stream.getvalue() and "-np 4" in stream.getvalue()
 
 
 def test_mpirun_takes_the_place_of_horovodrun(node):
     executable(node / "bin/mpirun", RUNNER)
     options, rest = launch.split_arguments(table_flags(node, "--mpi_args=-mca 'a b' c", "--threads", "2"))
-    environment = launch.compose(options, host(node))
-    line = launch.command_line(options, environment, host(node), ["train"] + rest)
-    assert line[:8] == ("mpirun", "--allow-run-as-root", "-np", "2", "-H", "localhost:2", "-bind-to", "none")
-    assert line[8:11] == ("-mca", "a b", "c")
+    environment = compose(options, host(node))
+    line = runners.command_line(options, environment, host(node), "estimator_app", ["train"] + rest)
+    assert line[:9] == ("mpirun", "--allow-run-as-root", "--tag-output", "-np", "2", "-H", "localhost:2", "-bind-to",
+                        "none")
+    assert line[9:12] == ("-mca", "a b", "c")
     exported = [line[index + 1] for index, word in enumerate(line) if word == "-x"]
     assert exported == sorted(environment.values)
-    assert line[-6:] == (str(node / "rank python"), "-m", "estimator_app", "train", "--threads", "2")
+    assert line[-7:] == (str(node / "rank python"), "-m", "estimator_app.launch.rank", "estimator_app", "train",
+                         "--threads", "2")
     executable(node / "bin/horovodrun", RUNNER)
-    line = launch.command_line(options, environment, host(node), ["train"])
+    line = runners.command_line(options, environment, host(node), "estimator_app", ["train"])
     assert line[:6] == ("horovodrun", "--network-interface", "lo", "-np", "2", "--mpi-args=-bind-to none -mca 'a b' c")
+
+
+@pytest.mark.parametrize("text, words", [
+    ("-np 4", "-np 4 contradicts what the launch writes; use --ranks"), ("--n 4", "use --ranks"),
+    ("--host=a:2", "use --hosts"), ("-hostfile f", "use --hosts"), ("--map-by node", "use --hosts"),
+    ("--bind-to core", "leave it out"), ("--timestamp-output", "leave it out"), (": -np 1 x", "second program"),
+    ("-x RANK_TABLE_FILE=/other", "which sets RANK_TABLE_FILE"), ("-x CM_CHIEF_IP", "which removes CM_CHIEF_IP"),
+    ("-x JOB_ID=7", "which sets JOB_ID")])
+def test_arguments_for_mpirun_that_contradict_the_launch(node, text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        launch.launch(table_flags(node, "--dry_run", "--mpi_args=" + text), "runs/x", host(node), stream=io.StringIO())
+    assert "\n" not in str(caught.value) and "--mpi_args" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["-bind-to none", "-mca btl_tcp_if_exclude docker0", "-x NCCL_SOCKET_IFNAME=docker0",
+                                  "-x JOB_ID", "-x BIND_INFO=0:48 --report-bindings"])
+def test_arguments_for_mpirun_that_may_be_added(node, text):
+    assert shlex.quote("--mpi-args=-bind-to none " + text) in dry_run(node, *table_flags(node, "--mpi_args=" + text))
+
+
+def test_the_loopback_joins_no_hosts(node):
+    with pytest.raises(ConfigError, match="--network_interface lo joins no two hosts"):
+        dry_run(node, *flags(node, "--hosts", TWO_HOSTS, "--network_interface", "lo"))
+
+
+def test_ranks_on_cpus_without_horovod(node):
+    with pytest.raises(ConfigError, match="`bash run_estimator.sh setup --distributed`") as caught:
+        launch.launch(["--ranks", "2"], "runs/x", host(node), stream=io.StringIO(), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--so_path", "--rec_package_path", "--hccl_cfg_json", "--ip"])
+def test_flags_of_npus_on_cpus(node, flag):
+    with pytest.raises(ConfigError, match="%s is for the launch on NPUs" % flag):
+        launch.launch(["--ranks", "2", flag, "x"], "runs/x", host(node), stream=io.StringIO(), device="cpu")
+    with pytest.raises(ConfigError, match="--mpi_args is for the launch on NPUs"):
+        dry_run(node, "--ranks", "2", "--mpi_args=-v", device="cpu")
 
 
 def test_splitting():
@@ -218,7 +345,7 @@ def test_paths_become_absolute():
 @pytest.mark.parametrize("arguments, words", [
     ([], "--device npu needs --so_path"), (["--so_path", "/a"], "needs --rec_package_path"),
     (["--so_path", "/a", "--rec_package_path", "/b"], "neither --hccl_cfg_json nor --ip"),
-    (["--so_path", "/a", "--rec_package_path", "/b", "--ip", "192.0.2.1"], "--so_path /a is no folder")])
+    (["--so_path", "/a", "--rec_package_path", "/b", "--ip", "192.0.2.1"], "--so_path /a is not a directory")])
 def test_incomplete_launches(node, arguments, words):
     with pytest.raises(ConfigError, match=words) as caught:
         launch.launch(arguments, "runs/x", host(node), stream=io.StringIO())
@@ -251,11 +378,17 @@ def test_who_is_a_rank():
     assert not launch.inside_launch({}) and not launch.inside_launch({"OMPI_COMM_WORLD_RANK": ""})
 
 
-def test_all_ranks_share_the_model_directory():
-    assert {launch.rank_model_dir("runs/a", rank, 8) for rank in range(8)} == {"runs/a"}
-    for rank, size in ((8, 8), (-1, 8), (0, 0)):
-        with pytest.raises(ConfigError, match="does not exist"):
-            launch.rank_model_dir("runs/a", rank, size)
+def test_who_was_launched_here():
+    assert launch.launched_here({"OMPI_COMM_WORLD_RANK": "0", "ESTIMATOR_LAUNCHER": "127.0.0.1:1:x"})
+    assert not launch.launched_here({"OMPI_COMM_WORLD_RANK": "0"})
+
+
+@pytest.mark.parametrize("arguments, expected", [([], False), (["--ranks", "1"], False), (["--ranks", "2"], True),
+                                                 (["--ranks", "0"], True), (["--hosts", "h:1"], True)])
+def test_who_wants_ranks(arguments, expected):
+    parser = argparse.ArgumentParser()
+    launch.add_launch_arguments(parser)
+    assert launch.wants_ranks(parser.parse_args(arguments)) == expected
 
 
 def test_every_rank_gets_environment_and_arguments(node, ready):
@@ -266,10 +399,11 @@ def test_every_rank_gets_environment_and_arguments(node, ready):
     assert started == [False]
     for rank in range(2):
         record, = records(node, rank)
-        assert record["arguments"] == ["-m", "estimator_app", "train", "--device", "npu", "--data_dir", "d"]
+        assert record["arguments"] == ["-m", "estimator_app.launch.rank", "estimator_app", "train", "--device", "npu",
+                                       "--data_dir", "d"]
         assert record["environment"]["RANK_TABLE_FILE"] == str(node / "hccl.json")
         assert record["environment"]["OMPI_COMM_WORLD_RANK"] == str(rank)
-        assert launch.inside_launch(record["environment"])
+        assert launch.launched_here(record["environment"])
 
 
 def test_phases_run_one_after_the_other_until_one_fails(node, ready):
@@ -285,6 +419,36 @@ def test_phases_run_one_after_the_other_until_one_fails(node, ready):
     (node / "log.1").unlink()
     assert launch.launch(table_flags(node), "runs/x", host(node, TEST_STATUS="7"), stages, stream=io.StringIO()) == 7
     assert len(records(node, 1)) == 1
+
+
+def test_a_phase_is_asked_for_when_the_one_before_has_ended(node, ready):
+    executable(node / "bin/mpirun", RUNNER)
+    finished = []
+
+    def stages(_ranks, arguments):
+        for number in range(2):
+            finished.append(os.path.exists(str(node / "log.0")))
+            yield ["train", "--phase", str(number)] + arguments
+
+    assert launch.launch(table_flags(node), "runs/x", host(node), stages, stream=io.StringIO()) == 0
+    assert finished == [False, True] and len(records(node, 0)) == 2
+
+
+def test_the_lock_is_held_from_the_start_to_the_end(node, ready):
+    executable(node / "bin/mpirun", RUNNER)
+    events = []
+
+    @contextlib.contextmanager
+    def lock():
+        events.append("locked")
+        yield
+        events.append("free" if os.path.exists(str(node / "log.0")) else "too early")
+
+    launch.launch(table_flags(node), "runs/x", host(node), stream=io.StringIO(), lock=lock(),
+                  before_start=lambda: events.append("start"))
+    assert events == ["locked", "start", "free"]
+    launch.launch(table_flags(node, "--dry_run"), "runs/x", host(node), stream=io.StringIO(), lock=lock())
+    assert len(events) == 3
 
 
 def test_phases_that_cannot_be_planned(node, ready):
@@ -306,57 +470,14 @@ def test_the_preflight_stops_a_launch(node):
     assert "missing" in stream.getvalue() and not os.path.exists(str(node / "log.runner"))
 
 
-def test_exit_status_and_signals_of_the_command():
-    assert launch.run_command([sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ)) == 3
-    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert launch.run_command([sys.executable, "-c", text], dict(os.environ)) == 137
-    with pytest.raises(UserError, match="cannot be started"):
-        launch.run_command(["/none/horovodrun"], {})
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    code = textwrap.dedent("""
-        import sys
-        from estimator_app.launch import launch
-        child = '''
-        import signal, sys, time
-        signal.signal(%d, lambda *_: sys.exit(5))
-        open(sys.argv[1], "w").close()
-        time.sleep(60)
-        '''
-        import os, textwrap
-        sys.exit(launch.run_command([sys.executable, "-c", textwrap.dedent(child), %r], dict(os.environ)))
-    """) % (number, str(tmp_path / "up"))
-    # Under nohup the hang-up signal is ignored by every program that inherits it: here it must be as at a terminal.
-    launcher = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=PROJECT),
-                                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
-    try:
-        deadline = time.time() + 60
-        while not (tmp_path / "up").exists() and time.time() < deadline:
-            time.sleep(0.02)
-        launcher.send_signal(number)
-        assert launcher.wait(timeout=60) == 5
-        assert bystander.poll() is None
-    finally:
-        for process in (bystander, launcher):
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def test_handlers_come_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    launch.run_command([sys.executable, "-c", ""], dict(os.environ))
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
-
-
 def test_no_shell_and_no_killing_in_the_sources():
-    for name in ("launch", "environment", "hosts", "rank_table", "preflight", "preflight_checks"):
-        with open(os.path.join(PROJECT, "estimator_app", "launch", name + ".py"), encoding="utf-8") as stream:
-            text = stream.read()
-        assert not re.search(r"shell=True|os\.system|os\.popen|killpg|os\.kill|pkill|killall", text)
+    folder = os.path.join(PROJECT, "estimator_app", "launch")
+    for name in os.listdir(folder):
+        if not name.endswith(".py"):
+            continue
+        with open(os.path.join(folder, name), encoding="utf-8") as stream:
+            text = stream.read().replace("os.kill(os.getpid(), ", "")
+        assert not re.search(r"shell=True|os\.system|os\.popen|killpg|os\.kill|pkill|killall", text), name
 
 
 def test_rendered_words_survive_a_shell(node):

@@ -7,7 +7,7 @@ import pytest
 
 from estimator_app.config import ENVIRONMENT_SWITCHES
 from estimator_app.launch import environment as env
-from estimator_app.launch.hosts import Host
+from estimator_app.launch.hosts import Host, Placement
 from feature_specs.errors import ConfigError
 from tests.estimator_app.launch.test_launch_rank_table import version_1
 
@@ -53,7 +53,7 @@ def test_rank_table_scheme(root):
     result = env.compose(with_table(root), host(root))
     expected = dict(COMMON, RANK_SIZE="8", RANK_TABLE_FILE=str(root / "hccl.json"), **paths(root))
     assert result.values == expected
-    assert (result.scheme, result.ranks) == ("rank table", 8)
+    assert (result.scheme, result.placement) == ("rank table", Placement(("localhost",), 8))
     assert set(result.removed) == set(env.CM_VARIABLES) | {"RANK_ID"}
 
 
@@ -153,33 +153,73 @@ def test_addresses(root, address):
 
 @pytest.mark.parametrize("address", ["host", "192.0.2.256", "192.0.2", "192.0.2.1;rm"])
 def test_addresses_that_are_refused(root, address):
-    with pytest.raises(ConfigError, match="is no IP address"):
+    with pytest.raises(ConfigError, match="is not an IP address"):
         env.check_scheme(options(root, ip=address))
 
 
 def test_ranks(root):
     for ranks in (1, 2, 4, 8, 16):
-        env.check_scheme(options(root, ip="192.0.2.1", ranks=ranks))
-    for ranks in (0, -1, 3, 32):
+        assert env.place_ranks(options(root, ip="192.0.2.1", ranks=ranks)).ranks == ranks
+    for ranks in (3, 32):
         with pytest.raises(ConfigError, match="allowed: 1, 2, 4, 8, 16"):
-            env.check_scheme(options(root, ip="192.0.2.1", ranks=ranks))
-    assert env.count_ranks(options(root, ip="192.0.2.1")) == 8
+            env.place_ranks(options(root, ip="192.0.2.1", ranks=ranks))
+    for ranks in (0, -1):
+        with pytest.raises(ConfigError, match="--ranks %d; allowed: a number from 1 on" % ranks):
+            env.place_ranks(options(root, ip="192.0.2.1", ranks=ranks))
+    assert env.place_ranks(options(root, ip="192.0.2.1")).ranks == 8
     with pytest.raises(ConfigError, match="lists 8 devices, but 4 ranks"):
-        env.count_ranks(with_table(root, ranks=4))
+        env.place_ranks(with_table(root, ranks=4))
     (root / "hccl.json").write_text(json.dumps(version_1(3)))
-    with pytest.raises(ConfigError, match="lists 3 devices; one host starts 1, 2, 4, 8, 16"):
-        env.count_ranks(with_table(root))
+    with pytest.raises(ConfigError, match="3 ranks on one host are not possible; allowed: 1, 2, 4, 8, 16"):
+        env.place_ranks(with_table(root))
     (root / "hccl.json").write_text("{}")
-    assert env.count_ranks(with_table(root, ranks=4)) == 4
+    assert env.place_ranks(with_table(root, ranks=4)).ranks == 4
+    assert env.place_ranks(with_table(root, hosts="a:8,b:8")).ranks == 16
     with pytest.raises(ConfigError, match="unknown form.*--ranks N"):
-        env.count_ranks(with_table(root))
+        env.place_ranks(with_table(root))
 
 
 def test_a_dry_run_needs_no_rank_table(root):
     (root / "hccl.json").unlink()
-    assert env.count_ranks(with_table(root, dry_run=True, ranks=2)) == 2
+    assert env.place_ranks(with_table(root, dry_run=True, ranks=2)).ranks == 2
     with pytest.raises(ConfigError, match="cannot be read"):
-        env.count_ranks(with_table(root, ranks=2))
+        env.place_ranks(with_table(root, ranks=2))
+
+
+def test_the_ranks_of_a_cpu(root):
+    def cpu(**changes):
+        return dataclasses.replace(options(root), device="cpu", **changes)
+
+    assert env.place_ranks(cpu(ranks=3)) == Placement(("localhost",), 3)
+    assert env.place_ranks(cpu(hosts="h1:4,h2:4")) == Placement(("h1", "h2"), 4)
+    with pytest.raises(ConfigError, match="--hosts h1,h2 says no number of ranks"):
+        env.place_ranks(cpu(hosts="h1,h2"))
+    before = {"RANK_ID": "3", "RANK_TABLE_FILE": "/t", "CM_WORKER_SIZE": "8", "JOB_ID": "7", "PYTHONPATH": "/a"}
+    result = env.compose(cpu(ranks=2), host(root, **before))
+    assert result.apply(before) == {"JOB_ID": "7", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": "/a:" + env.PROJECT}
+
+
+def test_several_hosts_without_a_rank_table(root):
+    two = options(root, hosts="192.0.2.10,192.0.2.11")
+    env.check_scheme(two)
+    result = env.compose(two, host(root, ASCEND_OPP_PATH="/opp", PATH="/bin", CM_WORKER_IP="x", HOME="/h"))
+    values = result.values
+    assert (values["CM_CHIEF_IP"], values["CM_WORKER_SIZE"]) == ("192.0.2.10", "16")
+    assert values[env.WORKER_IPS] == "192.0.2.10,192.0.2.11"
+    assert "CM_WORKER_IP" not in values and "CM_WORKER_IP" in result.removed
+    # What CANN's set_env.sh has set must reach the other hosts; a home directory must not.
+    assert (values["ASCEND_OPP_PATH"], values["PATH"], "HOME" in values) == ("/opp", "/bin", False)
+    assert env.compose(dataclasses.replace(two, ip="192.0.2.10"), host(root)).values["CM_CHIEF_IP"] == "192.0.2.10"
+    with pytest.raises(ConfigError, match="--ip 192.0.2.11 is not the address of 192.0.2.10"):
+        env.compose(dataclasses.replace(two, ip="192.0.2.11"), host(root))
+
+
+def test_hosts_without_an_address(root):
+    unknown = options(root, hosts="no-such-host.invalid:2,192.0.2.11:2")
+    with pytest.raises(ConfigError, match="host no-such-host.invalid has no address"):
+        env.compose(unknown, host(root))
+    values = env.compose(dataclasses.replace(unknown, dry_run=True), host(root)).values
+    assert values[env.WORKER_IPS] == "no-such-host.invalid,192.0.2.11"
 
 
 def test_the_package_folder_may_be_the_parent(root):
@@ -191,7 +231,7 @@ def test_the_package_folder_may_be_the_parent(root):
 def test_missing_paths(root):
     assert env.missing_paths(options(root)) == []
     lines = env.missing_paths(options(root, so_path="/none/a", rec_package_path="/none/b"))
-    assert lines == ["--so_path /none/a is no folder", "--rec_package_path /none/b is no folder"]
+    assert lines == ["--so_path /none/a is not a directory", "--rec_package_path /none/b is not a directory"]
 
 
 def test_model_directories(tmp_path):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from estimator_app.launch import preflight
+from estimator_app.launch import preflight, preflight_checks
 from estimator_app.launch.environment import LaunchOptions
 from estimator_app.launch.hosts import Host, this_host
 from tests.estimator_app.launch.test_launch_rank_table import version_1
@@ -43,6 +43,7 @@ def root(tmp_path):
     put(tmp_path, "usr/local/Ascend/ascend-toolkit/latest/version.cfg",
         "# version: 1.0\nruntime_installed_version=[8.5.0:8.5.0]\ntoolkit_installed_version=[8.5.0:8.5.0]\n")
     put(tmp_path, "hccl.json", json.dumps(version_1(2)))
+    put(tmp_path, "proc/meminfo", "MemTotal:  16000000 kB\nMemAvailable:    8000000 kB\n")
     return tmp_path
 
 
@@ -59,8 +60,8 @@ def options(root, **changes):
     return LaunchOptions(**values)
 
 
-def rows(root, machine=None, chosen=None, model_dir="runs/x", expansion=False):
-    found = preflight.check_npu(chosen or options(root), machine or host(root), model_dir, expansion)
+def rows(root, machine=None, chosen=None, model_dir="runs/x", **wanted):
+    found = preflight.check(chosen or options(root), machine or host(root), preflight.Wanted(model_dir, **wanted))
     return {row.name: row for row in found}
 
 
@@ -197,7 +198,7 @@ def test_scheme_and_model_directory(root):
 
 def test_nothing_at_all(tmp_path):
     bare = Host(environment={}, root=str(tmp_path), python_version=(3, 9, 0))
-    found = preflight.check_npu(LaunchOptions("", "", None, None, None), bare, "runs/x")
+    found = preflight.check(LaunchOptions("", "", None, None, None), bare, preflight.Wanted("runs/x"))
     assert sum(row.status == "missing" for row in found) == 10
     assert all(row.fix or row.status == "ok" for row in found)
 
@@ -216,22 +217,137 @@ def test_the_command(root):
     assert preflight.run(parse("--device", "npu", *given), host(root), stream) == 0
     lines = stream.getvalue().splitlines()
     assert lines[0] == "ok       Python                   3.7.5"
-    assert lines[-1] == "preflight: 15 ok, 0 warnings, 0 missing"
+    assert lines[-1] == "preflight: 16 ok, 0 warnings, 0 missing"
     assert preflight.run(parse(*given), host(root), io.StringIO()) == 0
     assert preflight.run(parse("--use_dynamic_expansion", "true", "--device", "npu"), host(root, PATH=""), stream) == 1
     assert "warn     cust_op_by_addr" in stream.getvalue()
+
+
+def cpu(root, ranks=None, hosts="", **wanted):
+    chosen = LaunchOptions("", "", None, None, ranks, hosts, device="cpu")
+    values = dict({"model_dir": str(root / "run")}, **wanted)
+    return {row.name: row for row in preflight.check(chosen, host(root), preflight.Wanted(**values))}
 
 
 def test_a_cpu(root):
     put(root, "site/numpy/__init__.py", EXPLODES)
     plain = dataclasses.replace(host(root), python_version=(3, 7, 16))
     stream = io.StringIO()
-    assert preflight.run(parse("--device", "cpu"), plain, stream) == 0
-    assert stream.getvalue().splitlines() == [
-        "ok       Python      3.7.16", "ok       tensorflow  1.15.0", "ok       numpy       found",
-        "preflight: 3 ok, 0 warnings, 0 missing"]
+    assert preflight.run(parse("--device", "cpu", "--model_dir", str(root / "run")), plain, stream) == 0
+    lines = stream.getvalue().splitlines()
+    assert lines[:5] == ["ok       Python           3.7.16", "ok       tensorflow       1.15.0",
+                         "ok       numpy            found", "ok       memory           8.2 GB available",
+                         "ok       model directory  %s" % (root / "run")]
+    assert lines[5].startswith("ok       disk             ") and lines[5].endswith(" free in %s" % root)
+    assert lines[6:] == ["preflight: 6 ok, 0 warnings, 0 missing"]
+    assert not (root / "run").exists()
     os.rename(str(root / "site/tensorflow"), str(root / "gone"))
     assert preflight.run(parse("--device", "cpu"), plain, io.StringIO()) == 1
+
+
+def test_ranks_on_cpus_need_horovod(root):
+    assert "horovod" not in cpu(root) and "horovod" not in cpu(root, ranks=1)
+    assert cpu(root, ranks=2)["horovod"].fix == "bash run_estimator.sh setup --distributed"
+    put(root, "site/horovod/__init__.py", EXPLODES)
+    assert cpu(root, hosts="a:1,b:1")["horovod"].status == "ok"
+
+
+def test_the_memory_of_the_tables(root):
+    row = cpu(root, table_bytes=8 * 10 ** 9)["memory"]
+    assert (row.status, row.found) == ("ok", "8.2 GB available, the tables on this host take 8.0 GB")
+    assert cpu(root, table_bytes=9 * 10 ** 9)["memory"].status == "missing"
+    assert cpu(root, hosts="a:4,b:4", table_bytes=16 * 10 ** 9)["memory"].status == "ok"
+    put(root, "sys/fs/cgroup/memory.max", "3000000000\n")
+    put(root, "sys/fs/cgroup/memory.current", "1000000000\n")
+    assert cpu(root)["memory"].found == "2.0 GB available"
+    put(root, "sys/fs/cgroup/memory.max", "max\n")
+    assert cpu(root)["memory"].found == "8.2 GB available"
+    os.remove(str(root / "proc/meminfo"))
+    assert cpu(root)["memory"].found == "unknown"
+
+
+def test_the_tables_size_comes_from_the_data(root):
+    stream = io.StringIO()
+    arguments = parse("--device", "cpu", "--data_dir", "some data", "--model_dir", str(root / "run"))
+    assert preflight.run(arguments, host(root), stream, {"some data": 9 * 10 ** 9}.__getitem__) == 1
+    assert "the tables on this host take 9.0 GB; fix: spread" in stream.getvalue()
+
+
+def test_the_disk(root, monkeypatch):
+    monkeypatch.setattr(preflight_checks.shutil, "disk_usage", lambda path: argparse.Namespace(free=3 * 10 ** 9))
+    assert cpu(root)["disk"].found == "3.0 GB free in %s" % root
+    assert cpu(root, table_bytes=10 ** 9)["disk"].status == "ok"
+    row = cpu(root, table_bytes=11 * 10 ** 8)["disk"]
+    assert row.status == "missing" and "3 checkpoints of the tables take 3.3 GB" in row.found
+    monkeypatch.setattr(preflight_checks.shutil, "disk_usage", lambda path: argparse.Namespace(free=10 ** 9))
+    assert cpu(root)["disk"].status == "warn"
+
+
+def test_directories(root):
+    file = put(root, "file")
+    assert "is not a directory" in cpu(root, model_dir=str(file))["model directory"].found
+    assert cpu(root, data_dir=str(root))["data directory"].found == (
+        "%s/manifest.json cannot be read (No such file or directory)" % root)
+    put(root, "manifest.json", "{")
+    assert cpu(root, data_dir=str(root))["data directory"].found.endswith("(not JSON)")
+    put(root, "manifest.json", "{}")
+    assert cpu(root, data_dir=str(root))["data directory"].status == "ok"
+    assert rows(root, data_dir=str(root / "none"))["data directory"].status == "missing"
+
+
+def test_storage_that_is_not_shared(root, monkeypatch):
+    monkeypatch.setattr(preflight_checks, "_SHARED_SECONDS", 0.0)
+    row = cpu(root, shared_file=str(root / "none"))["shared storage"]
+    assert row.status == "missing" and "all hosts mount" in row.fix
+    assert cpu(root, shared_file=str(put(root, "seen")))["shared storage"].status == "ok"
+
+
+def everywhere(root, monkeypatch, answers):
+    """Runs the preflight of two hosts; ``answers`` stand for what the hosts print."""
+    commands = []
+
+    def runner(command, environment, placement, listener):
+        commands.append(list(command))
+        shared = command[command.index("--shared_file") + 1]
+        assert os.path.dirname(shared) == str(root) and os.path.exists(shared)
+        for index, text in enumerate(answers):
+            for part in (text[:20], text[20:]):
+                listener(index, part)
+        return 0
+
+    monkeypatch.setattr(preflight, "run_ranks", runner)
+    put(root, "site/horovod/__init__.py", EXPLODES)
+    python = put(root, "bin/python3.7", mode=0o755)
+    stream = io.StringIO()
+    status = preflight.run(parse("--device", "cpu", "--hosts", "h1:4,h2:4", "--model_dir", str(root / "run")),
+                           dataclasses.replace(host(root), python=str(python)), stream)
+    assert not [name for name in os.listdir(str(root)) if name.startswith(".seen")]
+    return status, stream.getvalue(), commands[0]
+
+
+def test_every_host_is_checked(root, monkeypatch):
+    good = json.dumps([["ok", "Python", "3.7.5", ""]]) + "\n"
+    status, text, command = everywhere(root, monkeypatch, [good, good])
+    assert status == 0
+    assert text == "".join("host %s:\nok       Python  3.7.5\npreflight: 1 ok, 0 warnings, 0 missing\n" % name
+                           for name in ("h1", "h2"))
+    assert command[:7] == [str(root / "bin/horovodrun"), "--gloo", "--disable-cache", "-np", "2", "-H", "h1:1,h2:1"]
+    assert command[command.index("--hosts") + 1] == "h1:4,h2:4"
+    bad = json.dumps([["missing", "shared storage", "no", "mount it"]]) + "\n"
+    status, text, _ = everywhere(root, monkeypatch, [good, bad])
+    assert status == 1 and "host h2:\nmissing  shared storage  no; fix: mount it" in text
+    status, text, _ = everywhere(root, monkeypatch, [good])
+    assert status == 1 and "host h2:\nmissing  host  no answer; fix: check that `ssh h2` works" in text
+
+
+def test_the_check_of_one_of_several_hosts(root):
+    put(root, "seen")
+    command = [sys.executable, "-m", "estimator_app.launch.preflight", "--device", "cpu", "--hosts", "a:1,b:1",
+               "--model_dir", str(root), "--shared_file", str(root / "seen"), "--table_bytes", "1000000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True,
+                          env=dict(os.environ, PYTHONPATH=PROJECT))
+    found = {name: (status, text) for status, name, text, _ in json.loads(done.stdout)}
+    assert found["shared storage"][0] == "ok" and "take 0.5 MB" in found["memory"][1]
 
 
 def test_this_machine_and_no_heavy_imports():

@@ -1,0 +1,296 @@
+"""Runs the processes of a launch to their end: signals, output, which rank ended first, exit status.
+
+Every rank keeps a line to this process (:mod:`.rank`). The runner (horovodrun, mpirun) is in a session of its own and
+hears of no signal, because it would kill the ranks before they have saved. Only processes started here are signalled.
+"""
+import codecs
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, TextIO
+
+from estimator_app.launch.hosts import Placement, address_of
+from estimator_app.launch.rank import LAUNCHER
+from feature_specs.errors import UserError
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_KEPT_LINES = 40
+_AFTER_RUNNER = 10.0  # seconds for output that is still on its way
+_TAG = re.compile(r"\[(?:\d+,)?(\d+)\]<(?:stdout|stderr)>:? ?")
+# How the runners tell that a rank was killed: horovodrun, mpirun.
+_KILLED = re.compile(r"Process (?P<a>\d+) exit with status code (?P<status>\d+)|"
+                     r"process rank (?P<b>\d+) .*exited on signal (?P<signal>\d+)")
+_RUNNER = -1
+
+
+def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
+    """Runs a command to its end and hands signals on to it.
+
+    The command gets a session of its own, so that a terminal's Ctrl-C reaches it once, through here. A signal that this
+    process ignores (nohup) stays ignored.
+
+    Args:
+        command: argument list; no shell is involved.
+        environment: the complete environment.
+
+    Returns:
+        The exit status; 128 and the signal's number where a signal ended the command.
+
+    Raises:
+        UserError: the program cannot be started.
+    """
+    child: List[subprocess.Popen[bytes]] = []
+    early: List[int] = []
+
+    def forward(number: int) -> None:
+        if child:
+            child[0].send_signal(number)
+        else:
+            early.append(number)
+
+    with _handling(forward, _STOPS):
+        child.append(_start(command, environment))
+        for number in early:
+            child[0].send_signal(number)
+        status = child[0].wait()
+    return status if status >= 0 else 128 - status
+
+
+def run_ranks(command: Sequence[str], environment: Dict[str, str], placement: Placement,
+              listener: Optional[Callable[[int, str], None]] = None) -> int:
+    """Runs the ranks that a runner starts. What rank 0 writes is passed on, what the others write only if one fails.
+
+    SIGINT and SIGTERM go to every rank (SIGHUP as SIGTERM), SIGUSR1 too; a second one of them also ends the runner.
+
+    Args:
+        command: argument list of the runner.
+        environment: the complete environment.
+        placement: where the ranks run.
+        listener: takes rank and text of what is written to standard output, in place of passing rank 0's on.
+
+    Returns:
+        The exit status of the first rank that failed, 128 and the signal's number where it was killed; else that of
+        the ranks.
+
+    Raises:
+        UserError: the runner cannot be started.
+    """
+    return _Run(placement, listener).to_end(command, environment)
+
+
+@dataclasses.dataclass
+class _Rank:
+    """A rank as its line tells of it; number -1 until it has said who it is."""
+
+    line: socket.socket
+    received: bytes = b""
+    number: int = -1
+    host: str = ""
+    pid: int = 0
+    status: Optional[int] = None
+
+    def tell(self, message: str) -> None:
+        """Sends a message; a rank that is gone needs none."""
+        with contextlib.suppress(OSError):
+            self.line.sendall(message.encode() + b"\n")
+
+
+class _Run:
+    """The ranks of one command."""
+
+    def __init__(self, placement: Placement, listener: Optional[Callable[[int, str], None]]):
+        self._placement = placement
+        self._listener = listener
+        self._token = secrets.token_hex(16)
+        self._ranks: Dict[int, _Rank] = {}
+        self._failed: Optional[_Rank] = None
+        self._signals: List[int] = []
+        self._held: Dict[int, Deque[str]] = collections.defaultdict(lambda: collections.deque(maxlen=_KEPT_LINES))
+        self._selector = selectors.DefaultSelector()
+        self._child: Optional[subprocess.Popen[bytes]] = None
+
+    def to_end(self, command: Sequence[str], environment: Dict[str, str]) -> int:
+        """Starts the runner and returns the exit status."""
+        several = self._placement.several
+        with socket.socket() as server, self._selector, _handling(self._signal, _STOPS + (signal.SIGUSR1,)):
+            server.bind(("" if several else "127.0.0.1", 0))
+            server.listen(self._placement.ranks)
+            address = _address_towards(self._placement.hosts[-1]) if several else "127.0.0.1"
+            line = "%s:%d:%s" % (address, server.getsockname()[1], self._token)
+            self._child = _start(command, dict(environment, **{LAUNCHER: line}), subprocess.PIPE)
+            self._selector.register(server, selectors.EVENT_READ, lambda: self._accept(server))
+            for source, target in ((self._child.stdout, sys.stdout), (self._child.stderr, sys.stderr)):
+                assert source is not None
+                output = _Output(source.fileno(), target, self._write)
+                self._selector.register(source, selectors.EVENT_READ, output.read)
+            self._loop(self._child)
+            for rank in self._ranks.values():
+                rank.line.close()
+            status = self._child.wait()
+        return self._result(status if status >= 0 else 128 - status)
+
+    def _loop(self, child: "subprocess.Popen[bytes]") -> None:
+        """Listens until the runner has ended and its output and the ranks' lines are closed."""
+        end = None
+        while len(self._selector.get_map()) > 1:
+            for key, _ in self._selector.select(timeout=0.5):
+                if not key.data():
+                    self._selector.unregister(key.fileobj)
+            if child.poll() is not None:
+                end = end or time.monotonic() + _AFTER_RUNNER
+                if time.monotonic() > end:
+                    break
+
+    def _accept(self, server: socket.socket) -> bool:
+        line, _ = server.accept()
+        rank = _Rank(line)
+        self._selector.register(line, selectors.EVENT_READ, lambda: self._hear(rank))
+        return True
+
+    def _hear(self, rank: _Rank) -> bool:
+        """Reads what a rank says; False at the end of its line."""
+        try:
+            data = rank.line.recv(4096)
+        except OSError:
+            data = b""
+        *messages, rank.received = (rank.received + data).split(b"\n")
+        for text in messages:
+            message = json.loads(text.decode())
+            if rank.number < 0:
+                if message.get("token") != self._token:
+                    rank.line.close()
+                    return False
+                rank.number, rank.host, rank.pid = message["rank"], message["host"], message["pid"]
+                self._ranks[rank.number] = rank
+                for number in self._signals:
+                    rank.tell("signal %d" % number)
+            else:
+                rank.status = int(message["ended"])
+                self._ended(rank, rank.status == 0 or rank.status - 128 in self._signals)
+        if not data and rank.number >= 0 and rank.status is None:
+            if self._signals:  # a rank that had no handler yet ends by the signal that it was sent
+                rank.status = 128 + self._signals[-1]
+            self._ended(rank, bool(self._signals))
+        return bool(data)
+
+    def _ended(self, rank: _Rank, well: bool) -> None:
+        if not well and self._failed is None:
+            self._failed = rank
+        ended = sum(other.status is not None for other in self._ranks.values())
+        if self._failed is not None or ended == self._placement.ranks:
+            for other in self._ranks.values():
+                other.tell("release")
+
+    def _signal(self, number: int) -> None:
+        number = signal.SIGTERM if number == signal.SIGHUP else number
+        stopping = any(sent != signal.SIGUSR1 for sent in self._signals)
+        if number != signal.SIGUSR1:
+            self._signals.append(number)
+        for rank in self._ranks.values():
+            rank.tell("signal %d" % number)
+        if stopping and number != signal.SIGUSR1 and self._child is not None:
+            self._child.send_signal(signal.SIGTERM)
+
+    def _write(self, rank: int, text: str, target: TextIO) -> None:
+        if self._listener is not None and target is sys.stdout and rank >= 0:
+            self._listener(rank, text)
+        elif self._listener is None and rank == 0 and self._failed in (None, self._ranks.get(0)):
+            target.write(text)
+            target.flush()
+            if target is sys.stdout:
+                return
+        self._held[rank].append(text)
+
+    def _result(self, status: int) -> int:
+        """Says which rank failed first, if any did, and returns the exit status."""
+        failed = self._failed
+        if failed is None:
+            ended = [rank.status for rank in self._ranks.values() if rank.status]
+            if status == 0 or self._signals or ended:
+                return max(ended, default=128 + self._signals[-1] if self._signals else 0)
+            # No rank came so far as to say so: what the runner and the ranks wrote is all there is.
+            sys.stderr.write("".join(text for rank in sorted(self._held) for text in self._held[rank]))
+            return status
+        name = "rank %d of %d (process %d on host %s)" % (failed.number, self._placement.ranks, failed.pid, failed.host)
+        if failed.status is None:
+            number = self._killed_by(failed.number)
+            sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
+                             "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
+            return 128 + (number or signal.SIGKILL)
+        own = self._held[failed.number]
+        if failed.number and list(own)[-1:] != list(self._held[0])[-1:]:
+            sys.stderr.write("%s failed first, with status %d; its last lines:\n%s"
+                             % (name, failed.status, "".join(own)))
+        return failed.status
+
+    def _killed_by(self, rank: int) -> int:
+        for match in _KILLED.finditer("".join(self._held[_RUNNER])):
+            if int(match.group("a") or match.group("b")) == rank:
+                return int(match.group("signal") or int(match.group("status")) - 128)
+        return 0
+
+
+class _Output:
+    """One stream of the runner, cut into the pieces of the ranks. Pieces end with a line feed or a carriage return."""
+
+    def __init__(self, source: int, target: TextIO, write: Callable[[int, str, TextIO], None]):
+        self._source, self._target, self._write = source, target, write
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._rest = ""
+        self._rank = _RUNNER
+        self._inside = False  # after a carriage return, where mpirun repeats no tag
+
+    def read(self) -> bool:
+        """Passes on what has arrived; False at the end of the stream."""
+        data = os.read(self._source, 65536)
+        *pieces, self._rest = re.split(r"(?<=[\r\n])", self._rest + self._decoder.decode(data, final=not data))
+        for piece in pieces + ([] if data else [self._rest]):
+            tag = _TAG.match(piece)
+            if tag:
+                self._rank = int(tag.group(1))
+            elif not self._inside:
+                self._rank = _RUNNER
+            self._inside = piece.endswith("\r")
+            text = piece[tag.end():] if tag else piece
+            if text:
+                self._write(self._rank, text, self._target)
+        return bool(data)
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int], None], numbers: Sequence[signal.Signals]) -> Iterator[None]:
+    """Hands signals to a function inside the context; one that this process ignores (nohup) stays ignored."""
+    previous = {number: signal.signal(number, lambda received, _frame: handler(received)) for number in numbers
+                if signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _start(command: Sequence[str], environment: Dict[str, str],
+           output: Optional[int] = None) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                start_new_session=True)
+    except OSError as error:
+        raise UserError("%s cannot be started (%s); install Open MPI and horovod, or correct PATH"
+                        % (command[0], error.strerror or error)) from error
+
+
+def _address_towards(host: str) -> str:
+    """Returns the address by which another host reaches this one. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address_of(host), 9))
+        return str(probe.getsockname()[0])
