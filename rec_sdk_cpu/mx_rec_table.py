@@ -67,11 +67,8 @@ _REPLACED = {
         "mx_rec.graph.acg_push_ops": "mx_rec.graph.hooks.LookupSubgraphSlicerHook and OrphanLookupKeySlicerHook",
     },
     "G2": {
-        "rec_sdk_common.communication": "mx_rec.util.communication.hccl_ops",
-        "rec_sdk_common.log": "mx_rec.util.log (from mx_rec.util.log import logger)",
-        "rec_sdk_common.util": "mx_rec.util.tf_version_adapter",
         "mx_rec.graph.acg_push_ops": "mx_rec.graph.hooks, whose hooks the stand-in has in both generations",
-        "rec_sdk_common": "mx_rec.util.*; the package came with G3",
+        "rec_sdk_common": "mx_rec.util.communication.hccl_ops, mx_rec.util.tf_version_adapter and mx_rec.util.log",
     },
 }
 _OWN_ENGINE = ("it is the SDK's own machinery around its native library; the stand-in does the same work in "

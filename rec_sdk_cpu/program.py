@@ -58,4 +58,12 @@ def run(program: Program) -> None:
     sys.argv[:] = [program.path] + list(program.arguments)
     # "python -m" puts the working directory first; "python program.py" the program's folder.
     sys.path[0] = os.path.dirname(os.path.abspath(program.path))
-    runpy.run_path(program.path, run_name="__main__")
+    report = None
+    if program.trace:
+        from rec_sdk_cpu import trace
+        report = trace.start(program.path)
+    try:
+        runpy.run_path(program.path, run_name="__main__")
+    finally:
+        if report is not None:
+            report.finish(sys.stderr)

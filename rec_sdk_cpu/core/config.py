@@ -90,7 +90,15 @@ class HybridManagerConfig:
 
     def __init__(self) -> None:
         self.asc_manager: Optional[object] = None
-        self.freeze = False
+
+    @property
+    def freeze(self) -> bool:
+        """Whether the pipeline runs, so that no new table can be made."""
+        return self.asc_manager is not None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError("hybrid_manager_config.%s is not provided by the CPU stand-in: it speaks to the host's "
+                             "process; programs evict with EvictHook" % name)
 
 
 class OptimizerConfig:
@@ -118,7 +126,7 @@ class ConfigInitializer:
 
     def __init__(self, max_steps: int = -1, train_steps: int = -1, eval_steps: int = -1, save_steps: int = -1,
                  if_load: bool = False, use_dynamic: bool = True, use_dynamic_expansion: bool = False,
-                 use_lccl: bool = False, bind_cpu: bool = True, **_ignored: Any):
+                 use_lccl: bool = False, bind_cpu: bool = True, **_others: Any):
         self.max_steps = max_steps
         self.train_steps = train_steps
         self.eval_steps = eval_steps
@@ -128,6 +136,11 @@ class ConfigInitializer:
         self._use_dynamic_expansion = use_dynamic_expansion
         self.use_lccl = use_lccl
         self.bind_cpu = bind_cpu
+        # Incremental checkpoints, which the stand-in does not provide: what was given can be read all the same.
+        self.is_incremental_checkpoint = False
+        self.save_checkpoint_due_time = _others.get("save_checkpoint_due_time")
+        self.save_delta_checkpoints_secs = _others.get("save_delta_checkpoints_secs")
+        self.restore_model_version = _others.get("restore_model_version")
         self.modify_graph = False
         self.timestamp_traced = False
         self.last_sparse_directory: Optional[str] = None

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
+from rec_sdk_cpu.core import graph_state
 from rec_sdk_cpu.core import table as table_module
 
 _FOR_REF = "_apply_sparse_duplicate_indices"
@@ -125,6 +126,7 @@ def _update_of_own_class(self: Any, grad: tf.Tensor, handle: tf.Variable, indice
                                       % (type(self).__name__, table.table_name))
         table.has_optimizer = True
     gradient = tf.IndexedSlices(grad, indices, tf.shape(handle))
+    graph_state.note_gradient(gradient)
     CustomizedOptimizer._rows_of_update.append(indices)
     try:
         return getattr(self, _FOR_REF)(gradient, handle)
@@ -144,6 +146,7 @@ def custom_update_op(self: Any, opt: Any, grad: Any) -> Optional[tf.Operation]:
     """
     if not isinstance(grad, tf.Tensor):
         raise RuntimeError("Only support g with type Tensor.")
+    graph_state.note_gradient(grad)
     return opt._apply_sparse(grad, self._v)
 
 

@@ -82,6 +82,16 @@ class GraphState:
         return None
 
 
+# Called with each gradient that a sparse optimizer takes; the migration report listens.
+gradient_listeners: List[Callable[[Any], None]] = []
+
+
+def note_gradient(gradient: Any) -> None:
+    """Tells the listeners of a gradient (tensor or IndexedSlices) that a table's optimizer takes."""
+    for listener in gradient_listeners:
+        listener(gradient)
+
+
 # An attribute of the graph itself: the state refers to the graph's tensors, so that any table of graphs outside would
 # keep every graph of an Estimator alive.
 _ATTRIBUTE = "_rec_sdk_cpu_state"

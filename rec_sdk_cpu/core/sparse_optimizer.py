@@ -110,6 +110,7 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer, CustomizedOptimizer):
         parts: Dict[str, List[_Part]] = {}
         tables: Dict[str, BaseSparseEmbedding] = {}
         for gradient, target in pairs:
+            graph_state.note_gradient(gradient)
             table, part = self._part(gradient, target)
             tables[table.table_name] = table
             parts.setdefault(table.table_name, []).append(part)

@@ -1,0 +1,94 @@
+"""The report itself: calls, settings, differences and misfits, as plain text."""
+import os
+from typing import List, TextIO
+
+from rec_sdk_cpu.core.config import ConfigInitializer
+from rec_sdk_cpu.trace import binding, differences
+from rec_sdk_cpu.trace.recorder import Call, Recorder
+
+_WIDTH = 118
+# Callables whose arguments are the settings of a program.
+_SETTINGS = ("init", "create_table", "FeatureSpec", "sparse_lookup", "create_hash_optimizer",
+             "create_hash_optimizer_by_address", "create_hash_optimizer_by_addr", "GraphModifierHook", "EvictHook",
+             "NPURunConfig", "set_iteration_per_loop")
+
+
+class Trace:
+    """A recording that writes its report when the program is over."""
+
+    def __init__(self, program: str):
+        self._program = program
+        self._root = os.path.dirname(os.path.abspath(program))
+        self._recorder = Recorder(self._root)
+
+    def begin(self) -> None:
+        """Starts the recording; the stand-in must be installed."""
+        self._recorder.start()
+
+    def finish(self, stream: TextIO) -> None:
+        """Ends the recording and writes the report."""
+        self._recorder.stop()
+        stream.write("\n".join(self.lines()) + "\n")
+        stream.flush()
+
+    def lines(self) -> List[str]:
+        """Returns the lines of the report."""
+        contracts = binding.Contracts()
+        calls = sorted(self._recorder.calls.values(), key=lambda call: call.name)
+        misfits = [misfit for misfit in map(contracts.misfit, calls) if misfit is not None]
+        misfits += binding.imports(contracts, self._program)
+        lines = ["", "Migration report of %s, run as SDK generation %s" % (
+            self._program, ConfigInitializer.generation), "=" * 72]
+        lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them)"]
+        lines += _call_lines(contracts, calls) or ["  none"]
+        lines += ["", "Settings"] + (_setting_lines(calls) or ["  none"])
+        lines += ["", "What does not fit everywhere"]
+        for misfit in misfits:
+            lines.append("  %s (%s)" % (misfit.what, misfit.where))
+            lines += ["    %s: %s" % item for item in sorted(misfit.reasons.items())]
+        if not misfits:
+            lines.append("  nothing: every call binds in G2 and G3 and in every recorded release of npu_bridge")
+        lines += ["", "What differs on a device"]
+        found = differences.find_all(self._recorder)
+        for line in found or ["nothing that is known"]:
+            lines += _wrapped(line)
+        return lines
+
+
+def start(program: str) -> Trace:
+    """Starts the recording of a program; see :class:`Trace`."""
+    trace = Trace(program)
+    trace.begin()
+    return trace
+
+
+def _call_lines(contracts: binding.Contracts, calls: List[Call]) -> List[str]:
+    lines = []
+    for call in calls:
+        places = binding.PROFILES if call.origin.startswith(("npu_bridge", "hccl")) else binding.GENERATIONS
+        fits = "not on record"
+        if contracts.is_on_record(call):
+            misfit = contracts.misfit(call)
+            fits = " ".join("%s:%s" % (place, "no" if misfit and place in misfit.reasons else "yes")
+                            for place in places)
+        lines.append("  %-58s %5dx  %-24s %s" % (call.name, call.count, call.where, fits))
+    return lines
+
+
+def _setting_lines(calls: List[Call]) -> List[str]:
+    lines = []
+    for call in calls:
+        if call.name.rpartition(".")[2] in _SETTINGS and call.values:
+            given = ", ".join("%s=%s" % (name, " | ".join(values)) for name, values in sorted(call.values.items()))
+            lines += _wrapped("%s: %s" % (call.name.rpartition(".")[2], given))
+    return lines
+
+
+def _wrapped(text: str) -> List[str]:
+    lines, current = [], "  -"
+    for word in text.split(" "):
+        if len(current) + 1 + len(word) > _WIDTH:
+            lines.append(current)
+            current = "   "
+        current += " " + word
+    return lines + [current]
