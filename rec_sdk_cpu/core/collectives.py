@@ -132,7 +132,7 @@ def _call(note: Callable[[str], None], name: str, what: str) -> tf.Tensor:
     def call() -> np.ndarray:
         note(name)
         return np.zeros([], np.int32)
-    zero = tf.compat.v1.py_func(call, [], tf.int32, name="%s.%s" % (name, what))
+    zero = tf.numpy_function(call, [], tf.int32, name="%s.%s" % (name, what))
     zero.set_shape([])
     return zero
 

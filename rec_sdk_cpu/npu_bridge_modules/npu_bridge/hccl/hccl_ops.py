@@ -110,7 +110,7 @@ def reduce(tensor: tf.Tensor, reduction: str, root_rank: int, fusion: int = 0, f
     Args:
         tensor: tensor of any shape.
         reduction: "sum", "max", "min" or "prod".
-        root_rank: the receiver; the others keep what they gave.
+        root_rank: the receiver; the others have the result too.
         fusion: no effect here.
         fusion_id: no effect here.
         group: name of the group of ranks.
@@ -128,11 +128,8 @@ def reduce(tensor: tf.Tensor, reduction: str, root_rank: int, fusion: int = 0, f
     several = _several("reduce")
     _check_root(root_rank)
     if several:
-        reduced = collectives.allreduce(tensor, reduction, "reduce")
-        # Every rank waits for the collective, whoever keeps its result.
-        with tf.control_dependencies([reduced]):
-            mine = reduced if ranks.get_rank_id() == root_rank else tf.identity(tensor)
-        return _without_gradient(mine, "HcomReduce")
+        # On an NPU the others' results are not defined; one graph for all ranks is what keeps them in step.
+        return _without_gradient(collectives.allreduce(tensor, reduction, "reduce"), "HcomReduce")
     return _without_gradient(tensor, "HcomReduce")
 
 

@@ -1,0 +1,1 @@
+"""The stand-in on several ranks, against one rank and against NumPy."""
