@@ -10,7 +10,7 @@ variables is a rank and trains, one that has not launches (rec_sdk_api 1.3, 7.4)
 import argparse
 import contextlib
 import sys
-from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
+from typing import Any, Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch import preflight
 from estimator_app.launch.environment import (
@@ -27,7 +27,6 @@ from estimator_app.launch.hosts import Host, this_host
 from estimator_app.launch.processes import run_command, run_ranks
 from estimator_app.launch.rank import LAUNCHER
 from estimator_app.launch.runners import APP, command_line, render
-from estimator_app.training.phases import Phase, phase_flag
 from feature_specs.errors import ConfigError, UserError
 
 __all__ = ["add_launch_arguments", "expand_positional", "inside_launch", "launch", "launched_here", "phase_arguments",
@@ -113,8 +112,9 @@ def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[Launch
     return options_from(parsed, device), rest
 
 
-def phase_arguments(phase: Phase, app_arguments: Sequence[str]) -> List[str]:
+def phase_arguments(phase: Any, app_arguments: Sequence[str]) -> List[str]:
     """Returns what follows ``-m estimator_app`` for the ranks of one phase."""
+    from estimator_app.training.phases import phase_flag
     return ["train", "--device", NPU, "--phase", phase_flag(phase)] + list(app_arguments)
 
 

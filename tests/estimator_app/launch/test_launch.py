@@ -15,7 +15,6 @@ from estimator_app.launch import launch, preflight, runners
 from estimator_app.launch.environment import compose
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.preflight_checks import Row
-from estimator_app.training.phases import ALTERNATE, plan
 from feature_specs.errors import ConfigError, UserError
 from tests.estimator_app.launch.test_launch_rank_table import two_servers, version_1
 
@@ -411,7 +410,7 @@ def test_phases_run_one_after_the_other_until_one_fails(node, ready):
 
     def stages(ranks, arguments):
         assert ranks == 2
-        return [launch.phase_arguments(phase, arguments) for phase in plan(ALTERNATE, 0, 8, 4, 3)]
+        return [["train"] + arguments + ["--phase", phase] for phase in ("train:0:4", "eval:4", "train:4:8", "eval:8")]
 
     assert launch.launch(table_flags(node), "runs/x", host(node), stages, stream=io.StringIO()) == 0
     phases = [record["arguments"][-1] for record in records(node, 1)]
