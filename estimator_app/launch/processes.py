@@ -204,12 +204,16 @@ class _Run:
     def _write(self, rank: int, text: str, target: TextIO) -> None:
         if self._listener is not None and target is sys.stdout and rank >= 0:
             self._listener(rank, text)
-        elif self._listener is None and rank == 0 and self._failed in (None, self._ranks.get(0)):
+        elif self._listener is None and rank == 0 and (self._failed is None or self._reported()):
             target.write(text)
             target.flush()
             if target is sys.stdout:
                 return
         self._held[rank].append(text)
+
+    def _reported(self) -> bool:
+        """Whether it is rank 0 that failed first, and not by a signal (of which its shell says a word)."""
+        return self._failed is self._ranks.get(0) and self._ranks[0].status is not None
 
     def _result(self, status: int) -> int:
         """Says which rank failed first, if any did, and returns the exit status."""
@@ -224,6 +228,9 @@ class _Run:
         name = "rank %d of %d (process %d on host %s)" % (failed.number, self._placement.ranks, failed.pid, failed.host)
         if failed.status is None:
             number = self._killed_by(failed.number)
+            if number not in (0, signal.SIGKILL, signal.SIGTERM):
+                # A crash, of which the rank may have said something.
+                sys.stderr.write("".join(self._held[failed.number]))
             sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
                              "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
             return 128 + (number or signal.SIGKILL)

@@ -69,9 +69,12 @@ class Line:
     def end(self, status: int) -> None:
         """Reports the program's exit status and waits until the other ranks have reported theirs.
 
-        The runner kills the other ranks as soon as one has ended with another status than 0; these may still be saving.
+        The runner signals the other ranks as soon as one has ended with another status than 0 and kills them soon
+        after; these may still be saving, or be at their last clean-up.
         """
         self._ended.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.tell(ended=status)
         self._released.wait()
 

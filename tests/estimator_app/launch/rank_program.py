@@ -18,6 +18,9 @@ def main(folder, what):
     if what.startswith("fail") and rank == int(what[len("fail"):]):
         sys.stderr.write("error: the data are bad\n")
         return 1
+    if what == "abort" and rank == 0:
+        os.write(2, b"check failed\n")
+        os.abort()
     if what == "crash" and rank == 1:
         raise ValueError("unexpected")
     if what == "end":
@@ -30,7 +33,7 @@ def main(folder, what):
             received.remove(signal.SIGUSR1)
             open(os.path.join(folder, "noted.%d" % rank), "w", encoding="ascii").close()
         if received and what != "stuck":
-            time.sleep(rank)  # the ranks do not save equally fast
+            time.sleep(0.5 * rank)  # the ranks do not save equally fast
             open(os.path.join(folder, "saved.%d" % rank), "w", encoding="ascii").close()
             return 128 + received[0]
     return 3

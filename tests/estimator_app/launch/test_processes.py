@@ -122,6 +122,13 @@ def check_kill(tmp_path, runner, rank):
     assert "was killed by SIGKILL" in errors and "the same command resumes" in errors
 
 
+def test_a_crash_shows_what_the_rank_said(tmp_path):
+    status, _, errors = Launch(tmp_path, 2, "abort").end()
+    lines = errors.splitlines()
+    assert status == 128 + signal.SIGABRT and lines[0] == "check failed"
+    assert lines[-1].startswith("error: rank 0 of 2 ") and "was killed by SIGABRT" in lines[-1]
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_killed_rank_is_named(tmp_path, rank):
     check_kill(tmp_path, stand_in, rank)
