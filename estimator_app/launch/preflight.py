@@ -105,11 +105,12 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
 
 def before_launch(options: LaunchOptions, environment: RankEnvironment, host: Host, wanted: Wanted,
                   stream: TextIO) -> bool:
-    """Checks all hosts before the ranks start; returns whether they can. On one CPU only what is missing is printed."""
+    """Checks all hosts before the ranks start; returns whether they can. On CPUs only what is missing is printed."""
+    always = options.device == NPU
     if environment.placement.several:
-        return _on_every_host(options, environment, host, wanted, stream)
+        return _on_every_host(options, environment, host, wanted, stream, always)
     rows = check(options, host, wanted)
-    if options.device == NPU or missing(rows):
+    if always or missing(rows):
         stream.write(table(rows))
         stream.flush()
     return not missing(rows)
@@ -215,8 +216,8 @@ def conflicts(environment: Mapping[str, str], launching: bool) -> List[Row]:
 
 
 def _on_every_host(options: LaunchOptions, environment: RankEnvironment, host: Host, wanted: Wanted,
-                   stream: TextIO) -> bool:
-    """Starts one process per host, the way the ranks are started, and prints what each finds."""
+                   stream: TextIO, always: bool = True) -> bool:
+    """Starts a process per host, the way the ranks are started, and prints what each finds, or only what is missing."""
     placement = environment.placement.one_each()
     found: Dict[int, str] = {}
 
@@ -235,7 +236,8 @@ def _on_every_host(options: LaunchOptions, environment: RankEnvironment, host: H
             rows = [Row(MISSING, "host", "no answer", "check that `ssh %s` works without a password and that this "
                                                       "project lies there under the same path" % name)]
         good = good and not missing(rows)
-        stream.write("host %s:\n%s" % (name, table(rows)))
+        if always or missing(rows):
+            stream.write("host %s:\n%s" % (name, table(rows)))
     stream.flush()
     return good
 

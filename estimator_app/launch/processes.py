@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, TextIO
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch.hosts import Placement, address_of
 from estimator_app.launch.rank import LAUNCHER
@@ -26,7 +26,7 @@ from feature_specs.errors import UserError
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEPT_LINES = 40
 _AFTER_RUNNER = 10.0  # seconds for output that is still on its way
-_TAG = re.compile(r"\[(?:\d+,)?(\d+)\]<(?:stdout|stderr)>:? ?")
+_TAG = re.compile(r"\[(?:\d+,)?(\d+)\]<(?:stdout|stderr)>:")
 # How the runners tell that a rank was killed: horovodrun, mpirun.
 _KILLED = re.compile(r"Process (?P<a>\d+) exit with status code (?P<status>\d+)|"
                      r"process rank (?P<b>\d+) .*exited on signal (?P<signal>\d+)")
@@ -115,7 +115,9 @@ class _Run:
         self._ranks: Dict[int, _Rank] = {}
         self._failed: Optional[_Rank] = None
         self._signals: List[int] = []
-        self._held: Dict[int, Deque[str]] = collections.defaultdict(lambda: collections.deque(maxlen=_KEPT_LINES))
+        # The last lines of (rank, whether to standard error); the two arrive in no certain order.
+        self._held: Dict[Tuple[int, bool], Deque[str]] = collections.defaultdict(
+            lambda: collections.deque(maxlen=_KEPT_LINES))
         self._selector = selectors.DefaultSelector()
         self._child: Optional[subprocess.Popen[bytes]] = None
 
@@ -209,7 +211,10 @@ class _Run:
             target.flush()
             if target is sys.stdout:
                 return
-        self._held[rank].append(text)
+        self._held[rank, target is sys.stderr].append(text)
+
+    def _kept(self, *ranks: int) -> List[str]:
+        return [text for key in sorted(self._held) if key[0] in ranks for text in self._held[key]]
 
     def _reported(self) -> bool:
         """Whether it is rank 0 that failed first, and not by a signal (of which its shell says a word)."""
@@ -222,26 +227,27 @@ class _Run:
             ended = [rank.status for rank in self._ranks.values() if rank.status]
             if status == 0 or self._signals or ended:
                 return max(ended, default=128 + self._signals[-1] if self._signals else 0)
-            # No rank came so far as to say so: what the runner and the ranks wrote is all there is.
-            sys.stderr.write("".join(text for rank in sorted(self._held) for text in self._held[rank]))
+            # No rank came so far as to say so: what the runner and the ranks wrote is all there is, but for the stack
+            # trace that horovodrun adds to its message.
+            sys.stderr.write("".join(text for text in self._kept(_RUNNER, *range(self._placement.ranks))
+                                     if text.strip() and not text.startswith(("  ", "Traceback (most recent"))))
             return status
         name = "rank %d of %d (process %d on host %s)" % (failed.number, self._placement.ranks, failed.pid, failed.host)
         if failed.status is None:
             number = self._killed_by(failed.number)
             if number not in (0, signal.SIGKILL, signal.SIGTERM):
                 # A crash, of which the rank may have said something.
-                sys.stderr.write("".join(self._held[failed.number]))
+                sys.stderr.write("".join(self._kept(failed.number)))
             sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
                              "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
             return 128 + (number or signal.SIGKILL)
-        own = self._held[failed.number]
-        if failed.number and list(own)[-1:] != list(self._held[0])[-1:]:
+        if failed.number and list(self._held[failed.number, True])[-1:] != list(self._held[0, True])[-1:]:
             sys.stderr.write("%s failed first, with status %d; its last lines:\n%s"
-                             % (name, failed.status, "".join(own)))
+                             % (name, failed.status, "".join(self._kept(failed.number))))
         return failed.status
 
     def _killed_by(self, rank: int) -> int:
-        for match in _KILLED.finditer("".join(self._held[_RUNNER])):
+        for match in _KILLED.finditer("".join(self._kept(_RUNNER))):
             if int(match.group("a") or match.group("b")) == rank:
                 return int(match.group("signal") or int(match.group("status")) - 128)
         return 0

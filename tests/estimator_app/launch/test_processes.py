@@ -138,7 +138,7 @@ def test_a_rank_that_fails_shows_its_last_lines(tmp_path):
     status, output, errors = Launch(tmp_path, 3, "fail1").end()
     lines = errors.splitlines()
     assert status == 1 and lines[0].startswith("rank 1 of 3 (process ") and "failed first, with status 1" in lines[0]
-    assert sorted(lines[1:]) == ["error: the data are bad", "rank 1 speaks"]
+    assert lines[1:] == ["rank 1 speaks", "error: the data are bad"]
     assert output in ("rank 0 speaks\n", "")
 
 
@@ -189,10 +189,10 @@ def test_ranks_save_and_end_when_the_launcher_is_killed(tmp_path):
 
 
 def test_a_runner_that_starts_nothing_shows_why(tmp_path):
-    code = "import sys; print('[1]<stdout>:tagged'); sys.exit('ssh: no route')"
+    code = "import sys; print('[1]<stdout>:tagged'); sys.stderr.write('ssh: no route\\n'); raise ValueError('hosts')"
     done = subprocess.run([sys.executable, "-c", LAUNCHER, json.dumps([sys.executable, "-c", code]), "2"],
                           env=environment(), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "ssh: no route\ntagged\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "ssh: no route\nValueError: hosts\ntagged\n")
     with pytest.raises(UserError, match="cannot be started"):
         processes.run_ranks(["/none/horovodrun"], {}, Placement(("localhost",), 2))
 
@@ -208,7 +208,7 @@ def test_the_output_of_a_runner_in_pieces():
     os.close(target)
     assert not output.read()
     os.close(source)
-    assert written == [(0, "step 1\r"), (0, "step 2\r"), (0, "x\n"), (-1, "noise\n"), (12, "äb\n"), (0, "rest")]
+    assert written == [(0, "step 1\r"), (0, "step 2\r"), (0, " x\n"), (-1, "noise\n"), (12, "äb\n"), (0, "rest")]
 
 
 def test_exit_status_and_signals_of_a_command():
@@ -270,6 +270,21 @@ def test_horovod_saves_on_a_signal(tmp_path, real_horovod):
 @pytest.mark.long
 def test_horovod_names_a_killed_rank(tmp_path, real_horovod):
     check_kill(tmp_path, horovod, 1)
+
+
+@pytest.mark.long
+def test_the_preflight_on_two_hosts_over_horovod(tmp_path, real_horovod):
+    """Two names of this machine, which Horovod takes for two hosts and reaches without ssh."""
+    code = ("import argparse, sys\nfrom estimator_app.launch import preflight\n"
+            "parser = argparse.ArgumentParser(); preflight.add_arguments(parser)\n"
+            "sys.exit(preflight.run(parser.parse_args(sys.argv[1:])))\n")
+    done = subprocess.run([sys.executable, "-c", code, "--device", "cpu", "--hosts", "localhost:2,127.0.0.1:2",
+                           "--model_dir", str(tmp_path / "run")], env=environment(), capture_output=True, text=True,
+                          timeout=90)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in lines if line.startswith("host ")] == ["host localhost:", "host 127.0.0.1:"]
+    assert sum(line.startswith("ok       shared storage") for line in lines) == 2 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.long
