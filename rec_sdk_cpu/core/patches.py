@@ -85,6 +85,8 @@ def _make_build(original: Any) -> Any:
             # The SDK ignores Saver(var_list=...) too: all saveables but the tables (rec_sdk_api 5.3).
             self._var_list = [saveable for saveable in variables_ops._all_saveable_objects()
                               if id(saveable) not in sparse]
+            self._var_list.extend(merged for table in state.tables.values() if table.is_save
+                                  for merged in table.merged_states.values())
             self._sparse_saver = sparse_saver.SparseSaver(state)
         original(self)
     return build

@@ -5,12 +5,13 @@ A checkpoint has no trace of the number of ranks, so that any number can load it
 import glob
 import os
 import shutil
-from typing import Iterator, List
+from typing import Iterator, List, Mapping
 
 import numpy as np
 
 from rec_sdk_cpu.core import ranks, sparse_files
 from rec_sdk_cpu.core.history import CLOCK_KEY
+from rec_sdk_cpu.core.merged_states import MergedState
 
 _CHUNK_BYTES = 64 << 20
 
@@ -28,7 +29,8 @@ def owned(keys: np.ndarray, is_dp: bool) -> np.ndarray:
     return (keys % ranks.get_rank_size() == ranks.get_rank_id()) | (keys == CLOCK_KEY)
 
 
-def merge(directory: str, writer: sparse_files.FolderWriter, table: str, dim: int, is_dp: bool) -> None:
+def merge(directory: str, writer: sparse_files.FolderWriter, table: str, dim: int, is_dp: bool,
+          kept: Mapping[str, MergedState]) -> None:
     """Writes one table out of the shares of all ranks.
 
     Args:
@@ -37,6 +39,7 @@ def merge(directory: str, writer: sparse_files.FolderWriter, table: str, dim: in
         table: name of the table.
         dim: values per row.
         is_dp: whether every rank has the whole table; rank 0's is taken.
+        kept: the states that go into the TensorFlow checkpoint instead.
 
     Raises:
         SparseFilesError: a share is missing or damaged.
@@ -46,7 +49,10 @@ def merge(directory: str, writer: sparse_files.FolderWriter, table: str, dim: in
     shares = [share_directory(directory, number) for number in numbers]
     writer.write_keys(table, np.concatenate([sparse_files.read_keys(share, table) for share in shares]))
     for state in sparse_files.states(shares[0], table):
-        writer.write_rows(table, state, dim, _chunks(shares, table, state, dim))
+        if state in kept:
+            kept[state].keep(np.concatenate([sparse_files.open_rows(share, table, state) for share in shares]))
+        else:
+            writer.write_rows(table, state, dim, _chunks(shares, table, state, dim))
     histories = [sparse_files.read_history(share, table) for share in shares]
     known = [history for history in histories if history is not None]
     if known:

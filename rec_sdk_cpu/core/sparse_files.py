@@ -12,6 +12,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+_PREFIX = "sparse-"
 KEY_FOLDER = "key"
 EMBEDDING_FOLDER = "embedding"
 HISTORY_FOLDER = "history"
@@ -33,7 +34,13 @@ class SparseFilesError(OSError):
 def sparse_directory(checkpoint_path: str) -> str:
     """Returns the sparse folder that goes with a TensorFlow checkpoint prefix: ``<dir>/sparse-<base>``."""
     directory, base = os.path.split(checkpoint_path)
-    return os.path.join(directory, "sparse-%s" % base)
+    return os.path.join(directory, _PREFIX + base)
+
+
+def checkpoint_path(directory: str) -> str:
+    """Returns the TensorFlow checkpoint prefix that a sparse folder goes with."""
+    parent, base = os.path.split(directory)
+    return os.path.join(parent, base[len(_PREFIX):])
 
 
 def tables(directory: str) -> List[str]:

@@ -95,7 +95,11 @@ class TableOps:
         for state, ops in self.states.items():
             if state != sparse_files.EMBEDDING_FOLDER and not optimizer_states:
                 continue
-            rows = sparse_files.open_rows(directory, name, state)
+            if state in self.table.merged_states:
+                rows = self.table.merged_states[state].read(
+                    sparse_files.checkpoint_path(directory), saved_keys.size)
+            else:
+                rows = sparse_files.open_rows(directory, name, state)
             if rows.shape != (saved_keys.size, self.table.emb_size):
                 raise sparse_files.SparseFilesError("%s/%s/%s has shape %s, expected %s" % (
                     directory, name, state, list(rows.shape), [saved_keys.size, self.table.emb_size]))
@@ -169,7 +173,8 @@ class SparseSaver:
                 if self._shares_written is None:
                     ops.save(session, writer)
                 else:
-                    rank_shares.merge(directory, writer, ops.table.table_name, ops.table.emb_size, ops.table.is_dp)
+                    rank_shares.merge(directory, writer, ops.table.table_name, ops.table.emb_size, ops.table.is_dp,
+                                      ops.table.merged_states)
         if self._shares_written is not None:
             rank_shares.remove(directory)
         return writer.checksums

@@ -9,6 +9,7 @@ from rec_sdk_cpu.core import collectives, graph_state, initial_rows, notices, ra
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.core.history import KeyHistory, Thresholds
 from rec_sdk_cpu.core.key_index import KeyIndex
+from rec_sdk_cpu.core.merged_states import MergedState
 from rec_sdk_cpu.core.rows import GrowingRows, Rows, first_rows, fixed_rows, needed_rows
 from rec_sdk_cpu.core.table_facts import TableFacts
 
@@ -40,6 +41,7 @@ class BaseSparseEmbedding(TableFacts):
         slice_device_vocabulary_size, slice_host_vocabulary_size: rows of one rank.
         history: admission and eviction, or None where it is off.
         has_optimizer: whether an optimizer that the host knows serves the table in this graph.
+        merged_states: {folder: state} of states that go, on several ranks, into the TensorFlow checkpoint.
         gradient_scale: multiplies the gradients of a row, summed over the ranks; every rank's copy of an ``is_dp``
             table takes their plain sum.
     """
@@ -74,6 +76,7 @@ class BaseSparseEmbedding(TableFacts):
         self.rows = self._make_rows(emb_initializer, init_param, collections)
         self.index = KeyIndex(name, None if self.is_dynamic else self._slice_capacity())
         self._states: Dict[str, Rows] = {}
+        self.merged_states: Dict[str, MergedState] = {}
         self._size = self.index.size()
         self._last_size = 0
 
@@ -157,8 +160,11 @@ class BaseSparseEmbedding(TableFacts):
             saved: False leaves it to the TensorFlow checkpoint, by row number.
         """
         state = self.rows.make_state(variable_name, initial_rows.ConstantRows(self.emb_size, value))
-        if saved:
+        if saved or ranks.several():
             self._states[folder] = state
+        if not saved and ranks.several():
+            self.merged_states[folder] = MergedState(
+                variable_name, [self.device_vocabulary_size, self.emb_size], value)
         return state
 
     def states(self) -> Dict[str, Rows]:

@@ -86,5 +86,7 @@ MOVED = {
     "moved_ddr": Case(start=None, table=DDR, access=3, eviction=9),
     "moved_expansion": Case(start=None, settings=EXPANSION, tables=2,
                             optimizer=("adagrad_by_addr", {"learning_rate": 0.05})),
+    # Its accumulator is a variable of the TensorFlow checkpoint, by row number.
+    "moved_adagrad": Case(start=None, optimizer=("adagrad", {"learning_rate": 0.05})),
     "moved_dp": Case(start=None, table={"is_dp": True}),
 }

@@ -17,6 +17,7 @@ rec_sdk_cpu.install()
 import tensorflow as tf  # noqa: E402
 
 from rec_sdk_cpu.core import config, lookup, ranks  # noqa: E402
+from rec_sdk_cpu.core.customized_optimizer import CustomizedOptimizer  # noqa: E402
 from tests.rec_sdk_cpu.ranks import operations  # noqa: E402
 from tests.rec_sdk_cpu.ranks.cases import BATCH, IDS, KEYS, MOVED, STEPS, TRAINING, Case  # noqa: E402
 
@@ -62,8 +63,14 @@ class Model:
         dense, sparse = get_dense_and_sparse_variable()
         self.train = self._train_op(dense, sparse, divided)
         self.evict = [table.evict() for table in self.tables if case.eviction is not None]
-        self.exported = [(table.index.export(), {name: state.variable for name, state in table.states().items()})
-                         for table in self.tables]
+        self.exported = []
+        for table in self.tables:
+            states = {name: state.variable for name, state in table.states().items()}
+            if case.optimizer[0] == "adagrad":
+                # On one rank its accumulator is not among the states of the sparse folder.
+                states["%s_accumulator" % self.optimizer.optimizer_type] = self.optimizer.get_slot(
+                    table.variable, "acc")
+            self.exported.append((table.index.export(), states))
         self.histories = [table.history.export() for table in self.tables if table.history is not None]
         self.saver = tf.compat.v1.train.Saver()
         self.weight = weight
@@ -110,7 +117,7 @@ class Model:
         create = next(getattr(module, function) for function in (
             "create_hash_optimizer", "create_hash_optimizer_by_address", "create_hash_optimizer_by_addr")
             if hasattr(module, function))
-        optimizer = create(**arguments)
+        optimizer = self.optimizer = create(**arguments)
         if config.ConfigInitializer.get_instance().use_dynamic_expansion:
             local = tf.compat.v1.get_collection("ASCEND_SPARSE_LOOKUP_LOCAL_EMB")
             targets = tf.compat.v1.get_collection("ASCEND_SPARSE_LOOKUP_ID_OFFSET")
@@ -160,6 +167,8 @@ class Model:
 def run_case(name: str, case: Case, folder: str, earlier: str) -> None:
     """Trains a case, or takes over its checkpoint, and writes what this rank has."""
     config.reset()
+    # As in a process of its own: an optimizer's name, and with it that of its variables, counts the ones before.
+    CustomizedOptimizer.name_counter.clear()
     config.init(max_steps=-1, **case.settings)
     with tf.Graph().as_default():
         model = Model(case)

@@ -64,7 +64,7 @@ def test_shares_are_merged_in_the_order_of_their_names(tmp_path, monkeypatch):
             writer.write_rows("t", "embedding", 2, [np.stack([keys, -keys], axis=1)])
             writer.write_history("t", np.array([[-1, 0, 70 + rank], [rank, 3, 5]]))
     with sparse_files.FolderWriter(directory) as writer:
-        rank_shares.merge(directory, writer, "t", 2, False)
+        rank_shares.merge(directory, writer, "t", 2, False, {})
     rank_shares.remove(directory)
     assert os.listdir(str(tmp_path)) == ["sparse-model.ckpt-1"]
     keys, rows = sparse_files.read_table(directory, "t")
