@@ -73,6 +73,11 @@ def _expansion(recorder: Recorder) -> bool:
     return find(recorder.of("init"), "use_dynamic_expansion") == "True"
 
 
+def _collective(recorder: Recorder) -> bool:
+    return _one_rank(recorder) and bool(recorder.of("hccl_ops.allreduce", "hccl_ops.broadcast", "hccl_ops.allgather",
+                                                    "hccl_ops.reduce"))
+
+
 def _one_rank(recorder: Recorder) -> bool:
     return bool(recorder.calls) and os.environ.get("OMPI_COMM_WORLD_SIZE") == "1"
 
@@ -108,7 +113,7 @@ _RULES = (
          "batches."),
     Rule(_expansion,
          "Dynamic expansion needs the operator package cust_op_by_addr on a device."),
-    Rule(_called("hccl_ops.allreduce", "hccl_ops.broadcast", "hccl_ops.allgather", "hccl_ops.reduce"),
+    Rule(_collective,
          "Collective operations of one rank are the identity; on a device every rank must run the same ones."),
     Rule(_called("mx_rec.optimizers.ftrl.create_hash_optimizer"),
          "FTRL: without shrinkage the SDK adds the term that TensorFlow's FTRL subtracts; the stand-in does as the"

@@ -1,4 +1,5 @@
 """Writes down every call that a program makes of an SDK callable."""
+import enum
 import functools
 import inspect
 import os
@@ -94,7 +95,7 @@ class Recorder:
             if inspect.isfunction(value):
                 wrapped = self._recording(value, "%s.%s" % (module_name, name), _real_name(value), 0)
                 self._replace(module, name, value, wrapped)
-            elif inspect.isclass(value) and value not in self._classes:
+            elif inspect.isclass(value) and value not in self._classes and not issubclass(value, enum.Enum):
                 self._classes.add(value)
                 self._wrap_class(value)
 
