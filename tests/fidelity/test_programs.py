@@ -44,7 +44,8 @@ def _losses(batches, dense, sparse, model=None):
     return model, [model.train(batch, dense, sparse) for batch in batches]
 
 
-@pytest.mark.parametrize("flags, loop", [((), 10), (("--specs",), 10), (("--loop", 1), 1)])
+@pytest.mark.parametrize("flags, loop", [
+    ((), 10), (("--specs",), 10), pytest.param(("--loop", 1), 1, marks=pytest.mark.long)])
 def test_session_loop(program, flags, loop):
     result = program("session_loop.py", *flags)
     model, losses = _losses(oracle.batches(20, 1), oracle.adam(0.01), oracle.adam(0.02))
@@ -56,6 +57,7 @@ def test_session_loop(program, flags, loop):
     np.testing.assert_array_equal(result["label"], np.concatenate([batch["label"] for batch in evaluation]))
 
 
+@pytest.mark.long
 def test_session_loop_under_generation_g2(tmp_path):
     # G2 puts epsilon inside the root; at 1e-8 that moves the last digits only, and the names must be there.
     output = tmp_path / "result.npz"
@@ -64,7 +66,7 @@ def test_session_loop_under_generation_g2(tmp_path):
     assert np.load(str(output))["losses"].shape == (2,)
 
 
-@pytest.mark.parametrize("flags", [(), ("--loop", 4), ("--together",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--loop", 4), marks=pytest.mark.long), ("--together",)])
 def test_estimator(program, tmp_path, flags):
     result = program("estimator_modes.py", "--model_dir", tmp_path / "model", *flags)
     model, _ = _losses(oracle.batches(12, 1), oracle.descent(0.1), oracle.descent(0.2))
@@ -78,7 +80,8 @@ def test_estimator(program, tmp_path, flags):
     assert os.path.isfile(os.path.join(bytes(result["exported"]).decode(), "saved_model.pb"))
 
 
-@pytest.mark.parametrize("coefficient, evict", [(1, False), (2, False), (1, True)])
+@pytest.mark.parametrize("coefficient, evict", [
+    pytest.param(1, False, marks=pytest.mark.long), (2, False), (1, True)])
 @pytest.mark.parametrize("specs", [True, False])
 def test_admission_and_eviction(program, specs, coefficient, evict):
     flags = ["--coefficient", coefficient] + (["--specs"] if specs else []) + (["--evict"] if evict else [])
@@ -114,7 +117,8 @@ def test_own_optimizer(program, kind):
     assert str(result["name"]).startswith("Decaying_")
 
 
-@pytest.mark.parametrize("mode, capacity", [("HBM", 100), ("DDR", 100), ("SSD", 150)])
+@pytest.mark.parametrize("mode, capacity", [
+    ("HBM", 100), pytest.param("DDR", 100, marks=pytest.mark.long), ("SSD", 150)])
 def test_load_and_train(program, tmp_path, mode, capacity):
     model, losses = _losses(oracle.batches(20, 1), oracle.adam(0.01), oracle.adam(0.02))
     folder = tmp_path / "model"

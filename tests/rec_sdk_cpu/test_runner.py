@@ -40,7 +40,7 @@ def test_a_program_runs_as_main_with_its_own_arguments(tmp_path):
 
 @pytest.mark.parametrize("body, status, text", [
     ("import sys; sys.exit(3)", 3, ""),
-    ("raise KeyError('own')", 1, "KeyError: 'own'"),
+    pytest.param("raise KeyError('own')", 1, "KeyError: 'own'", marks=pytest.mark.long),
     ("from mx_rec.util.log import logger", 1, "in its place: rec_sdk_common.log"),
 ])
 def test_exits_and_exceptions_of_the_program_pass_through(tmp_path, body, status, text):
@@ -79,6 +79,7 @@ print(get_rank_id(), get_rank_size(), get_device_id(), get_min_device_id())
     assert run("program.py", cwd=tmp_path).stdout.strip() == "0 1 0 0"
 
 
+@pytest.mark.long
 def test_half_an_environment_is_refused_as_on_a_device(tmp_path):
     (tmp_path / "program.py").write_text("from mx_rec.util import init; init()\n")
     result = run("program.py", cwd=tmp_path, OMPI_COMM_WORLD_RANK="0")
