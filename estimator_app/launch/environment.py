@@ -233,7 +233,7 @@ def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
     preload = _appended(environment.get("LD_PRELOAD", ""), preloaded_libraries(host))
     if preload:
         values["LD_PRELOAD"] = preload
-    if placement.several:
+    if placement.remote:
         values.update({name: value for name, value in environment.items()
                        if value and _CANN.match(name) and name not in values})
     if options.hccl_cfg_json:
@@ -246,7 +246,7 @@ def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
     addresses = _addresses(options, placement)
     values.update(CM_CHIEF_DEVICE=device, CM_CHIEF_IP=addresses[0], CM_CHIEF_PORT=port,
                   CM_WORKER_SIZE=str(placement.ranks))
-    if placement.several:
+    if placement.remote:
         values[WORKER_IPS] = ",".join(addresses)
         return RankEnvironment("rank-table-free", placement, values, RANK_TABLE_VARIABLES + ("CM_WORKER_IP",))
     values["CM_WORKER_IP"] = addresses[0]

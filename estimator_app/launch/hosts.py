@@ -37,9 +37,9 @@ class Placement:
         return len(self.hosts) * self.slots
 
     @property
-    def several(self) -> bool:
-        """Whether there is more than one host."""
-        return len(self.hosts) > 1
+    def remote(self) -> bool:
+        """Whether ranks run, or may run, on other hosts than this one."""
+        return self.hosts != (LOCAL,)
 
     @property
     def text(self) -> str:

@@ -96,7 +96,7 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
         if npu:
             check_scheme(options)
         environment = compose(options, host)
-        if environment.placement.several:
+        if environment.placement.remote:
             return 0 if _on_every_host(options, environment, host, wanted, stream) else 1
     rows = check(options, host, wanted)
     stream.write(table(rows))
@@ -107,7 +107,7 @@ def before_launch(options: LaunchOptions, environment: RankEnvironment, host: Ho
                   stream: TextIO) -> bool:
     """Checks all hosts before the ranks start; returns whether they can. On CPUs only what is missing is printed."""
     always = options.device == NPU
-    if environment.placement.several:
+    if environment.placement.remote:
         return _on_every_host(options, environment, host, wanted, stream, always)
     rows = check(options, host, wanted)
     if always or missing(rows):

@@ -25,6 +25,7 @@ from feature_specs.errors import UserError
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEPT_LINES = 40
+_LONGEST_NAME = 1024  # bytes of a line that has not said whose it is
 _AFTER_RUNNER = 10.0  # seconds for output that is still on its way
 _TAG = re.compile(r"\[(?:\d+,)?(\d+)\]<(?:stdout|stderr)>:")
 # How the runners tell that a rank was killed: horovodrun, mpirun.
@@ -123,11 +124,11 @@ class _Run:
 
     def to_end(self, command: Sequence[str], environment: Dict[str, str]) -> int:
         """Starts the runner and returns the exit status."""
-        several = self._placement.several
+        remote = self._placement.remote
         with socket.socket() as server, self._selector, _handling(self._signal, _STOPS + (signal.SIGUSR1,)):
-            server.bind(("" if several else "127.0.0.1", 0))
+            server.bind(("" if remote else "127.0.0.1", 0))
             server.listen(self._placement.ranks)
-            address = _address_towards(self._placement.hosts[-1]) if several else "127.0.0.1"
+            address = _address_towards(self._placement.hosts[-1]) if remote else "127.0.0.1"
             line = "%s:%d:%s" % (address, server.getsockname()[1], self._token)
             self._child = _start(command, dict(environment, **{LAUNCHER: line}), subprocess.PIPE)
             self._selector.register(server, selectors.EVENT_READ, lambda: self._accept(server))
@@ -167,29 +168,42 @@ class _Run:
             data = b""
         *messages, rank.received = (rank.received + data).split(b"\n")
         for text in messages:
-            message = json.loads(text.decode())
-            if rank.number < 0:
-                if message.get("token") != self._token:
-                    rank.line.close()
-                    return False
-                rank.number, rank.host, rank.pid = message["rank"], message["host"], message["pid"]
-                self._ranks[rank.number] = rank
-                for number in self._signals:
-                    rank.tell("signal %d" % number)
-            else:
-                rank.status = int(message["ended"])
+            if rank.number >= 0:
+                rank.status = int(json.loads(text.decode())["ended"])
                 self._ended(rank, rank.status == 0 or rank.status - 128 in self._signals)
+            elif not self._introduced(rank, text):
+                return self._refuse(rank)
+        if rank.number < 0 and len(rank.received) > _LONGEST_NAME:
+            return self._refuse(rank)
         if not data and rank.number >= 0 and rank.status is None:
             if self._signals:  # a rank that had no handler yet ends by the signal that it was sent
                 rank.status = 128 + self._signals[-1]
             self._ended(rank, bool(self._signals))
         return bool(data)
 
+    def _introduced(self, rank: _Rank, text: bytes) -> bool:
+        """Whether a line is that of a rank of this launch; anybody may connect."""
+        try:
+            message = json.loads(text.decode())
+            if not secrets.compare_digest(message["token"], self._token):
+                return False
+            rank.number, rank.host, rank.pid = message["rank"], message["host"], message["pid"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        self._ranks[rank.number] = rank
+        for number in self._signals:
+            rank.tell("signal %d" % number)
+        return True
+
+    def _refuse(self, rank: _Rank) -> bool:
+        rank.line.close()
+        return False
+
     def _ended(self, rank: _Rank, well: bool) -> None:
         if not well and self._failed is None:
             self._failed = rank
         ended = sum(other.status is not None for other in self._ranks.values())
-        if self._failed is not None or ended == self._placement.ranks:
+        if self._failed is not None or ended == len(self._ranks):
             for other in self._ranks.values():
                 other.tell("release")
 

@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from estimator_app.launch.environment import CPU, LaunchOptions, RankEnvironment
 from estimator_app.launch.hosts import LOCAL, Host, Placement
+from estimator_app.launch.rank import LAUNCHER
 from feature_specs.errors import ConfigError
 
 APP = "estimator_app"
@@ -36,10 +37,10 @@ def command_line(options: LaunchOptions, environment: RankEnvironment, host: Hos
         ConfigError: a CPU launch without Horovod, or an argument for mpirun that contradicts the launch.
     """
     placement = placement or environment.placement
-    interface = options.network_interface or ("" if placement.several else _LOOPBACK)
-    if placement.several and interface == _LOOPBACK:
-        raise ConfigError("--network_interface lo joins no two hosts; give the interface between %s, or leave it out"
-                          % " and ".join(placement.hosts[:2]))
+    interface = options.network_interface or ("" if placement.remote else _LOOPBACK)
+    if placement.remote and interface == _LOOPBACK:
+        raise ConfigError("--network_interface lo joins no two hosts; give the interface that leads to %s, or leave it "
+                          "out" % placement.hosts[-1])
     ranks = str(placement.ranks)
     by_name = ("--network-interface", interface) if interface else ()
     program = (host.python, "-m", "estimator_app.launch.rank", module) + tuple(arguments)
@@ -56,9 +57,10 @@ def command_line(options: LaunchOptions, environment: RankEnvironment, host: Hos
         return ("horovodrun",) + by_name + ("-np", ranks, "--mpi-args=%s" % quoted, "--mpi", "-H",
                                             placement.text) + program
     extra: Tuple[str, ...] = ()
-    if placement.several and interface:
+    if placement.remote and interface:
         extra = ("-mca", "btl_tcp_if_include", interface, "-mca", "oob_tcp_if_include", interface)
-    for name in sorted(environment.values):
+    # How the ranks find the launching process is set when it listens: not in a dry run.
+    for name in sorted(environment.values) + ([] if options.dry_run else [LAUNCHER]):
         extra += ("-x", name)
     return ("mpirun", "--allow-run-as-root", "--tag-output", "-np", ranks, "-H",
             placement.text) + binding + extra + program

@@ -283,7 +283,7 @@ def test_mpirun_takes_the_place_of_horovodrun(node):
                         "none")
     assert line[9:12] == ("-mca", "a b", "c")
     exported = [line[index + 1] for index, word in enumerate(line) if word == "-x"]
-    assert exported == sorted(environment.values)
+    assert exported == sorted(environment.values) + ["ESTIMATOR_LAUNCHER"]
     assert line[-7:] == (str(node / "rank python"), "-m", "estimator_app.launch.rank", "estimator_app", "train",
                          "--threads", "2")
     executable(node / "bin/horovodrun", RUNNER)

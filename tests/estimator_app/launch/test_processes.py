@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -195,6 +196,19 @@ def test_a_runner_that_starts_nothing_shows_why(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "ssh: no route\nValueError: hosts\ntagged\n")
     with pytest.raises(UserError, match="cannot be started"):
         processes.run_ranks(["/none/horovodrun"], {}, Placement(("localhost",), 2))
+
+
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"\xff\n", b"[]\n", b"{}\n", b"x" * 5000,
+                                   b'{"token": "guess", "rank": 0, "host": "h", "pid": 1}\n', b'{"token": 3}\n'],
+                         ids=range(7))
+def test_strangers_on_the_line_are_turned_away(tmp_path, words):
+    run = processes._Run(Placement(("localhost",), 1), None)
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        theirs.sendall(words)
+        rank = processes._Rank(ours)
+        assert run._hear(rank) is False and ours.fileno() == -1 and not run._ranks
+        assert rank.number == -1
 
 
 def test_the_output_of_a_runner_in_pieces():
