@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.fidelity import oracle
+from tests.rec_sdk_cpu.ranks.conftest import needs_horovod
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 ROOT = os.path.abspath(os.path.join(FOLDER, os.pardir, os.pardir, os.pardir))
@@ -160,6 +161,25 @@ def _subprocess(*arguments, cwd):
     environment.update(PYTHONPATH=ROOT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
     return subprocess.run([sys.executable, "-m", "rec_sdk_cpu"] + [str(item) for item in arguments], cwd=str(cwd),
                           env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_data_parallel_ranks_equal_one(tmp_path, ranks):
+    if ranks > 1:
+        needs_horovod()
+    done = _subprocess("--ranks", ranks, "--trace", os.path.join(FOLDER, "data_parallel.py"), "result", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    model, losses = _losses(oracle.batches(20, 1), oracle.adam(0.01), oracle.adam(0.02))
+    sizes = []
+    for rank in range(ranks):
+        with np.load(str(tmp_path / ("result.%d.npz" % rank))) as result:
+            np.testing.assert_allclose(result["losses"], losses, rtol=5e-5)
+            sizes.append(int(result["size"]))
+            assert result["capacity"] == 100
+    # Each rank keeps the ids that are its own, and says how many.
+    assert sizes == [len([key for key in model.rows if key % ranks == rank]) for rank in range(ranks)]
+    assert (done.stdout + done.stderr).count("Migration report of") == 1
 
 
 @pytest.mark.long

@@ -249,6 +249,12 @@ def test_generation_g2_takes_a_learning_rate_tensor_with_a_warning_and_larger_ho
             for rate in (0.1, 0.2):
                 assert _resolve(CALLABLES[name]["paths"][0])(learning_rate=tf.constant(rate))
             assert [line for line in notices.told.values() if "some versions of G2 refuse it" in line]
+            # The default library of G2 holds the CPU ops, and the padding arguments came with G3.
+            default = _resolve("mx_rec.util.ops.import_host_pipeline_ops")()
+            assert default.return_timestamp(tf.constant([1], tf.int64)).dtype == tf.int64
+            assert default.clear_channel(1).type == "NoOp"
+            with pytest.raises(TypeError, match="padding_keys_len came with SDK generation G3"):
+                make_table("padded", padding_keys_len=3)
             assert make_table(host_vocabulary_size=10 ** 10).capacity() == 10 ** 10
             with pytest.raises(ValueError, match="host_vocabulary_size"):
                 make_table("b", host_vocabulary_size=10 ** 10 + 1)
