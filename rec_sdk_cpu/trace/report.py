@@ -11,6 +11,11 @@ _WIDTH = 118
 _SETTINGS = ("init", "create_table", "FeatureSpec", "sparse_lookup", "create_hash_optimizer",
              "create_hash_optimizer_by_address", "create_hash_optimizer_by_addr", "GraphModifierHook", "EvictHook",
              "NPURunConfig", "set_iteration_per_loop")
+# Variables that the SDK reads when it is imported (rec_sdk_api 7.1); all but the log level tune the device's host.
+_VARIABLES = ("MXREC_LOG_LEVEL", "RANK_TABLE_FILE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_IP",
+              "CM_WORKER_SIZE", "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "TF_DEVICE", "AclTimeout",
+              "HD_CHANNEL_SIZE", "KEY_PROCESS_THREAD_NUM", "MAX_UNIQUE_THREAD_NUM", "FAST_UNIQUE",
+              "HOT_EMB_UPDATE_STEP", "USE_COMBINE_FAAE", "RECORD_KEY_COUNT", "SSD_SAVE_COMPACT_LEVEL", "USE_SHM_SWAP")
 
 
 class Trace:
@@ -81,6 +86,9 @@ def _setting_lines(calls: List[Call]) -> List[str]:
         if call.name.rpartition(".")[2] in _SETTINGS and call.values:
             given = ", ".join("%s=%s" % (name, " | ".join(values)) for name, values in sorted(call.values.items()))
             lines += _wrapped("%s: %s" % (call.name.rpartition(".")[2], given))
+    variables = ["%s=%s" % (name, os.environ[name]) for name in _VARIABLES if name in os.environ]
+    if variables:
+        lines += _wrapped("environment, of which only MXREC_LOG_LEVEL has an effect here: %s" % ", ".join(variables))
     return lines
 
 

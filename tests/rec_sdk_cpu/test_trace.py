@@ -40,7 +40,7 @@ def traced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("traced")
     (folder / "mine.py").write_text(PROGRAM)
     (folder / "helper.py").write_text(HELPER)
-    return run("--trace", "mine.py", cwd=folder)
+    return run("--trace", "mine.py", cwd=folder, USE_COMBINE_FAAE="1")
 
 
 def test_the_program_runs_and_ends_as_without_it(traced):
@@ -53,7 +53,7 @@ def test_the_program_runs_and_ends_as_without_it(traced):
     "npu_bridge.estimator.npu_ops.dropout                           1x  helper.py:4",
     "init: max_steps=3, use_dynamic=True",
     "is_train=True | False",
-    "precision_mode='allow_mix_precision'",
+    "precision_mode='allow_mix_precision'", "has an effect here: USE_COMBINE_FAAE=1",
 ])
 def test_calls_and_settings(traced, text):
     assert text in traced.stderr, traced.stderr
