@@ -137,6 +137,16 @@ CASES = {
         "l2_shrinkage_regularization_strength": {"ok": [0.0, 1e4], "bad": [-0.1, 1e5, 0, None]},
         "accum_name": {"ok": ["a", "a" * 255], "bad": ["", "a" * 256, None, 1]}, "other": {"ok": [1, None], "bad": []},
     }, []),
+    "lazy_adam_by_addr": ({}, {
+        "learning_rate": RATE, "beta1": {"ok": [1e-9, 0.9], "bad": [0.0, 1.0, 1, None]},
+        "beta2": {"ok": [0.0, 1.0], "bad": [-0.1, 1.1, 1]}, "epsilon": OPEN, "name": _text(200),
+    }, [({"use_fusion_optim": False}, TypeError)]),
+    "adagrad_by_addr": ({}, {"learning_rate": RATE, "initial_accumulator_value": OPEN, "name": _text(200)},
+                        [({"use_locking": False}, TypeError)]),
+    "gradient_descent_by_addr": ({"learning_rate": 0.1}, {
+        "learning_rate": RATE, "use_locking": BOOL, "name": _text(200),
+        "weight_decay": {"ok": [0.0, 1e-4, 1.0], "bad": [None, -1e-9, 1.1, 0, 1]},
+    }, [({"use_fusion_optim": False}, TypeError)]),
     "NPURunConfig": ({"save_checkpoints_steps": 10}, {
         "iterations_per_loop": {"ok": [1, 2, 100, True], "bad": [0, -1, 1.0, "1", None]},
         "horovod_mode": {"ok": [True, False], "bad": [0, 1, "x", None]},
@@ -180,6 +190,10 @@ CASES = {
         ({"enable_exception_dump": 7}, ValueError), ({"jit_compile": "maybe"}, ValueError),
     ]),
 }
+BY_ADDRESS = {"lazy_adam_by_addr": "create_hash_optimizer_by_address",
+              "adagrad_by_addr": "create_hash_optimizer_by_address",
+              "gradient_descent_by_addr": "create_hash_optimizer_by_addr"}
+FEWER = ("adagrad", "gradient_descent", "NPUEstimator") + tuple(BY_ADDRESS)
 # What a refused value raises, where it is no ValueError.
 ERRORS = {
     ("NPURunConfig", "iterations_per_loop"): (TypeError, ValueError), ("NPURunConfig", "mix_compile_mode"): TypeError,
@@ -217,7 +231,12 @@ def grid(sdk, tmp_path, monkeypatch):
     def optimizer(module):
         def make(**arguments):
             import importlib
-            return importlib.import_module("mx_rec.optimizers." + module).create_hash_optimizer(**arguments)
+            expansion = module.endswith("_by_addr")
+            if config.ConfigInitializer.get_instance().use_dynamic_expansion != expansion:
+                config.reset()
+                start(use_dynamic_expansion=expansion)
+            creator = BY_ADDRESS.get(module, "create_hash_optimizer")
+            return getattr(importlib.import_module("mx_rec.optimizers." + module), creator)(**arguments)
         return make
 
     targets = {"init": init, "FeatureSpec": FeatureSpec, "create_table": create_table, "sparse_lookup": sparse_lookup,
@@ -245,7 +264,7 @@ def grid(sdk, tmp_path, monkeypatch):
 def _calls(name):
     always, parameters, combinations = CASES[name]
     draw = random.Random(name)
-    for number in range(CALLS if name not in ("adagrad", "gradient_descent", "NPUEstimator") else CALLS // 4):
+    for number in range(CALLS // 4 if name in FEWER else CALLS):
         arguments, outcome = dict(always), None
         for parameter in draw.sample(sorted(parameters), draw.randint(0, min(6, len(parameters)))):
             arguments[parameter] = draw.choice(parameters[parameter]["ok"])
