@@ -57,7 +57,8 @@ def test_all_to_all(received):
         blocks = [parts[other][rank] for other in range(size)]
         np.testing.assert_array_equal(values["all_to_all_v_c"], np.concatenate(blocks))
         starts = operations.backwards(matrix[:, rank])
-        expected = np.zeros(max(start + block.size for start, block in zip(starts, blocks) if block.size), np.float32)
+        ends = [start + block.size for start, block in zip(starts, blocks) if block.size]
+        expected = np.zeros(max(ends, default=0), np.float32)
         for start, block in zip(starts, blocks):
             expected[start:start + block.size] = block
         np.testing.assert_array_equal(values["all_to_all_v"], expected)
