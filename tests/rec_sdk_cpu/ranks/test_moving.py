@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from rec_sdk_cpu.core import checksums, rank_shares, sparse_files
+from rec_sdk_cpu.core import checksums, sparse_files
 from tests.rec_sdk_cpu.ranks import compare
 from tests.rec_sdk_cpu.ranks.cases import KEYS, MOVED
 from tests.rec_sdk_cpu.ranks.conftest import JOURNEY
@@ -52,21 +52,3 @@ def test_a_checkpoint_shows_no_trace_of_the_ranks(journey, name, stage, ranks, _
         np.testing.assert_array_equal(row, held[key])
     if ranks > 1 and "dp" not in name:
         assert (np.diff(keys % ranks) >= 0).all()
-
-
-def test_shares_are_merged_in_the_order_of_their_names(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "12")
-    directory = str(tmp_path / "sparse-model.ckpt-1")
-    for rank in range(12):
-        with sparse_files.FolderWriter(rank_shares.share_directory(directory, rank)) as writer:
-            keys = np.array([rank, rank + 12], np.int64)
-            writer.write_keys("t", keys)
-            writer.write_rows("t", "embedding", 2, [np.stack([keys, -keys], axis=1)])
-            writer.write_history("t", np.array([[-1, 0, 70 + rank], [rank, 3, 5]]))
-    with sparse_files.FolderWriter(directory) as writer:
-        rank_shares.merge(directory, writer, "t", 2, False, {})
-    rank_shares.remove(directory)
-    assert os.listdir(str(tmp_path)) == ["sparse-model.ckpt-1"]
-    keys, rows = sparse_files.read_table(directory, "t")
-    assert keys.tolist()[:6] == [0, 12, 1, 13, 10, 22] and (rows == np.stack([keys, -keys], axis=1)).all()
-    assert sparse_files.read_history(directory, "t")[:3].tolist() == [[-1, 0, 81], [0, 3, 5], [1, 3, 5]]
