@@ -219,9 +219,13 @@ class FolderWriter:
             shutil.rmtree(self._temporary, ignore_errors=True)
             return
         _sync_directory(self._temporary)
-        if os.path.isdir(self._target):
-            shutil.rmtree(self._target)
-        os.rename(self._temporary, self._target)
+        try:
+            if os.path.isdir(self._target):
+                shutil.rmtree(self._target)
+            os.rename(self._temporary, self._target)
+        except OSError:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            raise
         _sync_directory(os.path.dirname(self._target))
 
     def write_keys(self, table: str, keys: np.ndarray) -> None:

@@ -61,6 +61,8 @@ def run(folder: str) -> None:
                 results[name] = session.run(value)
             results["waited"] = _wait(session, barrier, rank)
     results.update(_failures())
+    results.update(_replicated())
+    results.update(_saving(folder))
     np.savez(os.path.join(folder, "operations.rank%d" % rank), **results)
 
 
@@ -106,3 +108,49 @@ def _failures() -> Dict[str, str]:
             except tf.errors.InvalidArgumentError as error:
                 messages["message/" + name] = str(error)
     return messages
+
+
+def _replicated() -> Dict[str, np.ndarray]:
+    """The rows of a replicated table whose initializer has no seed."""
+    from mx_rec.core.embedding import create_table
+    config.reset()
+    config.init(max_steps=-1)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.set_random_seed(ranks.get_rank_id())
+        table = create_table(key_dtype=tf.int64, dim=2, name="t", device_vocabulary_size=6, is_dp=True,
+                             emb_initializer=tf.compat.v1.truncated_normal_initializer())
+        session.run(tf.compat.v1.global_variables_initializer())
+        return {"replicated": session.run(table.variable)}
+
+
+def _saving(folder: str) -> Dict[str, Any]:
+    """Saves where the last rank cannot write, and then where all can."""
+    from mx_rec.core.embedding import create_table, sparse_lookup
+    config.reset()
+    config.init(max_steps=-1)
+    rank, size = ranks.get_rank_id(), ranks.get_rank_size()
+    path = os.path.join(os.path.realpath(folder), "saving")
+    share = os.path.join(path, ".sparse-model.ckpt.rank%d" % (size - 1))
+    os.makedirs(path, exist_ok=True)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        table = create_table(key_dtype=tf.int64, dim=2, name="t", device_vocabulary_size=60,
+                             emb_initializer=tf.compat.v1.constant_initializer(rank + 1.0))
+        out = sparse_lookup(table, tf.range(12, dtype=tf.int64), modify_graph=True)
+        tf.compat.v1.train.get_or_create_global_step()
+        saver = tf.compat.v1.train.Saver()
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(out)
+        if rank == size - 1:
+            # A file where the share's folder has to be.
+            with open(share, "w"):
+                pass
+        try:
+            saver.save(session, os.path.join(path, "model.ckpt"))
+            failed = ""
+        except (RuntimeError, OSError) as error:
+            failed = "%s: %s" % (type(error).__name__, error)
+        left = sorted(os.listdir(path))
+        if rank == size - 1:
+            os.remove(share)
+        saver.save(session, os.path.join(path, "model.ckpt"))
+    return {"failed": failed, "left": left, "saved": sorted(os.listdir(path))}

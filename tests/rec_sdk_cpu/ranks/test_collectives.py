@@ -78,3 +78,20 @@ def test_failures_carry_the_messages_of_the_sdk(received):
         assert "Device cache overflow! Please set a grater value for `device_vocabulary_size`" in str(
             values["message/overflow"])
         assert "ids must be >= 0" in str(values["message/negative"]), rank
+
+
+def test_copies_of_a_replicated_table_start_with_the_values_of_rank_0(received):
+    assert np.unique(received[0]["replicated"]).size == 12
+    for values in received[1:]:
+        np.testing.assert_array_equal(values["replicated"], received[0]["replicated"])
+
+
+def test_a_share_that_cannot_be_written_fails_the_save_on_all_ranks(received):
+    *others, last = received
+    assert str(last["failed"]).startswith("NotADirectoryError")
+    for values in others:
+        assert "another rank could not write its share" in str(values["failed"])
+        assert not [name for name in values["left"] if name.startswith(("model", "sparse"))]
+    for values in received:
+        assert set(values["saved"]) == {"checkpoint", "model.ckpt.checksums", "model.ckpt.data-00000-of-00001",
+                                        "model.ckpt.index", "model.ckpt.meta", "sparse-model.ckpt"}
