@@ -10,14 +10,16 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from preprocessing.cores import usable_cores
+from feature_specs.cores import usable_cores
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_VARIABLE = "CENSUS_KDD_DIR"
+DATASETS = ("census", "shop")
 
 
 class WorkerError(Exception):
@@ -71,6 +73,18 @@ def alternate(sides: Dict[str, Callable[[], float]], pairs: int, warm_up: int = 
             if number >= warm_up:
                 found[name].append(value)
     return found
+
+
+def per_second(step: Callable[[], Any], seconds: float) -> float:
+    """Returns how often a function runs per second, over so many seconds after a tenth as warm-up."""
+    rate = 0.0
+    for limit in (seconds / 10, seconds):
+        count, began = 0, time.perf_counter()
+        while not count or time.perf_counter() - began < limit:
+            step()
+            count += 1
+        rate = count / (time.perf_counter() - began)
+    return rate
 
 
 def compared(benchmark: str, unit: str, speeds: Dict[str, List[float]], **settings: Any) -> Dict[str, Any]:
@@ -149,6 +163,34 @@ def run_python(arguments: Sequence[str]) -> str:
     return done.stdout
 
 
+def peer_python() -> str:
+    """Returns the Python that peers run in: TF2_PYTHON, or that of ``setup --peers``.
+
+    Raises:
+        WorkerError: there is none.
+    """
+    found = os.environ.get("TF2_PYTHON") or sys.prefix.rstrip(os.sep) + "-tf2/bin/python"
+    if not os.path.isfile(found):
+        raise WorkerError("peers need another Python: run setup --peers, or set TF2_PYTHON to one with the packages of "
+                          "requirements-tf2.txt and requirements-peers-tf2.txt")
+    return found
+
+
+def run_peer(python: str, what: str, specification: str) -> Dict[str, Any]:
+    """Runs a peer in its own Python and returns the JSON object that it prints.
+
+    Raises:
+        WorkerError: the exit status is not 0.
+    """
+    script = os.path.join(PROJECT, "benchmarks", "_peers.py")
+    # Alone on the path: nothing of this Python's packages may be found by the other one.
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run([python, script, what, specification], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise WorkerError("%s of %s: exit status %d: %s" % (what, python, done.returncode, done.stderr.strip()[-2000:]))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argparse.ArgumentParser:
     """Returns a parser with the flags of every benchmark."""
     parser = argparse.ArgumentParser(prog="bench " + name, description=description, allow_abbrev=False,
@@ -160,6 +202,8 @@ def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argpars
     parser.add_argument("--source", default=os.environ.get(DATA_VARIABLE, ""), metavar="PATH",
                         help="folder with the raw census text; without it made-up rows in the same format [path] "
                              "(default: the environment variable %s)" % DATA_VARIABLE)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME",
+                        help="census, shop or both (default: both)")
     return parser
 
 

@@ -1,23 +1,26 @@
-"""The reference way, written anew: what the original port does, on a stock Estimator.
+"""The reference way: what the original port does, on a stock Estimator, for any dataset.
 
-Rows are parsed one by one; ten small dense layers on the numbers; the looked-up rows are gathered and summed; plain
-Adam updates the whole table; the area under the curve comes from 200 thresholds. Initial values are random ones: with
-the original's constants the work would be the same.
+Rows are parsed one by one; plain Adam updates the whole table; areas come from 200 thresholds. With the ``sum`` input
+layer looked-up rows are gathered and summed into eight experts, as the original does; with ``concat`` every
+field's rows are averaged over its values and the vectors concatenated. Initial values are random: with the original's
+constants the work would be the same.
 """
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
+import numpy as np
 import tensorflow as tf
 
-from feature_specs.dataset import DENSE_FEATURE, LABEL, SPARSE_FEATURE
+from estimator_app.config import SUM
+from estimator_app.model.definition import Model
+from feature_specs.dataset import BINARY
 from feature_specs.manifest import Manifest
+from feature_specs.records import DENSE_FEATURE, LABEL, SPARSE_FEATURE, table_keys
 
-EXPERTS, EXPERT_SIZE, TOWER_SIZE = 8, 16, 8
 SHUFFLE_ROWS, PREFETCH, PARALLEL_READS = 32000, 100, 8
-_EPSILON = 1e-4
 
 
 def batches(manifest: Manifest, data_dir: str, split: str, batch_size: int, training: bool) -> tf.data.Dataset:
-    """Returns the input pipeline: records one by one, then batches.
+    """Returns the input pipeline: records one by one, then batches of label, dense_feature and sparse_feature.
 
     Args:
         manifest: of data with one row per record.
@@ -27,12 +30,20 @@ def batches(manifest: Manifest, data_dir: str, split: str, batch_size: int, trai
         training: shuffled and endless.
     """
     dataset = manifest.dataset
+    kind = tf.float32 if dataset.has_float_labels else tf.int64
+    first, sizes = _places(manifest)
 
     def parse(record: tf.Tensor) -> Dict[str, tf.Tensor]:
-        return tf.io.parse_single_example(record, {
-            LABEL: tf.io.FixedLenFeature([dataset.num_tasks], tf.int64),
-            SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.num_sparse], tf.int64),
+        row = tf.io.parse_single_example(record, {
+            LABEL: tf.io.FixedLenFeature([dataset.num_tasks], kind),
+            SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.sparse_width], tf.int64),
             DENSE_FEATURE: tf.io.FixedLenFeature([dataset.num_dense], tf.float32)})
+        value = row[SPARSE_FEATURE]
+        # Place 0 is for what is missing.
+        ids = tf.where(value < 0, tf.zeros_like(value), tf.math.floormod(value, sizes) + first)
+        numbers = row[DENSE_FEATURE]
+        known = tf.where(tf.math.is_nan(numbers), tf.zeros_like(numbers), numbers)
+        return {LABEL: row[LABEL], SPARSE_FEATURE: ids, DENSE_FEATURE: tf.math.log1p(tf.abs(known))}
 
     rows = tf.data.TFRecordDataset(["%s/%s" % (data_dir, shard.path) for shard in manifest.split(split).shards],
                                    num_parallel_reads=PARALLEL_READS)
@@ -41,61 +52,102 @@ def batches(manifest: Manifest, data_dir: str, split: str, batch_size: int, trai
     return rows.map(parse).batch(batch_size, drop_remainder=True).prefetch(PREFETCH)
 
 
-def model_fn_of(manifest: Manifest, table_rows: int = 0) -> Callable[..., tf.estimator.EstimatorSpec]:
-    """Returns the model function of the reference model.
+def from_ours(model: Model, ours: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Turns batches of ours into batches of the reference: the same rows, keys numbered one by one from 1."""
+    keys = np.concatenate([ours[table_keys(table.name)] for table in model.encoding.tables], axis=2)
+    found, places = np.unique(keys, return_inverse=True)
+    return {LABEL: ours[LABEL], DENSE_FEATURE: ours[DENSE_FEATURE],
+            SPARSE_FEATURE: places.reshape(keys.shape).astype(np.int64) + (0 if found[0] == 0 else 1)}
 
-    Args:
-        manifest: columns, tasks and ids.
-        table_rows: rows of the table; 0 for one per id.
-    """
-    tasks = manifest.dataset.task_names
-    rows = table_rows or manifest.num_ids()
+
+def model_fn_of(model: Model, table_rows: int = 0) -> Callable[..., tf.estimator.EstimatorSpec]:
+    """Returns the model function of the reference model; ``table_rows`` 0: a row per value."""
+    first, sizes = _places(model.manifest)
+    rows = table_rows or int((first + sizes).max())
+    binary = [task.name for task in model.manifest.dataset.tasks if task.type == BINARY]
+    numbers = {task.name: place for place, task in enumerate(model.manifest.dataset.tasks)}
 
     def model_fn(features: Dict[str, tf.Tensor], labels: Any, mode: str) -> tf.estimator.EstimatorSpec:
         del labels
-        probabilities = _network(features, tasks, rows)
+        logits = _network(features, model, rows)
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return tf.estimator.EstimatorSpec(mode, predictions=probabilities)
+            return tf.estimator.EstimatorSpec(mode, predictions={task: tf.sigmoid(logits[task]) for task in binary})
         label = tf.cast(features[LABEL], tf.float32)
-        loss = tf.add_n([tf.compat.v1.losses.log_loss(label[:, number], probabilities[task], epsilon=_EPSILON)
-                         for number, task in enumerate(tasks)]) / float(len(tasks))
+        known = tf.cast(tf.math.is_finite(label), tf.float32)
+        label = tf.where(tf.math.is_finite(label), label, tf.zeros_like(label))
+        losses = []
+        for task, place in numbers.items():
+            each = (tf.nn.sigmoid_cross_entropy_with_logits(labels=label[:, place], logits=logits[task])
+                    if task in binary else tf.square(logits[task] - tf.math.log1p(label[:, place])))
+            losses.append(tf.reduce_mean(each * known[:, place]))
+        loss = tf.add_n(losses) / float(len(losses))
         if mode == tf.estimator.ModeKeys.TRAIN:
             step = tf.compat.v1.train.get_global_step()
             return tf.estimator.EstimatorSpec(
                 mode, loss=loss, train_op=tf.compat.v1.train.AdamOptimizer(0.001).minimize(loss, global_step=step))
         return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops={
-            "auc_" + task: tf.compat.v1.metrics.auc(label[:, number], probabilities[task], num_thresholds=200)
-            for number, task in enumerate(tasks)})
+            "auc_" + task: tf.compat.v1.metrics.auc(label[:, numbers[task]], tf.sigmoid(logits[task]),
+                                                    num_thresholds=200) for task in binary})
 
     return model_fn
 
 
-def estimator(manifest: Manifest, model_dir: str, save_steps: int, threads: int) -> tf.estimator.Estimator:
+def estimator(model: Model, model_dir: str, save_steps: int, threads: int) -> tf.estimator.Estimator:
     """Returns the stock Estimator of the reference model."""
     session_config = tf.compat.v1.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=threads,
                                               inter_op_parallelism_threads=threads)
-    return tf.estimator.Estimator(model_fn_of(manifest), config=tf.estimator.RunConfig(
+    return tf.estimator.Estimator(model_fn_of(model), config=tf.estimator.RunConfig(
         model_dir=model_dir, tf_random_seed=1, save_checkpoints_steps=save_steps, save_summary_steps=None,
         log_step_count_steps=None, session_config=session_config))
 
 
-def _network(features: Dict[str, tf.Tensor], tasks: Any, table_rows: int) -> Dict[str, tf.Tensor]:
-    width = EXPERTS * EXPERT_SIZE + len(tasks) * EXPERTS
+def _places(manifest: Manifest) -> Tuple[np.ndarray, np.ndarray]:
+    """Returns int64 [W] twice: the first row of a value's vocabulary in one table, and the vocabulary's size."""
+    starts, sizes, begin = {}, {}, 1
+    for name, info in manifest.vocabularies.items():
+        starts[name], sizes[name] = begin, max(info.size, info.distinct) + 1
+        begin += sizes[name]
+    names = [feature.vocabulary or feature.name for feature in manifest.dataset.categorical
+             for _ in range(feature.width)]
+    return (np.array([starts[name] for name in names], np.int64), np.array([sizes[name] for name in names], np.int64))
+
+
+def _network(features: Dict[str, tf.Tensor], model: Model, table_rows: int) -> Dict[str, tf.Tensor]:
+    config, tasks = model.config, model.manifest.dataset.task_names
+    is_sum, count, units = config.input_layer == SUM, config.expert_num, config.expert_layers[0]
+    dense, ids = features[DENSE_FEATURE], features[SPARSE_FEATURE]
+    width = count * (units + len(tasks)) if is_sum else config.embedding_dim
     table = tf.compat.v1.get_variable("table", [table_rows, width],
                                       initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.05))
-    embedded = tf.reduce_sum(tf.nn.embedding_lookup(table, features[SPARSE_FEATURE]), axis=1)
-    dense = features[DENSE_FEATURE]
+    embedded = tf.nn.embedding_lookup(table, ids)
     experts: List[tf.Tensor] = []
-    for number in range(EXPERTS):
-        part = embedded[:, number * EXPERT_SIZE:(number + 1) * EXPERT_SIZE]
-        experts.append(tf.nn.relu(tf.compat.v1.layers.dense(dense, EXPERT_SIZE) + part))
+    if is_sum:
+        summed = tf.reduce_sum(embedded, axis=1)
+        first = [tf.compat.v1.layers.dense(dense, units) + summed[:, number * units:(number + 1) * units]
+                 for number in range(count)]
+        gates = [tf.compat.v1.layers.dense(dense, count) + summed[:, begin:begin + count]
+                 for begin in range(count * units, width, count)]
+    else:
+        widths = [feature.width for feature in model.manifest.dataset.categorical]
+        if int(ids.shape[1]) > sum(widths):  # Bins of ours, of which the reference makes fields too.
+            widths += [1] * (int(ids.shape[1]) - sum(widths))
+        mask = tf.expand_dims(tf.cast(ids > 0, tf.float32), 2)
+        parts = zip(tf.split(embedded, widths, axis=1), tf.split(mask, widths, axis=1))
+        vectors = [tf.math.divide_no_nan(tf.reduce_sum(part * there, 1), tf.broadcast_to(
+            tf.reduce_sum(there, 1), tf.shape(part[:, 0]))) for part, there in parts]
+        whole = tf.concat(vectors + [dense], axis=1)
+        first = [tf.compat.v1.layers.dense(whole, units) for _ in range(count)]
+        gates = [tf.compat.v1.layers.dense(whole, count) for _ in tasks]
+    for hidden in first:
+        hidden = tf.nn.relu(hidden)
+        for size in config.expert_layers[1:]:
+            hidden = tf.compat.v1.layers.dense(hidden, size, activation=tf.nn.relu)
+        experts.append(hidden)
     stacked = tf.stack(experts, axis=1)
-    probabilities = {}
-    for number, task in enumerate(tasks):
-        begin = EXPERTS * EXPERT_SIZE + number * EXPERTS
-        gate = tf.nn.softmax(tf.compat.v1.layers.dense(dense, EXPERTS) + embedded[:, begin:begin + EXPERTS])
-        mixed = tf.reduce_sum(tf.expand_dims(gate, 2) * stacked, axis=1)
-        hidden = tf.compat.v1.layers.dense(mixed, TOWER_SIZE, activation=tf.nn.relu)
-        both = tf.nn.softmax(tf.compat.v1.layers.dense(hidden, 2))
-        probabilities[task] = tf.clip_by_value(both[:, 1], 1e-15, 1 - 1e-15)
-    return probabilities
+    logits = {}
+    for task, gate in zip(tasks, gates):
+        hidden = tf.reduce_sum(tf.expand_dims(tf.nn.softmax(gate), 2) * stacked, axis=1)
+        for size in config.tower_layers:
+            hidden = tf.compat.v1.layers.dense(hidden, size, activation=tf.nn.relu)
+        logits[task] = tf.compat.v1.layers.dense(hidden, 1)[:, 0]
+    return logits

@@ -13,9 +13,9 @@ warnings.simplefilter("ignore")
 
 import tensorflow as tf  # noqa: E402
 
-from benchmarks import _reference  # noqa: E402
-from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest  # noqa: E402
-from preprocessing.cores import usable_cores  # noqa: E402
+from benchmarks import _app, _reference  # noqa: E402
+from feature_specs.cores import usable_cores  # noqa: E402
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT  # noqa: E402
 
 OURS, REFERENCE = "ours", "reference"
 
@@ -25,7 +25,7 @@ class Clock(tf.compat.v1.train.SessionRunHook):
 
     Attributes:
         first: wall-clock time at the end of the first step.
-        began, ended: ``perf_counter`` before the first counted step, and after the session's end.
+        began: ``perf_counter`` before the first counted step.
         steps: counted steps.
     """
 
@@ -33,7 +33,6 @@ class Clock(tf.compat.v1.train.SessionRunHook):
         self._left = warm_up
         self.first = 0.0
         self.began = 0.0
-        self.ended = 0.0
         self.steps = 0
 
     def before_run(self, run_context: Any) -> None:
@@ -51,67 +50,65 @@ class Clock(tf.compat.v1.train.SessionRunHook):
         else:
             self.steps += 1
 
-    def end(self, session: Any) -> None:
-        """Stops the clock; the last checkpoint may come behind it, see :func:`train`."""
-        del session
-        self.ended = time.perf_counter()
 
-
-def train(args: argparse.Namespace, manifest: Manifest) -> Dict[str, Any]:
+def train(args: argparse.Namespace, model: Any) -> Dict[str, Any]:
     """Trains from records to the last checkpoint; the time of all checkpoints after the warm-up counts."""
-    clock = Clock(args.warm_up)
+    clock, config = Clock(args.warm_up), model.config
     if args.way == REFERENCE:
-        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads or usable_cores())
-        estimator.train(lambda: _reference.batches(manifest, args.data_dir, TRAIN_SPLIT, args.batch_size, True),
-                        hooks=[clock], max_steps=args.steps)
+        estimator = _reference.estimator(model, config.model_dir, args.save_steps, config.threads or usable_cores())
+        estimator.train(lambda: _reference.batches(model.manifest, config.data_dir, TRAIN_SPLIT, config.batch_size,
+                                                   True), hooks=[clock], max_steps=args.steps)
     else:
-        runtime = _runtime(args, manifest)
-        from estimator_app.training.interruption import SignalHook
+        from estimator_app.training.hooks import SignalHook
         from estimator_app.training.progress import ProgressHook
-        os.makedirs(args.model_dir, exist_ok=True)
-        hooks: List[Any] = [ProgressHook(args.model_dir, args.steps, args.batch_size, 100),
-                            SignalHook(args.model_dir), clock]
-        runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks(hooks), max_steps=runtime.numbers.max_steps)
+        runtime = _runtime(model, args)
+        os.makedirs(config.model_dir, exist_ok=True)
+        hooks: List[Any] = [ProgressHook(runtime.run), SignalHook(config.model_dir), clock]
+        runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks(hooks), max_steps=args.steps)
     # Back from train(): hooks behind the clock, which save the last checkpoint, are done too.
     seconds = time.perf_counter() - clock.began
-    return {"examples_per_second": clock.steps * args.batch_size / seconds, "steps": clock.steps,
-            "microseconds_per_step": 1e6 * seconds / clock.steps, "first_step": clock.first}
-
-
-def evaluate(args: argparse.Namespace, manifest: Manifest) -> Dict[str, Any]:
-    """Evaluates the evaluation rows with fresh weights; a checkpoint without training comes first."""
-    clock = Clock(args.warm_up)
-    rows = manifest.split(TEST_SPLIT).rows
-    if args.way == REFERENCE:
-        estimator = _reference.estimator(manifest, args.model_dir, args.save_steps, args.threads or usable_cores())
-        estimator.train(lambda: _reference.batches(manifest, args.data_dir, TRAIN_SPLIT, args.batch_size, True),
-                        max_steps=1)
-        estimator.evaluate(lambda: _reference.batches(manifest, args.data_dir, TEST_SPLIT, args.batch_size, False),
-                           hooks=[clock], steps=rows // args.batch_size)
-    else:
-        runtime = _runtime(args, manifest, whole=True)
-        runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks(), max_steps=runtime.numbers.max_steps)
-        runtime.estimator.evaluate(runtime.eval_input_fn, hooks=runtime.hooks([clock]),
-                                   steps=runtime.numbers.eval_steps)
-    seconds = time.perf_counter() - clock.began
-    return {"examples_per_second": min(clock.steps * args.batch_size, rows) / seconds, "steps": clock.steps,
+    return {"examples_per_second": clock.steps * config.batch_size / seconds, "steps": clock.steps,
             "first_step": clock.first}
 
 
-def _runtime(args: argparse.Namespace, manifest: Manifest, whole: bool = False) -> Any:
+def evaluate(args: argparse.Namespace, model: Any) -> Dict[str, Any]:
+    """Evaluates the evaluation rows with fresh weights; a checkpoint after one step comes first."""
+    clock, config = Clock(args.warm_up), model.config
+    rows = model.manifest.split(TEST_SPLIT).rows
+    if args.way == REFERENCE:
+        estimator = _reference.estimator(model, config.model_dir, 1, config.threads or usable_cores())
+        estimator.train(lambda: _reference.batches(model.manifest, config.data_dir, TRAIN_SPLIT, config.batch_size,
+                                                   True), max_steps=1)
+        estimator.evaluate(lambda: _reference.batches(model.manifest, config.data_dir, TEST_SPLIT,
+                                                      config.eval_batch_size, False),
+                           hooks=[clock], steps=rows // config.eval_batch_size)
+    else:
+        from estimator_app.training.steps import TRAIN_AND_EVALUATE
+        runtime = _runtime(model, args, TRAIN_AND_EVALUATE)
+        runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks([_SaveFirst(config.model_dir)]),
+                                max_steps=1)
+        runtime.estimator.evaluate(runtime.eval_input_fn, hooks=runtime.hooks([clock]),
+                                   steps=runtime.run.numbers.eval_steps)
+    seconds = time.perf_counter() - clock.began
+    return {"examples_per_second": min(clock.steps * config.eval_batch_size, rows) / seconds, "steps": clock.steps,
+            "first_step": clock.first}
+
+
+class _SaveFirst(tf.compat.v1.train.CheckpointSaverHook):
+    """Saves after the first step: where training and evaluation take turns, the app's own loop saves."""
+
+    def __init__(self, model_dir: str):
+        super().__init__(model_dir, save_steps=1)
+
+
+def _runtime(model: Any, args: argparse.Namespace, kind: str = "train") -> Any:
     from estimator_app.device import prepare_device
     prepare_device("cpu")
-    from estimator_app.config import Config
+    from estimator_app.training.run_start import Run
     from estimator_app.training.runtime import build_runtime
-    from input_fn.plan import plan_training
-    settings = json.loads(args.settings)
-    config = Config(data_dir=args.data_dir, model_dir=args.model_dir, batch_size=args.batch_size,
-                    eval_batch_size=args.batch_size, eval_interval=args.save_steps, threads=args.threads, **settings)
-    per_epoch = plan_training(manifest.split(TRAIN_SPLIT), manifest.line_per_sample, args.batch_size,
-                              config.window_rows).steps_per_epoch
-    epochs = -(-args.steps // per_epoch)
-    return build_runtime(config.replace(train_epoch=epochs), manifest, True,
-                         phase="" if whole or args.steps == epochs * per_epoch else "train:0:%d" % args.steps)
+    from estimator_app.training.steps import Phase, step_numbers
+    numbers = step_numbers(model.config, model.manifest, 0, 0, 1)
+    return build_runtime(Run(model, numbers, 0, []), Phase(kind, 0, args.steps, args.save_steps, numbers.eval_steps))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -120,17 +117,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("stage", choices=("train", "eval"))
     parser.add_argument("--way", choices=(OURS, REFERENCE), required=True)
     parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--model_dir", required=True)
-    parser.add_argument("--batch_size", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True, help="of the training")
-    parser.add_argument("--save_steps", type=int, required=True)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--steps", type=int, default=1, help="of the training")
+    parser.add_argument("--save_steps", type=int, default=1)
     parser.add_argument("--warm_up", type=int, required=True, help="steps before the clock starts")
-    parser.add_argument("--threads", type=int, default=0, help="0: what each side chooses by itself")
     parser.add_argument("--settings", default="{}", help="more settings of the app, JSON")
     args = parser.parse_args(list(arguments))
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-    manifest = read_manifest(args.data_dir)
-    result = {"train": train, "eval": evaluate}[args.stage](args, manifest)
+    # More epochs than any measurement reaches: the steps decide.
+    settings = dict({"train_epoch": 1000}, **json.loads(args.settings))
+    model = _app.make(args.data_dir, args.preset, **settings)
+    result = {"train": train, "eval": evaluate}[args.stage](args, model)
     result["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
     sys.stdout.write(json.dumps(result) + "\n")
     return 0

@@ -3,7 +3,7 @@ import importlib
 import sys
 from typing import Sequence
 
-NAMES = ("prepare", "input", "step", "train", "eval", "predict", "tables", "startup", "growth")
+NAMES = ("prepare", "input", "step", "train", "eval", "predict", "tables", "startup", "memory")
 
 
 def main(arguments: Sequence[str]) -> int:

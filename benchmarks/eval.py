@@ -11,60 +11,50 @@ import tempfile
 from typing import Any, Dict, List, Sequence
 
 from benchmarks import _data, _harness
+from benchmarks.step import PRESETS
 
 BATCH_SIZE = 4096
 LEAST_ROWS_PER_SECOND = 250000
 
 
-def measure(directory: str, source: str, pairs: int, rows: int, reference_rows: int, batch_size: int = BATCH_SIZE,
-            warm_up_rounds: int = 1, line_per_sample: int = 8) -> Dict[str, Any]:
-    """Measures alternating pairs.
-
-    Args:
-        directory: for data and models.
-        source: folder with the raw text, or empty.
-        pairs: counted pairs.
-        rows, reference_rows: evaluation rows of either side; speeds are compared, not times.
-        batch_size: rows per batch.
-        warm_up_rounds: pairs before the counted ones.
-        line_per_sample: rows per record of our side.
-
-    Returns:
-        The result, rows/s.
-    """
+def measure(directory: str, name: str, source: str, pairs: int, rows: int, batch_size: int = BATCH_SIZE,
+            warm_up: int = 1) -> Dict[str, Any]:
+    """Measures alternating pairs, rows/s; the reference has a tenth of the rows."""
     data, kind = {}, ""
-    for way, count, packed in (("ours", rows, line_per_sample), ("reference", reference_rows, 1)):
+    for way, count in (("ours", rows), ("reference", max(rows // 10, 4 * batch_size))):
         folder = os.path.join(directory, way)
         os.mkdir(folder)
-        train_path, test_path, kind = _data.raw_text(folder, source, 4 * batch_size, count)
-        data[way] = _data.prepared(folder, (train_path, test_path), packed)
+        both, kind = _data.prepared_pair(folder, name, source, 4 * batch_size, count)
+        data[way] = both[way]
 
     def side(way: str) -> float:
         model = os.path.join(directory, "model")
         shutil.rmtree(model, ignore_errors=True)
         return _harness.run_worker(
-            "eval", "--way", way, "--data_dir", data[way], "--model_dir", model, "--batch_size", str(batch_size),
-            "--steps", "1", "--save_steps", "1", "--warm_up", "2")["examples_per_second"]
+            "eval", "--way", way, "--data_dir", data[way], "--preset", PRESETS[name], "--warm_up", "2", "--settings",
+            '{"batch_size": %d, "eval_batch_size": %d, "model_dir": "%s"}' % (batch_size, batch_size, model)
+        )["examples_per_second"]
 
-    speeds = _harness.alternate({"ours": lambda: side("ours"), "reference": lambda: side("reference")}, pairs,
-                                warm_up_rounds)
-    return _harness.compared("eval", "rows/s", speeds, batch_size=batch_size, rows=rows, data=kind,
-                             reference_rows=reference_rows, bounds=[["ours_best", LEAST_ROWS_PER_SECOND, None]])
+    speeds = _harness.alternate({"ours": lambda: side("ours"), "reference": lambda: side("reference")}, pairs, warm_up)
+    return _harness.compared("eval", "rows/s", speeds, dataset=name, batch_size=batch_size, rows=rows, data=kind,
+                             bounds=[["ours_best", LEAST_ROWS_PER_SECOND, None]] if name == "census" else [])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement."""
     parser = _harness.new_parser("eval", __doc__)
-    parser.add_argument("--rows", type=int, default=800000, metavar="N", help="rows of our side (default: 800000)")
-    parser.add_argument("--reference_rows", type=int, default=80000, metavar="N",
-                        help="rows of the reference (default: 80000)")
+    parser.add_argument("--rows", type=int, default=400000, metavar="N",
+                        help="rows of our side with the census, a quarter with the shop's log (default: 400000)")
     args = parser.parse_args(list(arguments))
-    with tempfile.TemporaryDirectory() as directory:
-        if args.quick:
-            results: List[Dict[str, Any]] = [dict(measure(directory, args.source, 1, 640, 640, 64, 0), bounds=[])]
-        else:
-            results = [measure(directory, args.source, args.pairs, args.rows, args.reference_rows)]
-    _harness.report(results, lambda result: "eval, batch %d, %s data" % (result["batch_size"], result["data"]))
+    results: List[Dict[str, Any]] = []
+    for name in args.datasets:
+        with tempfile.TemporaryDirectory() as directory:
+            if args.quick:
+                results.append(dict(measure(directory, name, args.source, 1, 640, 64, 0), bounds=[]))
+            else:
+                results.append(measure(directory, name, args.source, args.pairs,
+                                       args.rows if name == "census" else args.rows // 4))
+    _harness.report(results, lambda result: "eval, %s, batch %d" % (result["dataset"], result["batch_size"]))
     return 0
 
 

@@ -1,114 +1,102 @@
 """What the size of the table costs: ``bash run_estimator.sh bench tables``.
 
-Time per step with the same number of distinct keys per batch on tables that hold more and more keys, ours in turn for
-all sizes, and plain Adam over the whole table beside it; then the memory per key at the reference model's width. The
-growth runs with a narrow network (12 columns), so that ten million keys fit into the memory of a small machine.
+Time per step of the preset ``default`` on the census's columns, with the same number of distinct keys per batch, on a
+table that holds more and more keys, all sizes in turn; plain Adam over the whole table beside it; and the resident
+memory per key.
 """
+import functools
 import os
 import statistics
 import sys
-import time
+import tempfile
 from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 
-from benchmarks import _harness
+from benchmarks import _data, _harness
 
-FIELDS, TASKS, BATCH_SIZE, DISTINCT = 29, 2, 512, 1000
-MOST_GROWTH, MOST_MEMORY = 1.3, 1.25
-_SLOTS = 2
-_NARROW: Dict[str, Any] = {"expert_num": 2, "expert_size": 4}
-_INSERTED_AT_ONCE = 1 << 20
+BATCH_SIZE, DISTINCT = 512, 1000
+MOST_GROWTH, MOST_MEMORY, INDEX_BYTES, SLOTS = 1.3, 1.1, 60, 2
+_INSERTED_AT_ONCE, _MEASURED_KEYS = 1 << 20, 300000
 
 
-def growth(sizes: Sequence[int], rounds: int, steps: int, distinct: int = DISTINCT) -> List[Dict[str, Any]]:
-    """Measures the time per step for several table sizes in turn.
-
-    Args:
-        sizes: keys in the table, ascending.
-        rounds: counted rounds.
-        steps: per measurement.
-        distinct: different keys of a batch.
-
-    Returns:
-        One result per size; ``growth`` is the median over the rounds of its time over the time of the first size.
-    """
-    from benchmarks import _app
-    dataset = _app.definition(FIELDS, TASKS)
+def growth(data_dir: str, sizes: Sequence[int], rounds: int, seconds: float) -> List[Dict[str, Any]]:
+    """Measures the time per step for several table sizes in turn: a result per size; ``growth`` is the median over the
+    rounds of its time over the time of the first size."""
     sides: Dict[str, Callable[[], float]] = {}
     for size in sizes:
-        batches = _app.random_batches(dataset, BATCH_SIZE, size, 16, min(distinct, size))
-        step, session, table = _app.our_step(dataset, size, batches, capacity=size, **_NARROW)
-        fill(session, table, size)
-        sides[str(size)] = _seconds(step, steps)
+        step = _full(data_dir, "default", size)[0]
+        sides[str(size)] = functools.partial(_seconds, step, seconds)
     times = _harness.alternate(sides, rounds, 1)
     first = times[str(sizes[0])]
     results = []
     for size in sizes:
         ratios = [value / other for value, other in zip(times[str(size)], first)]
         results.append({
-            "benchmark": "tables", "keys": size, "distinct_keys_per_batch": distinct, "batch_size": BATCH_SIZE,
-            "microseconds_per_step": round(1e6 * statistics.median(times[str(size)]), 1),
+            "benchmark": "tables", "keys": size, "distinct_keys_per_batch": min(DISTINCT, size),
+            "batch_size": BATCH_SIZE, "microseconds_per_step": round(1e6 * statistics.median(times[str(size)]), 1),
             "growth": round(statistics.median(ratios), 3), "growth_least": round(min(ratios), 3),
             "growth_most": round(max(ratios), 3), "bounds": [["growth", None, MOST_GROWTH]]})
     return results
 
 
-def against_reference(sizes: Sequence[int], pairs: int, steps: int) -> List[Dict[str, Any]]:
-    """Compares our step with plain Adam over the whole table, at the reference model's width; steps/s."""
-    from benchmarks import _app
-    dataset = _app.definition(FIELDS, TASKS)
-    results = []
-    for size in sizes:
-        batches = _app.random_batches(dataset, BATCH_SIZE, size, 16, min(DISTINCT, size))
-        ours, session, table = _app.our_step(dataset, size, batches, capacity=size)
-        fill(session, table, size)
-        reference, _ = _app.reference_step(dataset, size, batches)
-        seconds = _seconds(ours, steps), _seconds(reference, max(1, min(steps, 30000 * 50 // size)))
-        speeds = _harness.alternate({"ours": lambda: 1.0 / seconds[0](),  # noqa: B023
-                                     "reference": lambda: 1.0 / seconds[1]()}, pairs, 1)  # noqa: B023
-        results.append(_harness.compared("tables", "steps/s", speeds, keys=size, batch_size=BATCH_SIZE))
-    return results
+def _seconds(step: Callable[[], Any], seconds: float) -> float:
+    return 1.0 / _harness.per_second(step, seconds)
 
 
-def memory(keys: int) -> Dict[str, Any]:
-    """Measures the resident memory of a table of the reference model's width with lazy Adam's states, full of keys."""
-    from benchmarks import _app
-    dataset = _app.definition(FIELDS, TASKS)
-    batches = _app.random_batches(dataset, 32, keys, 2)
+def against_reference(data_dir: str, size: int, pairs: int, seconds: float) -> Dict[str, Any]:
+    """Compares our step with plain Adam over the whole table; steps/s."""
+    from benchmarks import _app, _reference
+    model, batches = _batches(data_dir, "default", size)
+    ours = _full(data_dir, "default", size)[0]
+    plain = _reference.from_ours(model, batches)
+    reference = _app.plain_step(_reference.model_fn_of(model, max(size, int(plain["sparse_feature"].max()) + 1)),
+                                plain)[0]
+    speeds = _harness.alternate({"ours": lambda: _harness.per_second(ours, seconds),
+                                 "reference": lambda: _harness.per_second(reference, seconds)}, pairs, 1)
+    return _harness.compared("tables", "steps/s", speeds, keys=size, batch_size=BATCH_SIZE)
+
+
+def memory(data_dir: str, preset: str, keys: int) -> Dict[str, Any]:
+    """Measures the resident memory of a static table with lazy Adam's states, full of keys."""
     # Everything but the table, once before: code and arenas that the first session allocates are no table.
-    small, session, _ = _app.our_step(dataset, 64, _app.random_batches(dataset, 32, 64, 2))
-    small()
+    _full(data_dir, preset, 2000)[0]()
     before = _resident()
-    step, session, table = _app.our_step(dataset, keys, batches, capacity=keys)
-    fill(session, table, keys)
+    step, table, session = _full(data_dir, preset, keys)
     step()
     used = (_resident() - before) / keys
-    least = 4 * table.emb_size * (1 + _SLOTS)
+    del session
+    most = MOST_MEMORY * 4 * table.emb_size * (1 + SLOTS) + INDEX_BYTES
     return {"benchmark": "tables", "keys": keys, "columns": table.emb_size, "bytes_per_key": round(used, 1),
-            "least_bytes_per_key": least, "memory": round(used / least, 3), "bounds": [["memory", None, MOST_MEMORY]]}
+            "bounds": [["bytes_per_key", None, most]]}
 
 
-def fill(session: Any, table: Any, keys: int) -> None:
-    """Enters the keys from 0 on into a table's index."""
+def _batches(data_dir: str, preset: str, size: int) -> Any:
+    """Returns a model and batches whose keys are random ones below a size, so many distinct ones in a batch."""
+    from benchmarks import _app
+    from feature_specs.records import table_keys
+    model = _app.make(data_dir, preset, batch_size=BATCH_SIZE, table_capacity=size)
+    batches = _app.batches_in_memory(model, 8)
+    entry, random = table_keys(model.encoding.tables[0].name), np.random.RandomState(1)
+    pools = [random.randint(1, size, 2 * DISTINCT)[:min(DISTINCT, size - 1)] for _ in range(8)]
+    shape = batches[entry].shape[1:]
+    batches[entry] = np.stack([pool[random.randint(0, len(pool), shape)] for pool in pools]).astype(np.int64)
+    return model, batches
+
+
+def _full(data_dir: str, preset: str, size: int) -> Any:
+    """Returns a training step, its table, which holds all keys below a size, and the session."""
     import tensorflow as tf
+
+    from benchmarks import _app
+    model, batches = _batches(data_dir, preset, size)
+    step, session, table = _app.our_step(model, batches)
     with table.variable.graph.as_default():
         chunk = tf.compat.v1.placeholder(tf.int64, [None])
         insert = table.index.insert(chunk, chunk)
-    for start in range(0, keys, _INSERTED_AT_ONCE):
-        session.run(insert, {chunk: np.arange(start, min(keys, start + _INSERTED_AT_ONCE))})
-
-
-def _seconds(step: Callable[[], Any], steps: int) -> Callable[[], float]:
-    def measure() -> float:
-        for _ in range(min(steps, 5)):
-            step()
-        began = time.perf_counter()
-        for _ in range(steps):
-            step()
-        return (time.perf_counter() - began) / steps
-
-    return measure
+    for start in range(0, size, _INSERTED_AT_ONCE):
+        session.run(insert, {chunk: np.arange(start, min(size, start + _INSERTED_AT_ONCE))})
+    return step, table, session
 
 
 def _resident() -> int:
@@ -117,7 +105,8 @@ def _resident() -> int:
 
 
 def _label(result: Dict[str, Any]) -> str:
-    return "%s, %s keys" % ("memory" if "memory" in result else "tables", "{:,}".format(result["keys"]))
+    what = "memory, %d columns" % result["columns"] if "columns" in result else "tables"
+    return "%s, %s keys" % (what, "{:,}".format(result["keys"]))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -126,12 +115,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--keys", type=int, nargs="+", default=[10 ** power for power in range(3, 8)], metavar="N",
                         help="keys in the table (default: 1000 to 10000000)")
     args = parser.parse_args(list(arguments))
-    if args.quick:
-        results = [memory(2000)] + growth([100, 1000], 1, 2) + against_reference([1000], 1, 2)
-        results = [dict(result, bounds=[]) for result in results]
-    else:
-        results = [memory(300000)] + growth(args.keys, args.pairs, 100)
-        results += against_reference([size for size in args.keys if size <= 1000000], args.pairs, 30)
+    with tempfile.TemporaryDirectory() as directory:
+        data = _data.prepared_pair(directory, "census", args.source, 5000, 64)[0]["ours"]
+        if args.quick:
+            results = [memory(data, "default", 3000)] + growth(data, [1000, 3000], 1, 0.05)
+            results = [dict(result, bounds=[]) for result in results + [against_reference(data, 3000, 1, 0.05)]]
+        else:
+            results = [memory(data, preset, _MEASURED_KEYS) for preset in ("plain", "default")]
+            results += growth(data, args.keys, args.pairs, 1.0)
+            results += [against_reference(data, size, args.pairs, 1.0) for size in args.keys if size <= 1000000]
     for result in results:
         if "growth" in result:
             sys.stdout.write("%-34s %8.0f us/step, %5.3f of the first (%.3f - %.3f)\n" % (

@@ -4,20 +4,22 @@ Later sources win: defaults, the preset file, the environment switches of the or
 """
 import argparse
 import dataclasses
+import difflib
 import json
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from estimator_app.metric_names import AUC_MEAN
-from feature_specs.encoding import DENSE_TRANSFORMS, MAX_BINS
+from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 
-MODELS = ("mmoe", "shared_bottom", "ple")
+SUM, CONCAT = "sum", "concat"
+RELU, GLU = "relu", "glu"
 SCHEDULES = ("fixed", "cosine")
-ON_NAN = ("stop", "restore")
-DEVICES = ("auto", "cpu", "npu")
+AUTO, CPU, NPU = "auto", "cpu", "npu"
+DEVICES = (AUTO, CPU, NPU)
 CACHE_MODES = ("HBM", "DDR", "SSD")
 PRESET_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
+DEFAULT_PRESET = "default"
 
 # Switches of the original script (rec_sdk_api 7.2) -> the field that each one sets.
 ENVIRONMENT_SWITCHES = {
@@ -43,33 +45,41 @@ class Config:
 
     data_dir: str = _field("data/sample", "prepared data (with manifest.json)", "path")
     model_dir: str = _field("runs/default", "checkpoints, metrics and reports", "path")
-    device: str = _field("auto", "auto takes the NPU where mx_rec and npu_bridge can be imported", choices=DEVICES)
+    device: str = _field(AUTO, "auto takes the NPU where mx_rec and npu_bridge can be imported", choices=DEVICES)
 
-    model: str = _field("mmoe", "the network on top of the embedding", choices=MODELS)
-    expert_num: int = _field(8, "experts", low=1, high=1024)
-    expert_size: int = _field(16, "units of an expert", low=1, high=8192)
-    tower_size: int = _field(8, "units of a task's tower", low=1, high=8192)
-    task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", low=1, high=1024)
-    network_num: int = _field(1, "independent networks whose logits are averaged", low=1, high=64)
+    model: str = _field("mmoe", "the network between embedding and tasks", "model")
+    input_layer: str = _field(CONCAT, "sum: table rows are the first layer and are added up; concat: a vector per "
+                                      "field",
+                              choices=(SUM, CONCAT))
+    embedding_dim: int = _field(16, "values of a table's row where the dataset says nothing (concat only)", "values",
+                                low=1, high=8192)
+    expert_num: int = _field(8, "experts that all tasks share", "experts", low=1, high=1024)
+    expert_layers: Tuple[int, ...] = _field((16,), "units of an expert's layers, comma-separated", "units", low=1,
+                                            high=8192)
+    tower_layers: Tuple[int, ...] = _field((8,), "units of a tower's hidden layers, comma-separated", "units", low=1,
+                                           high=8192)
+    task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", "experts", low=1, high=1024)
+    expert_activation: str = _field(RELU, "of an expert's first layer; glu: values times sigmoids of as many more "
+                                          "units", choices=(RELU, GLU))
     expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", low=0.0, high=0.95)
+    batch_norm: bool = _field(False, "batch normalisation in the experts")
     reference_init: bool = _field(False, "constant 0.1 for every weight, as the original port has it (degenerate)")
     embedding_stddev: float = _field(0.05, "standard deviation of new embedding rows", low=0.0, high=10.0)
 
-    dense_transform: str = _field("log_standard", "normalisation of the dense values", choices=DENSE_TRANSFORMS)
-    dense_bins: int = _field(0, "equal-frequency bins per dense column as extra ids; 0: none", "bins", low=0,
+    dense_transform: str = _field("log_standard", "normalisation of numeric features", choices=TRANSFORMS)
+    dense_bins: int = _field(0, "equal-frequency bins per numeric feature as extra keys; 0: none", "bins", low=0,
                              high=MAX_BINS)
-    drop_dense: Tuple[str, ...] = _field((), "dense columns that the model must not see, comma-separated; one that "
-                                          "ends in ? need not exist", "names")
+    drop_dense: Tuple[str, ...] = _field((), "numeric features that the model must not see, comma-separated", "names")
 
-    batch_size: int = _field(512, "training rows per step and rank", "rows", low=1, high=1 << 20)
-    train_epoch: int = _field(5, "passes over the training rows", "epochs", low=1, high=100000)
+    batch_size: int = _field(512, "training rows per step and rank; the global batch is this times the ranks", "rows",
+                             low=1, high=1 << 20)
+    train_epoch: int = _field(5, "passes over the training rows; 0: one where values come few times each, else as "
+                                 "many as make enough steps", "epochs", low=0, high=100000)
     learning_rate: float = _field(0.001, "of the dense variables (Adam)", low=1e-8, high=10.0)
-    sparse_learning_rate: float = _field(0.001, "of the embedding table (lazy Adam)", low=1e-8, high=10.0)
+    sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", low=1e-8, high=10.0)
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",
                                          choices=SCHEDULES)
-    sparse_learning_rate_schedule: str = _field(
-        "fixed", "of the embedding table; cosine needs a Rec SDK whose optimizer takes a tensor as learning rate",
-        choices=SCHEDULES)
+    sparse_learning_rate_schedule: str = _field("fixed", "of the embedding tables", choices=SCHEDULES)
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
                                       "gradient", low=0.0, high=1.0)
     label_smoothing: float = _field(0.0, "labels 0 and 1 become half of this and 1 less half of this in training",
@@ -79,14 +89,14 @@ class Config:
     seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)
 
     eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", low=1, high=1 << 20)
-    eval_weight_column: str = _field("", "dense column whose raw values weigh the rows in a second set of scores, "
+    eval_weight_column: str = _field("", "numeric feature whose raw values weigh the rows in a second set of scores, "
                                          "weighted_auc_<task> and others", "name", optional=True)
     eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
                                 low=0, high=2 ** 31 - 1)
     early_stopping_patience: int = _field(0, "evaluations without a new best after which training ends; 0: never",
                                           "evaluations", low=0, high=10 ** 6)
-    early_stopping_metric: str = _field(AUC_MEAN, "what early stopping looks at: auc_mean, mean_loss, or auc_, pr_auc_ "
-                                                  "or log_loss_ and a task", "name")
+    early_stopping_metric: str = _field("", "what early stopping looks at, such as auc_click; empty: what the best "
+                                            "checkpoint is chosen by", "name", optional=True)
     log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", low=1,
                                high=2 ** 31 - 1)
     keep_checkpoint_max: int = _field(5, "latest checkpoints that are kept (the best one is kept besides)",
@@ -97,30 +107,24 @@ class Config:
     window_rows: int = _field(1 << 14, "rows parsed and shuffled together", "rows", low=1, high=1 << 20)
     prefetch: int = _field(0, "batches prepared ahead; 0: four per thread, at most 64", "batches", low=0, high=1000)
     threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core that the "
-                                "process may use", "threads", low=0,
-                          high=1024)
-
-    max_corrupt_records: int = _field(0, "damaged records that are left out with a warning each; with more of them "
-                                         "the run stops", "records", low=0, high=10 ** 9)
-    on_nan: str = _field("stop", "what a loss that is no finite number does: stop, or restore the last good checkpoint "
-                                 "and leave the batch out", choices=ON_NAN)
-    max_rollbacks: int = _field(3, "how often on_nan restore goes back before the run stops", "times", low=1, high=1000)
-    max_loss: float = _field(0.0, "a training loss above this counts as no number; 0: any is allowed", low=0.0,
-                             high=1e30)
+                             "process may use", "threads", low=0, high=1024)
+    max_loss: float = _field(0.0, "a training loss above this stops the run as one that is not finite does; 0: any is "
+                                  "allowed", low=0.0, high=1e30)
 
     use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
-    cache_mode: str = _field("HBM", "where the embedding table lives", choices=CACHE_MODES)
+    cache_mode: str = _field("HBM", "where the embedding tables live", choices=CACHE_MODES)
     use_faae: bool = _field(False, "feature admission and eviction")
-    access_threshold: int = _field(1000, "occurrences in training that give an id a row (use_faae only)", "occurrences",
+    access_threshold: int = _field(1000, "occurrences in training that give a key a row (use_faae only)", "occurrences",
                                    low=1, high=2 ** 31 - 1)
-    eviction_threshold: int = _field(180, "time without an occurrence after which an id loses its row (use_faae only); "
+    eviction_threshold: int = _field(180, "time without an occurrence after which a key loses its row (use_faae only); "
                                           "0: never", "seconds", low=0, high=2 ** 31 - 1)
     eviction_interval: int = _field(180, "time between evictions (use_faae only)", "seconds", low=1, high=2 ** 31 - 1)
     use_dynamic_expansion: bool = _field(False, "tables that grow without a fixed capacity")
-    use_multi_lookup: bool = _field(False, "look the ids up twice in the same table")
-    use_modify_graph: bool = _field(False, "graph modification: tensors of ids instead of FeatureSpecs")
-    table_capacity: int = _field(0, "rows of the embedding table over all ranks; 0: as many as there are ids, and a "
-                                    "quarter more", "rows", low=0, high=10 ** 9)
+    use_multi_lookup: bool = _field(False, "look the keys up twice in the same table")
+    use_modify_graph: bool = _field(False, "graph modification: tensors of keys instead of FeatureSpecs")
+    table_capacity: int = _field(0, "rows of every embedding table over all ranks; 0: as many as the dataset file "
+                                    "says, "
+                                    "or as there are keys, and a quarter more", "rows", low=0, high=10 ** 9)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -130,17 +134,20 @@ class Config:
         if self.cache_mode != "HBM" and not self.use_modify_graph:
             raise ConfigError("cache_mode %s needs use_modify_graph true: the SDK keeps tables in host memory only "
                               "with graph modification" % self.cache_mode)
+        if self.early_stopping_metric and not self.early_stopping_patience:
+            raise ConfigError("early_stopping_metric %s has no effect without early_stopping_patience; give both"
+                              % self.early_stopping_metric)
         if self.use_faae and self.use_dynamic_expansion:
             raise ConfigError("use_faae does not go with use_dynamic_expansion: the SDK cannot evict there")
 
     @property
     def evicts(self) -> bool:
-        """Whether ids lose their rows."""
+        """Whether keys lose their rows."""
         return self.use_faae and self.eviction_threshold > 0
 
     @property
     def lookups(self) -> int:
-        """Lookups of the table per step."""
+        """Lookups of a table per step."""
         return 2 if self.use_multi_lookup else 1
 
     def to_dict(self) -> Dict[str, Any]:
@@ -165,7 +172,9 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:
     names = {field.name for field in dataclasses.fields(Config)}
     unknown = sorted(set(values) - names)
     if unknown:
-        raise ConfigError("%s: unknown settings %s; known: %s" % (source, ", ".join(unknown), ", ".join(sorted(names))))
+        near = difflib.get_close_matches(unknown[0], names, 1)
+        raise ConfigError("%s: unknown setting %s%s; known: %s" % (
+            source, ", ".join(unknown), ", did you mean %s?" % near[0] if near else "", ", ".join(sorted(names))))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -221,53 +230,76 @@ def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
     return values
 
 
-def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = ()) -> None:
-    """Adds a flag per field (all fields, or the named ones) and ``--preset``."""
+def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Sequence[str] = (),
+                  choices: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+    """Adds a flag per field.
+
+    Args:
+        parser: of a command.
+        shown: the values that a run without further flags would use, for the help.
+        names: only these fields; empty for all.
+        choices: {field: allowed values} of fields whose values other modules know.
+    """
     for field in dataclasses.fields(Config):
         if names and field.name not in names:
             continue
-        meta = field.metadata
+        meta = dict(field.metadata, choices=(choices or {}).get(field.name, field.metadata["choices"]))
         unit = " [%s]" % meta["unit"] if meta["unit"] else ""
-        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        shown = str(default).lower() if isinstance(default, bool) else default
-        text = "%s%s (default: %s)" % (meta["help"], unit, "none" if shown == "" else shown)
+        value = getattr(shown, field.name)
+        text = "%s%s (default: %s)" % (meta["help"], unit, _shown(value))
         parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
-                            metavar=_metavar(field), help=text.replace("%", "%%"))
-    if not names:
-        add_preset_argument(parser)
+                            metavar=_metavar(field, meta["choices"]), help=text.replace("%", "%%"))
 
 
-def add_preset_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--preset``."""
-    parser.add_argument("--preset", default="default", metavar="NAME|FILE",
-                        help="settings file: %s, or the path of a JSON file (default: default)"
-                             % ", ".join(preset_names()))
+def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
+    """Adds ``--preset``; ``name`` is the one that a run without the flag would use."""
+    parser.add_argument("--preset", default="", metavar="NAME|FILE",
+                        help="settings file: %s, or the path of a JSON file (default: %s, what the dataset names)"
+                             % (", ".join(preset_names()), name))
 
 
-def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+def from_arguments(flags: Mapping[str, Any], preset: str, environment: Mapping[str, str]) -> Config:
     """Builds the configuration of a command line.
 
     Args:
-        arguments: with ``preset`` and those fields that were given as flags.
+        flags: those fields that were given as flags, and others, which do not count.
+        preset: name or path of the preset.
         environment: for the original's switches.
 
     Raises:
         ConfigError: anything is unknown, out of range or contradictory.
     """
     values: Dict[str, Any] = {}
-    values.update(read_preset(arguments.preset))
+    values.update(read_preset(preset))
     values.update(from_environment(environment))
     names = {field.name for field in dataclasses.fields(Config)}
-    values.update({name: value for name, value in vars(arguments).items() if name in names})
+    values.update({name: value for name, value in flags.items() if name in names})
     return Config(**values)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text or "none"
 
 
 def _parser_of(field: Any) -> Any:
     if isinstance(field.default, bool):
         return parse_bool
+    if field.metadata["unit"] == "units":
+        return parse_layers
     if isinstance(field.default, tuple):
         return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
     return type(field.default)
+
+
+def parse_layers(text: str) -> Tuple[int, ...]:
+    """Reads sizes of layers, such as ``64,16``."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError("%r: give units per layer, such as 64,16" % text) from None
 
 
 def parse_bool(text: str) -> bool:
@@ -279,13 +311,13 @@ def parse_bool(text: str) -> bool:
     raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
 
 
-def _metavar(field: Any) -> str:
-    if field.metadata["choices"]:
-        return "|".join(field.metadata["choices"])
+def _metavar(field: Any, choices: Sequence[str]) -> str:
+    if choices:
+        return "|".join(choices)
     if isinstance(field.default, bool):
         return "true|false"
     if isinstance(field.default, tuple):
-        return "TASK=W,..." if field.metadata["unit"] == "task=weight" else "A,B"
+        return {"task=weight": "TASK=W,...", "units": "N,N,..."}.get(field.metadata["unit"], "A,B")
     if field.metadata["unit"] == "name":
         return "NAME"
     return {int: "N", float: "X", str: "PATH"}[type(field.default)]
@@ -300,7 +332,11 @@ def _check_value(field: Any, value: Any) -> None:
             kind, "of type %s" % kind.__name__), value))
     if meta["choices"] and value not in meta["choices"]:
         raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
-    if meta["low"] is not None and not meta["low"] <= value <= meta["high"]:
-        raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, value, meta["low"], meta["high"]))
+    if meta["low"] is not None:
+        for item in value if kind is tuple else (value,):
+            if isinstance(item, (bool, str)) or not meta["low"] <= item <= meta["high"]:
+                raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, item, meta["low"], meta["high"]))
+    if kind is tuple and meta["unit"] == "units" and not value:
+        raise ConfigError("%s must name at least one layer" % name)
     if kind is str and not value and not meta["optional"]:
         raise ConfigError("%s must not be empty" % name)

@@ -1,14 +1,15 @@
-"""The entry's choice of device, and what follows from it; the only place that installs the CPU stand-in."""
+"""The entry's choice of device, and what follows from it; the only module of the app that knows the CPU stand-in."""
 import importlib.util
+import json
 import logging
 import os
-from typing import List
+from typing import List, Mapping
 
-from estimator_app.training import phases as eval_schedule
+from estimator_app.config import AUTO, CPU, NPU
 from feature_specs.errors import ConfigError
 
-AUTO, CPU, NPU = "auto", "cpu", "npu"
 _ASCEND_PACKAGES = ("mx_rec", "npu_bridge")
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 logger = logging.getLogger("estimator_app")
 
@@ -37,59 +38,55 @@ def resolve_device(requested: str) -> str:
     return device
 
 
-def prepare_device(requested: str) -> str:
-    """Makes ``mx_rec`` and ``npu_bridge`` importable: Ascend's packages, or the CPU stand-in in their place.
+def prepare_device(device: str) -> None:
+    """Makes ``mx_rec`` and ``npu_bridge`` importable: Ascend's packages, or on a CPU the stand-in in their place.
 
     Args:
-        requested: ``auto``, ``cpu`` or ``npu``.
+        device: ``cpu`` or ``npu``, as :func:`resolve_device` returns it.
+    """
+    _check_environment(os.environ, device)
+    if device == NPU:
+        return
+    import rec_sdk_cpu
+    # The SDK reads its rank from OpenMPI's variables and TF Adapter its job from JOB_ID; without a launch there is one.
+    for variable, value in (("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1"),
+                            ("OMPI_COMM_WORLD_LOCAL_SIZE", "1"), ("JOB_ID", "10086")):
+        os.environ.setdefault(variable, value)
+    rec_sdk_cpu.install(force=not _missing_packages())
+    from estimator_app.model.pooling import Seam
+    from rec_sdk_cpu.core.lookup import pooled_product
+    Seam.pool = staticmethod(pooled_product)
 
-    Returns:
-        ``cpu`` or ``npu``.
+
+def _check_environment(environment: Mapping[str, str], device: str) -> None:
+    """Refuses variables that TensorFlow or the SDK would stumble over later.
 
     Raises:
-        ConfigError: ``npu`` was asked for and the Ascend packages are not here.
+        ConfigError: naming the variable.
     """
-    device = resolve_device(requested)
-    if device == CPU:
-        _install_stand_in(force=not _missing_packages())
-    return device
-
-
-def resolve_eval_mode(requested: str, device: str, evaluations: int) -> str:
-    """Chooses how training and evaluation take turns.
-
-    Args:
-        requested: ``auto``, ``train_and_evaluate`` or ``alternate``.
-        device: ``cpu`` or ``npu``.
-        evaluations: how many evaluations the rest of the training has.
-
-    Returns:
-        ``train_and_evaluate`` or ``alternate``. ``auto`` is the former on a CPU and the latter on NPUs.
-
-    Raises:
-        ConfigError: the mode is unknown, or ``train_and_evaluate`` would evaluate more than once on NPUs, which the
-            SDK's documentation excludes (rec_sdk_api 5.2).
-    """
-    if requested not in eval_schedule.EVAL_MODES:
-        raise ConfigError("--eval_mode %r is not known; choose from %s"
-                          % (requested, ", ".join(eval_schedule.EVAL_MODES)))
-    if requested == eval_schedule.AUTO:
-        return eval_schedule.ALTERNATE if device == NPU else eval_schedule.TRAIN_AND_EVALUATE
-    if requested == eval_schedule.TRAIN_AND_EVALUATE and device == NPU and evaluations > 1:
-        raise ConfigError("--eval_mode train_and_evaluate would evaluate %d times in one process, which the Rec SDK "
-                          "does not support on NPUs; use --eval_mode alternate, or an --eval_interval of at least the "
-                          "whole training for one evaluation at its end" % evaluations)
-    return requested
+    text = environment.get("TF_CONFIG", "")
+    try:
+        cluster = json.loads(text).get("cluster") if text else None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ConfigError("environment variable TF_CONFIG does not hold a JSON object (%s); unset it"
+                          % error) from error
+    if cluster:
+        raise ConfigError("environment variable TF_CONFIG names a cluster of parameter servers, which this program "
+                          "does not use; unset it")
+    if device == NPU:
+        return
+    for name in _RANK_VARIABLES:
+        value = environment.get(name, "0")
+        if not value.isdigit():
+            raise ConfigError("environment variable %s=%r is not a whole number; unset it" % (name, value))
+    size = environment.get("OMPI_COMM_WORLD_SIZE", "1")
+    if int(size) > 1 and "OMPI_COMM_WORLD_RANK" not in environment:
+        raise ConfigError("environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this "
+                          "process is no rank of a launch; unset it" % size)
+    if int(environment.get("OMPI_COMM_WORLD_RANK", "0")) >= max(1, int(size)):
+        raise ConfigError("environment variable OMPI_COMM_WORLD_RANK=%s is not below OMPI_COMM_WORLD_SIZE=%s; unset "
+                          "both" % (environment["OMPI_COMM_WORLD_RANK"], size))
 
 
 def _missing_packages() -> List[str]:
     return [name for name in _ASCEND_PACKAGES if importlib.util.find_spec(name) is None]
-
-
-def _install_stand_in(force: bool) -> None:
-    import rec_sdk_cpu
-    # The SDK reads its rank from OpenMPI's variables and TF Adapter its job from JOB_ID; on a CPU there is one rank.
-    for variable, value in (("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1"),
-                            ("OMPI_COMM_WORLD_LOCAL_SIZE", "1"), ("JOB_ID", "10086")):
-        os.environ.setdefault(variable, value)
-    rec_sdk_cpu.install(force=force)

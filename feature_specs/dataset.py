@@ -1,105 +1,249 @@
-"""The definition of a dataset: which columns it has, what they are used for, and which tasks are predicted.
+"""The definition of a dataset: which columns its files have, what they are used for, and which tasks are predicted.
 
-A :class:`DatasetDefinition` is plain, frozen data. Nothing in the graph, the metrics or the export knows more about a
-dataset than what is written in one.
+A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_file` reads one from YAML. Nothing in
+the graph, the metrics or the export knows more about a dataset than what is written in one.
 """
 import dataclasses
 import re
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from feature_specs.errors import ConfigError
 
-# Keys of a record and of a feature dict.
-LABEL = "label"
-SPARSE_FEATURE = "sparse_feature"
-DENSE_FEATURE = "dense_feature"
-TIMESTAMP = "timestamp"
-# Weight of a row in the weighted scores of an evaluation; only in feature dicts.
-EVAL_WEIGHT = "eval_weight"
+CSV, PARQUET = "csv", "parquet"
+VOCABULARY, HASH = "vocabulary", "hash"
+MEAN, SUM = "mean", "sum"
+POOLINGS = (MEAN, SUM)
+FIRST, LAST = "first", "last"
+BINARY, REGRESSION = "binary", "regression"
+#: Of a binary task: every text that is not positive is negative.
+ANY = "any"
+TRANSFORMS = ("log_standard", "standard", "none")
+LABEL_TRANSFORMS = ("none", "log")
+DEFAULT_TABLE = "embeddings"
+#: Between the values of Parquet lists, where the definition names no other character.
+LIST_SEPARATOR = "\x1f"
+MAX_BINS = 255
+MAX_LENGTH = 10000
 
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]*\Z")
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskDefinition:
-    """A binary task: which raw column holds its label and which text means positive.
+class FileFormat:
+    """How the files of a dataset are read.
 
     Attributes:
-        name: name of the task in losses, metrics, predictions and signatures.
-        label_column: the raw column that the label is read from.
-        positive_value: the text (without surrounding blanks) that makes the label 1.
-        label_values: every text that the column may hold; any other text makes a row a bad row.
+        format: ``csv`` (any separator, plain or gzip) or ``parquet``.
+        header: whether the first line names the columns (csv).
+        separator: one character between cells (csv).
+        missing: texts that mean "no value", beside the empty cell.
+        columns: the columns in file order, where there is no header.
+    """
+
+    format: str = CSV
+    header: bool = True
+    separator: str = ","
+    missing: Tuple[str, ...] = ("",)
+    columns: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice("files.format", self.format, (CSV, PARQUET))
+        if self.format == CSV and (len(self.separator) != 1 or self.separator in "\n\r\""):
+            raise ConfigError("files.separator %r: give one character" % self.separator)
+        if self.format == CSV and self.header == bool(self.columns):
+            raise ConfigError("files: give either header: true, or header: false with columns: [...]")
+        _check_unique("files.columns", self.columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalFeature:
+    """A feature whose values are looked up in an embedding table; a list of them has a largest length.
+
+    Attributes:
+        name: of the feature.
+        column: the column that it is read from.
+        encoding: ``vocabulary`` (values are numbered in preparation) or ``hash`` (no vocabulary is kept).
+        vocabulary: the feature whose values and rows it shares; its own name where it shares none.
+        table: name of its embedding table.
+        min_count: rows in which a value must appear to get an index of its own (vocabulary).
+        separator: between the values of a list in a cell (csv); empty for Parquet lists and single values.
+        max_length: values of a list that are kept; 0: not a list.
+        keep: which end of a longer list is kept, ``first`` or ``last``.
+        pooling: how the vectors of a list become one, ``mean`` or ``sum``.
     """
 
     name: str
-    label_column: str
-    positive_value: str
-    label_values: Tuple[str, ...]
+    column: str
+    encoding: str = VOCABULARY
+    vocabulary: str = ""
+    table: str = DEFAULT_TABLE
+    min_count: int = 1
+    separator: str = ""
+    max_length: int = 0
+    keep: str = LAST
+    pooling: str = MEAN
+
+    def __post_init__(self) -> None:
+        where = "feature %s" % self.name
+        _check_choice("%s: encoding" % where, self.encoding, (VOCABULARY, HASH))
+        _check_choice("%s: keep" % where, self.keep, (FIRST, LAST))
+        _check_choice("%s: pooling" % where, self.pooling, POOLINGS)
+        _check_range("%s: min_count" % where, self.min_count, 1, 2 ** 31)
+        _check_range("%s: max_length" % where, self.max_length, 0, MAX_LENGTH)
+        if self.separator and not self.max_length:
+            raise ConfigError("%s: a separator makes it a list; give max_length, the values that are kept" % where)
+        if len(self.separator) > 1:
+            raise ConfigError("%s: separator %r: give one character" % (where, self.separator))
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a row holds several values."""
+        return self.max_length > 0
+
+    @property
+    def list_separator(self) -> str:
+        """Between the values of a list where it is one text."""
+        return self.separator or LIST_SEPARATOR
+
+    @property
+    def width(self) -> int:
+        """Values of a row in a record."""
+        return self.max_length or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class NumericFeature:
+    """A feature that is a number.
+
+    Attributes:
+        name: of the feature.
+        column: the column that it is read from.
+        transform: one of :data:`TRANSFORMS`; empty: the run's ``--dense_transform``.
+        bins: equal-frequency bins that are looked up besides, 0 for none; None: the run's ``--dense_bins``.
+        missing: ``mean`` of the training rows, or the number that stands for a missing one.
+        table: the embedding table of its bins.
+    """
+
+    name: str
+    column: str
+    transform: str = ""
+    bins: Optional[int] = None
+    missing: Union[str, float] = MEAN
+    table: str = DEFAULT_TABLE
+
+    def __post_init__(self) -> None:
+        where = "feature %s" % self.name
+        if self.transform:
+            _check_choice("%s: transform" % where, self.transform, TRANSFORMS)
+        if self.bins is not None and (self.bins == 1 or not 0 <= self.bins <= MAX_BINS):
+            raise ConfigError("%s: bins %s; allowed: 0 (none), or 2 to %d" % (where, self.bins, MAX_BINS))
+        if isinstance(self.missing, str) and self.missing != MEAN:
+            raise ConfigError("%s: missing %r; allowed: mean, or a number" % (where, self.missing))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableDefinition:
+    """An embedding table; ``dim`` 0: the run's ``--embedding_dim``; ``rows`` 0: from what preparation counted."""
+
+    name: str
+    dim: int = 0
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        _check_name("table", self.name)
+        _check_range("table %s: dim" % self.name, self.dim, 0, 8192)
+        _check_range("table %s: rows" % self.name, self.rows, 0, 10 ** 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskDefinition:
+    """A task: what is predicted of a row.
+
+    Attributes:
+        name: in losses, metrics, predictions and signatures.
+        column: the column that the label is read from.
+        type: ``binary`` or ``regression``, perhaps with a variant that the app knows: ``regression.huber``.
+        positive: texts that make the label 1 (binary); empty: ``1`` does.
+        negative: texts that make it 0, or ``("any",)`` for all others; empty: ``0`` does. Another text is a bad row.
+        given: binary task on whose label this one builds: p(this) = p(given) p(this | given), trained on all rows
+            (ESMM).
+        where: binary task; only rows whose label of that task is 1 count.
+        transform: of a regression's label: ``none`` or ``log`` (log(1 + x)).
+    """
+
+    name: str
+    column: str
+    type: str = BINARY
+    positive: Tuple[str, ...] = ()
+    negative: Tuple[str, ...] = ()
+    given: str = ""
+    where: str = ""
+    transform: str = "none"
 
     def __post_init__(self) -> None:
         _check_name("task", self.name)
-        if self.positive_value not in self.label_values:
-            raise ConfigError(
-                "task %r: positive value %r is not among its label values %s; add it there"
-                % (self.name, self.positive_value, list(self.label_values))
-            )
-        if len(set(self.label_values)) < 2:
-            raise ConfigError("task %r: needs at least two different label values" % self.name)
+        where = "task %s" % self.name
+        _check_choice("%s: type" % where, self.kind, (BINARY, REGRESSION))
+        _check_choice("%s: transform" % where, self.transform, LABEL_TRANSFORMS)
+        if self.kind == REGRESSION:
+            if self.positive or self.negative or self.given:
+                raise ConfigError("%s: positive, negative and given go with type binary only" % where)
+        elif self.transform != "none":
+            raise ConfigError("%s: transform goes with type regression only" % where)
+        if bool(self.positive) != bool(self.negative):
+            raise ConfigError("%s: give both positive: [texts] and negative: [texts] (negative: any takes the rest); "
+                              "labels 0 and 1 need neither" % where)
+        both = sorted(set(self.positive) & set(self.negative))
+        if both:
+            raise ConfigError("%s: both positive and negative: %s" % (where, ", ".join(both)))
+
+    @property
+    def kind(self) -> str:
+        """What its labels are: 0 and 1 (``binary``), or numbers (``regression``)."""
+        return self.type.partition(".")[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetDefinition:
-    """The columns of a raw text file and their roles.
+    """The columns of a dataset's files and their roles.
 
     Attributes:
         name: short name, for example ``census``.
-        columns: every column of the raw text, in file order.
-        sparse_columns: categorical columns, in the order of the record's ``sparse_feature``.
-        dense_columns: numeric columns, in the order of the record's ``dense_feature``.
-        tasks: the tasks, in the order of the record's ``label``.
-        table_name: name of the embedding table that all sparse columns share.
+        files: how its files are read.
+        categorical: in the order of the record's ``sparse_feature``.
+        numeric: in the order of the record's ``dense_feature``.
+        tasks: in the order of the record's ``label``.
+        tables: the tables that a feature names, each once.
+        weight: column of a row's weight in training losses; empty for none.
+        group: column of a row's group for GAUC; empty for none.
+        row_key: column that predictions pass through; empty for none.
+        preset: preset of settings that training takes by default; empty: ``default``.
     """
 
     name: str
-    columns: Tuple[str, ...]
-    sparse_columns: Tuple[str, ...]
-    dense_columns: Tuple[str, ...]
+    files: FileFormat
+    categorical: Tuple[CategoricalFeature, ...]
+    numeric: Tuple[NumericFeature, ...]
     tasks: Tuple[TaskDefinition, ...]
-    table_name: str = "sparse_embeddings"
+    tables: Tuple[TableDefinition, ...] = dataclasses.field(
+        default_factory=lambda: (TableDefinition(DEFAULT_TABLE),))
+    weight: str = ""
+    group: str = ""
+    row_key: str = ""
+    preset: str = ""
 
     def __post_init__(self) -> None:
         _check_name("dataset", self.name)
-        _check_name("table", self.table_name)
-        if not self.tasks:
-            raise ConfigError("dataset %r: no task given; at least one is needed" % self.name)
-        if not self.sparse_columns:
-            raise ConfigError("dataset %r: no sparse column given; at least one is needed" % self.name)
-        labels = [task.label_column for task in self.tasks]
-        for role, names in (
-            ("column", self.columns),
-            ("sparse column", self.sparse_columns),
-            ("dense column", self.dense_columns),
-            ("task", tuple(task.name for task in self.tasks)),
-        ):
-            duplicates = sorted({name for name in names if names.count(name) > 1})
-            if duplicates:
-                raise ConfigError("dataset %r: %s given twice: %s" % (self.name, role, ", ".join(duplicates)))
-        for role, names in (
-            ("sparse", self.sparse_columns),
-            ("dense", self.dense_columns),
-            ("label", tuple(labels)),
-        ):
-            unknown = sorted(set(names) - set(self.columns))
-            if unknown:
-                raise ConfigError("dataset %r: %s columns that the file does not have: %s"
-                                  % (self.name, role, ", ".join(unknown)))
-        features = set(self.sparse_columns) | set(self.dense_columns)
-        if set(self.sparse_columns) & set(self.dense_columns):
-            raise ConfigError("dataset %r: both sparse and dense: %s" % (
-                self.name, ", ".join(sorted(set(self.sparse_columns) & set(self.dense_columns)))))
-        if features & set(labels):
-            raise ConfigError("dataset %r: a label cannot be a feature: %s" % (
-                self.name, ", ".join(sorted(features & set(labels)))))
+        for what, items in (("task", self.tasks), ("feature", self.categorical + self.numeric)):
+            if not items:
+                raise ConfigError("dataset %s: no %s given; at least one is needed" % (self.name, what))
+            _check_unique("%s names" % what, [item.name for item in items])
+        for feature in self.categorical + self.numeric:
+            _check_name("feature", feature.name)
+        _check_unique("table names", [table.name for table in self.tables])
+        self._check_columns()
+        self._check_sharing()
+        self._check_task_relations()
 
     @property
     def task_names(self) -> Tuple[str, ...]:
@@ -107,57 +251,116 @@ class DatasetDefinition:
         return tuple(task.name for task in self.tasks)
 
     @property
-    def num_sparse(self) -> int:
-        """Number of ids in one row."""
-        return len(self.sparse_columns)
+    def features(self) -> Tuple[Union[CategoricalFeature, NumericFeature], ...]:
+        """All features, categorical ones first."""
+        return self.categorical + self.numeric
+
+    @property
+    def sparse_width(self) -> int:
+        """Values of ``sparse_feature`` in one row."""
+        return sum(feature.width for feature in self.categorical)
 
     @property
     def num_dense(self) -> int:
-        """Number of numeric values in one row."""
-        return len(self.dense_columns)
+        """Values of ``dense_feature`` in one row."""
+        return len(self.numeric)
 
     @property
     def num_tasks(self) -> int:
-        """Number of labels in one row."""
+        """Labels of one row."""
         return len(self.tasks)
 
+    @property
+    def has_float_labels(self) -> bool:
+        """Whether labels are float32: a task is a regression."""
+        return any(task.kind == REGRESSION for task in self.tasks)
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """Every column that is used, each once."""
+        names = [item.column for item in self.features] + [task.column for task in self.tasks]
+        names += [name for name in (self.weight, self.group, self.row_key) if name]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def vocabulary_names(self) -> Tuple[str, ...]:
+        """Names of what has key numbers: vocabularies, hashed features and the bins of numeric features."""
+        names = [feature.vocabulary or feature.name for feature in self.categorical]
+        return tuple(dict.fromkeys(names + [feature.name for feature in self.numeric]))
+
+    def task(self, name: str) -> TaskDefinition:
+        """Returns a task by name."""
+        return {task.name: task for task in self.tasks}[name]
+
     def to_dict(self) -> Dict[str, Any]:
-        """Returns the definition as JSON-ready data; :meth:`from_dict` reads it back."""
+        """Returns JSON-ready data; :meth:`from_dict` reads it back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "DatasetDefinition":
         """Builds a definition from :meth:`to_dict` data.
 
-        Args:
-            data: mapping with exactly the attributes of this class.
-
-        Returns:
-            The validated definition.
-
         Raises:
-            ConfigError: a key is missing or unknown, a type is wrong, or the definition contradicts itself.
+            ConfigError: a key is missing or unknown, or the definition contradicts itself.
         """
-        _check_keys("dataset definition", cls, data)
-        tasks = []
-        for task in _list_of(data["tasks"], "tasks"):
-            if not isinstance(task, Mapping):
-                raise ConfigError("dataset definition: a task must be an object, given %r" % (task,))
-            _check_keys("task", TaskDefinition, task)
-            tasks.append(TaskDefinition(
-                name=task["name"], label_column=task["label_column"], positive_value=task["positive_value"],
-                label_values=_strings(task["label_values"], "label_values")))
-        return cls(
-            name=data["name"],
-            columns=_strings(data["columns"], "columns"),
-            sparse_columns=_strings(data["sparse_columns"], "sparse_columns"),
-            dense_columns=_strings(data["dense_columns"], "dense_columns"),
-            tasks=tuple(tasks),
-            table_name=data["table_name"],
-        )
+        values = dict(_checked_keys(cls, data))
+        values["files"] = _build(FileFormat, values["files"])
+        for name, kind in (("categorical", CategoricalFeature), ("numeric", NumericFeature), ("tasks", TaskDefinition),
+                           ("tables", TableDefinition)):
+            values[name] = tuple(_build(kind, item) for item in values[name])
+        return cls(**values)
+
+    def _check_columns(self) -> None:
+        labels = {task.column for task in self.tasks}
+        both = sorted(feature.name for feature in self.features if feature.column in labels)
+        if both:
+            raise ConfigError("dataset %s: feature %s reads a label's column; a label cannot be a feature"
+                              % (self.name, ", ".join(both)))
+        if self.files.columns:
+            unknown = [name for name in self.columns if name not in self.files.columns]
+            if unknown:
+                raise ConfigError("dataset %s: columns that files.columns does not name: %s"
+                                  % (self.name, ", ".join(unknown)))
+
+    def _check_sharing(self) -> None:
+        tables = {table.name for table in self.tables}
+        by_name = {feature.name: feature for feature in self.categorical}
+        for feature in self.features:
+            if feature.table not in tables:
+                raise ConfigError("feature %s: table %s is not defined" % (feature.name, feature.table))
+        for feature in self.categorical:
+            owner = by_name.get(feature.vocabulary or feature.name)
+            if owner is None or (owner.vocabulary or owner.name) != owner.name:
+                raise ConfigError("feature %s: vocabulary %s is no feature with a vocabulary of its own"
+                                  % (feature.name, feature.vocabulary))
+            if (owner.encoding, owner.table) != (feature.encoding, feature.table):
+                raise ConfigError("feature %s shares the values of %s and must have its table (%s) and encoding (%s)"
+                                  % (feature.name, owner.name, owner.table, owner.encoding))
+        unused = sorted(tables - {feature.table for feature in self.features})
+        if unused:
+            raise ConfigError("tables that no feature names: %s" % ", ".join(unused))
+
+    def _check_task_relations(self) -> None:
+        by_name = {task.name: task for task in self.tasks}
+        for task in self.tasks:
+            for key, other in (("given", task.given), ("where", task.where)):
+                if other and (other not in by_name or by_name[other].kind != BINARY or other == task.name):
+                    raise ConfigError("task %s: %s %r names no other binary task; tasks: %s"
+                                      % (task.name, key, other, ", ".join(self.task_names)))
+        for task in self.tasks:
+            seen: List[str] = []
+            current: Sequence[str] = [task.name]
+            while current:
+                following = [other for name in current
+                             for other in (by_name[name].given, by_name[name].where) if other]
+                if task.name in following:
+                    raise ConfigError("task %s: given and where form a circle (%s)"
+                                      % (task.name, ", ".join(sorted(set(seen) | set(following)))))
+                current = [name for name in following if name not in seen]
+                seen += current
 
 
-def differences(found: DatasetDefinition, expected: DatasetDefinition) -> Sequence[str]:
+def differences(found: DatasetDefinition, expected: DatasetDefinition) -> List[str]:
     """Returns one line per field in which two definitions differ; an empty list where they are equal."""
     lines = []
     for field in dataclasses.fields(DatasetDefinition):
@@ -177,21 +380,36 @@ def _check_name(role: str, name: Any) -> None:
         raise ConfigError("%s name %r: use letters, digits and underscores, beginning with a letter" % (role, name))
 
 
-def _check_keys(what: str, cls: type, data: Mapping[str, Any]) -> None:
-    names = {field.name for field in dataclasses.fields(cls)}
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError("%s %r is not known; choose from %s" % (what, value, ", ".join(choices)))
+
+
+def _check_range(what: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError("%s %r: give a whole number from %d to %d" % (what, value, low, high))
+
+
+def _check_unique(what: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ConfigError("%s given twice: %s" % (what, ", ".join(twice)))
+
+
+_T = TypeVar("_T")
+
+
+def _build(kind: Type[_T], data: Mapping[str, Any]) -> _T:
+    values = {name: tuple(value) if isinstance(value, list) else value
+              for name, value in _checked_keys(kind, data).items()}
+    return kind(**values)
+
+
+def _checked_keys(kind: type, data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ConfigError("%s: an object is expected, found %r" % (kind.__name__, data))
+    names = {field.name for field in dataclasses.fields(kind)}
     missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
     if missing or unknown:
-        raise ConfigError("%s: missing keys %s, unknown keys %s" % (what, missing, unknown))
-
-
-def _list_of(value: Any, what: str) -> Sequence[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError("%s must be a list, given %r" % (what, value))
-    return value
-
-
-def _strings(value: Any, what: str) -> Tuple[str, ...]:
-    items = _list_of(value, what)
-    if not all(isinstance(item, str) for item in items):
-        raise ConfigError("%s must hold texts only" % what)
-    return tuple(items)
+        raise ConfigError("%s: missing keys %s, unknown keys %s" % (kind.__name__, missing, unknown))
+    return data

@@ -1,38 +1,91 @@
-"""How the raw numbers of a row become model inputs: normalisation, and bins as extra ids.
+"""How the values of a row become model inputs: keys of embedding tables, normalised numbers, bins as further keys.
 
-Only constants are made here, from the manifest's training statistics; the TensorFlow side (``input_fn.encode``) is the
-same for training, evaluation and the exported graph, so that a model is served with the inputs that it learned from.
+Only constants are made here, from the manifest; the TensorFlow side (``input_fn.encode``) is the same for training,
+evaluation and the exported graph, so that a model is served with the inputs that it learned from.
 """
 import dataclasses
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
+from feature_specs.dataset import MAX_BINS, MEAN, SUM, TRANSFORMS, NumericFeature
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import DenseStatistics, Manifest
+from feature_specs.records import KEY_BITS
 
-DENSE_TRANSFORMS = ("log_standard", "standard", "none")
-MAX_BINS = 255
+#: Room for values that training has not counted: a share of the counted ones, and some rows for small tables.
+_SPARE_SHARE, _SPARE_ROWS = 0.25, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """Some columns of a table's keys that become one vector: a categorical feature, or the bins of a numeric one.
+
+    Attributes:
+        name: of the feature.
+        width: keys of a row.
+        is_list: whether places may be empty (key 0).
+        pooling: ``mean`` or ``sum`` of a list's rows.
+    """
+
+    name: str
+    width: int = 1
+    is_list: bool = False
+    pooling: str = SUM
+
+
+@dataclasses.dataclass(frozen=True)
+class TableLayout:
+    """An embedding table and the fields that are looked up in it, whose keys lie side by side.
+
+    Attributes:
+        name: of the table.
+        dim: values of a row as the dataset file says; 0: the run's choice.
+        keys: different keys that preparation counted, bins and the padding key included.
+        rows: rows as the dataset file says, or with room for new keys.
+        fields: in the order of the keys.
+        columns: int [width], where each key stands among all sparse values, then the bins.
+    """
+
+    name: str
+    dim: int
+    keys: int
+    rows: int
+    fields: Tuple[Field, ...]
+    columns: Tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Keys of a row."""
+        return len(self.columns)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether places may be empty."""
+        return any(field.is_list for field in self.fields)
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureEncoding:
-    """Constants of the encoding; D dense columns, S sparse columns, K binned columns.
+    """Constants of the encoding; D numeric features, W sparse values in a row, K binned features.
 
     Attributes:
-        transform: ``log_standard``: (sign(x) log(1+|x|) - mean) / std; ``standard``: (x - mean) / std; ``none``: x.
-        minimum, maximum: float32 [D], training range that values are clipped to (not with ``none``).
+        tables: the embedding tables.
+        offsets: int64 [W], what is added to an index or hash to make it a key.
+        limits: int64 [W], the indexes or hashes lie below.
+        logarithm: bool [D], where sign(x) log(1+|x|) stands for x.
+        minimum, maximum: float32 [D], range that values are clipped to: that of training, infinite without a transform.
         shift, scale: float32 [D]; the normalised value is (t(x) - shift) * scale.
-        default: float32 [D], raw value used in place of a missing or NaN one: the training mean.
-        binned_columns: int [K], positions of the binned columns among the D.
+        default: float32 [D], raw value used in place of a missing one.
+        binned_columns: int64 [K], positions of the binned features among the D.
         bin_edges: float32 [K, E], ascending, filled up with +inf.
-        bin_offsets: int64 [K], first id of each binned column.
-        num_sparse_ids: number of different ids of the sparse columns.
-        num_ids: number of different ids, bins included: the keys that the embedding table can meet.
-        num_fields: S + K, ids in one row.
+        bin_offsets: int64 [K], first key of each binned feature.
     """
 
-    transform: str
+    tables: Tuple[TableLayout, ...]
+    offsets: np.ndarray
+    limits: np.ndarray
+    logarithm: np.ndarray
     minimum: np.ndarray
     maximum: np.ndarray
     shift: np.ndarray
@@ -41,9 +94,6 @@ class FeatureEncoding:
     binned_columns: np.ndarray
     bin_edges: np.ndarray
     bin_offsets: np.ndarray
-    num_sparse_ids: int
-    num_ids: int
-    num_fields: int
 
 
 def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: Sequence[str] = ()) -> FeatureEncoding:
@@ -51,55 +101,49 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
 
     Args:
         manifest: of the prepared data.
-        transform: one of :data:`DENSE_TRANSFORMS`.
-        bins: equal-frequency bins per dense column that become extra ids; 0 for none, at most 255.
-        drop_columns: dense columns that the model must not see: their input is 0 and they get no bins. A name that
-            ends in ``?`` need not exist, so that one preset serves several datasets.
-
-    Returns:
-        The encoding.
+        transform: of the numeric features that name none of their own.
+        bins: equal-frequency bins of the numeric features that name no number of their own.
+        drop_columns: numeric features that the model must not see: their input is 0 and they get no bins.
 
     Raises:
-        ConfigError: an unknown transform, a number of bins out of range, or an unknown column.
+        ConfigError: an unknown transform, a number of bins out of range, or an unknown feature.
     """
-    if transform not in DENSE_TRANSFORMS:
-        raise ConfigError("dense_transform %r is unknown; allowed: %s" % (transform, ", ".join(DENSE_TRANSFORMS)))
+    if transform not in TRANSFORMS:
+        raise ConfigError("dense_transform %r is unknown; allowed: %s" % (transform, ", ".join(TRANSFORMS)))
     if not 0 <= bins <= MAX_BINS or bins == 1:
         raise ConfigError("dense_bins %d is out of range; allowed: 0 (none), or 2 to %d" % (bins, MAX_BINS))
-    columns = manifest.dataset.dense_columns
-    unknown = sorted(name for name in set(drop_columns) - set(columns) if not name.endswith("?"))
+    numeric = manifest.dataset.numeric
+    names = [feature.name for feature in numeric]
+    unknown = sorted(set(drop_columns) - set(names))
     if unknown:
-        raise ConfigError("drop_dense names unknown dense columns: %s; the data has %s"
-                          % (", ".join(unknown), ", ".join(columns)))
-    dropped = {name[:-1] if name.endswith("?") else name for name in drop_columns}
-    statistics = [manifest.dense_statistics[column] for column in columns]
-    shift, scale = _normalisation(statistics, transform)
-    for position, column in enumerate(columns):
-        if column in dropped:
-            scale[position] = 0.0
-    total = manifest.num_ids()
-    binned, edges, offsets = [], [], []
-    if bins:
-        for position, column in enumerate(columns):
-            merged = merge_bins(statistics[position].bin_edges, statistics[position].bin_counts, bins)
-            if column in dropped or not merged:
-                continue
-            binned.append(position)
-            edges.append(merged)
-            offsets.append(total)
-            total += len(merged) + 1
-    width = max([len(item) for item in edges] or [0])
-    padded = np.full((len(edges), width), np.inf, np.float32)
-    for row, item in enumerate(edges):
-        padded[row, :len(item)] = item
+        raise ConfigError("drop_dense names unknown numeric features: %s; the data has %s"
+                          % (", ".join(unknown), ", ".join(names) or "none"))
+    statistics = [manifest.dense_statistics[name] for name in names]
+    transforms = [feature.transform or transform for feature in numeric]
+    shift, scale = _normalisation(statistics, transforms)
+    scale[[name in drop_columns for name in names]] = 0.0
+    edges = {feature.name: _edges(feature, item, bins) for feature, item in zip(numeric, statistics)
+             if feature.name not in drop_columns}
+    binned = [name for name in names if edges.get(name)]
+    padded = np.full((len(binned), max([len(edges[name]) for name in binned] or [0])), np.inf, np.float32)
+    for row, name in enumerate(binned):
+        padded[row, :len(edges[name])] = edges[name]
+    clipped = np.array([item != "none" for item in transforms], bool)
+    infinity = np.float32(np.inf)
     return FeatureEncoding(
-        transform=transform,
-        minimum=np.array([item.minimum for item in statistics], np.float32),
-        maximum=np.array([item.maximum for item in statistics], np.float32),
+        tables=_tables(manifest, {name: len(edges[name]) + 1 for name in binned}),
+        offsets=_per_value(manifest, [_offset(manifest, feature.vocabulary or feature.name)
+                                      for feature in manifest.dataset.categorical]),
+        limits=_per_value(manifest, [manifest.vocabularies[feature.vocabulary or feature.name].size or 1 << KEY_BITS
+                                     for feature in manifest.dataset.categorical]),
+        logarithm=np.array([item == "log_standard" for item in transforms], bool),
+        minimum=np.where(clipped, np.array([item.minimum for item in statistics], np.float32), -infinity),
+        maximum=np.where(clipped, np.array([item.maximum for item in statistics], np.float32), infinity),
         shift=shift, scale=scale,
-        default=np.array([item.mean for item in statistics], np.float32),
-        binned_columns=np.array(binned, np.int64), bin_edges=padded, bin_offsets=np.array(offsets, np.int64),
-        num_sparse_ids=manifest.num_ids(), num_ids=total, num_fields=manifest.dataset.num_sparse + len(binned))
+        default=np.array([item.mean if feature.missing == MEAN else feature.missing
+                          for feature, item in zip(numeric, statistics)], np.float32),
+        binned_columns=np.array([names.index(name) for name in binned], np.int64), bin_edges=padded,
+        bin_offsets=np.array([_offset(manifest, name) for name in binned], np.int64))
 
 
 def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List[float]:
@@ -131,13 +175,51 @@ def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List
     return kept
 
 
-def _normalisation(statistics: Sequence[DenseStatistics], transform: str) -> Tuple[np.ndarray, np.ndarray]:
-    if transform == "none":
-        return np.zeros(len(statistics), np.float32), np.ones(len(statistics), np.float32)
-    if transform == "standard":
-        pairs = [(item.mean, item.std) for item in statistics]
-    else:
-        pairs = [(item.log_mean, item.log_std) for item in statistics]
-    shift = np.array([pair[0] for pair in pairs], np.float32)
-    scale = np.array([1.0 / pair[1] if pair[1] > 0 else 0.0 for pair in pairs], np.float32)
-    return shift, scale
+def _edges(feature: NumericFeature, statistics: DenseStatistics, bins: int) -> List[float]:
+    wanted = bins if feature.bins is None else feature.bins
+    return merge_bins(statistics.bin_edges, statistics.bin_counts, wanted) if wanted else []
+
+
+def _offset(manifest: Manifest, name: str) -> int:
+    return manifest.vocabularies[name].number << KEY_BITS
+
+
+def _per_value(manifest: Manifest, per_feature: Sequence[int]) -> np.ndarray:
+    return np.repeat(np.array(per_feature, np.int64), [feature.width for feature in manifest.dataset.categorical])
+
+
+def _tables(manifest: Manifest, bins: Dict[str, int]) -> Tuple[TableLayout, ...]:
+    """Lays the tables out; ``bins`` is {binned feature: its bins}, in order."""
+    dataset, layouts = manifest.dataset, []
+    starts = np.cumsum([0] + [feature.width for feature in dataset.categorical]).tolist()
+    tables_of_numbers = {feature.name: feature.table for feature in dataset.numeric}
+    for table in dataset.tables:
+        fields: List[Field] = []
+        columns: List[int] = []
+        counts: Dict[str, int] = {}
+        for feature, start in zip(dataset.categorical, starts):
+            if feature.table == table.name:
+                fields.append(Field(feature.name, feature.width, feature.is_list,
+                                    feature.pooling if feature.is_list else SUM))
+                columns.extend(range(start, start + feature.width))
+                info = manifest.vocabularies[feature.vocabulary or feature.name]
+                counts[feature.vocabulary or feature.name] = max(info.size, info.distinct)
+        for number, (name, count) in enumerate(bins.items()):
+            if tables_of_numbers[name] == table.name:
+                fields.append(Field(name))
+                columns.append(starts[-1] + number)
+                counts[name] = count
+        keys = 1 + sum(counts.values())
+        rows = table.rows or int(keys * (1.0 + _SPARE_SHARE)) + _SPARE_ROWS
+        if fields:
+            layouts.append(TableLayout(table.name, table.dim, keys, rows, tuple(fields), tuple(columns)))
+    return tuple(layouts)
+
+
+def _normalisation(statistics: Sequence[DenseStatistics],
+                   transforms: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+    pairs = [{"none": (0.0, 1.0), "standard": (item.mean, item.std),
+              "log_standard": (item.log_mean, item.log_std)}[kind]
+             for item, kind in zip(statistics, transforms)]
+    return (np.array([pair[0] for pair in pairs], np.float32),
+            np.array([1.0 / pair[1] if pair[1] > 0 else 0.0 for pair in pairs], np.float32))

@@ -1,5 +1,6 @@
 """Small text files that are whole or absent: temporary name, then rename; errors name the file."""
 import contextlib
+import hashlib
 import os
 from typing import Iterator
 
@@ -37,3 +38,12 @@ def replace_text(path: str, text: str) -> None:
             if os.path.isfile(temporary):
                 os.remove(temporary)
             raise
+
+
+def sha256_of_file(path: str) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for data in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(data)
+    return digest.hexdigest()

@@ -6,18 +6,27 @@ The data preparation writes it last, so that a directory that has one is whole. 
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
+import shutil
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.files import replace_text
+from feature_specs.files import replace_text, sha256_of_file
+from feature_specs.records import KEY_BITS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "manifest.json"
+#: Where a model directory keeps the manifest and the vocabularies that it was trained with.
+MODEL_DATA_FOLDER = "data"
+#: What is known of the shards' contents: {path: [size, modification time, inode]} of those whose hash was right.
+VERIFIED_FILE = "verified.json"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
+#: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
+MAX_ROWS = 1 << 36
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +71,10 @@ class Split:
 
     Attributes:
         rows: number of rows (without padding rows).
-        positives: {task: rows whose label is 1}.
-        out_of_vocabulary: {sparse column: rows whose value is not in the vocabulary}.
+        positives: {binary task: rows whose label is 1}.
+        unknown_labels: {task: rows without a label}.
+        out_of_vocabulary: {categorical feature with a vocabulary: values that the vocabulary lacks}.
+        cut_lists: {list feature: rows whose list was longer than ``max_length``}.
         duplicates: rows that are exact copies of an earlier row, or -1 where they were not counted.
         bad_rows: {reason: rows left out}.
         inputs: one {"name", "size" in bytes, "sha256"} per input file.
@@ -72,7 +83,9 @@ class Split:
 
     rows: int
     positives: Mapping[str, int]
+    unknown_labels: Mapping[str, int]
     out_of_vocabulary: Mapping[str, int]
+    cut_lists: Mapping[str, int]
     duplicates: int
     bad_rows: Mapping[str, int]
     inputs: Tuple[Mapping[str, Any], ...]
@@ -80,41 +93,60 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
+class VocabularyInfo:
+    """What has a key number: a vocabulary, a hashed feature or the bins of a numeric feature.
+
+    Attributes:
+        number: 1 or more; the upper bits of its keys (:data:`feature_specs.records.KEY_BITS`). It never changes.
+        encoding: ``vocabulary``, ``hash`` or ``bins``.
+        size: of a vocabulary: indexes that there are, 0 (the unknown value) included; else 0.
+        distinct: different values that preparation has seen, an estimate beyond a bound; 0 for bins.
+        path: of a vocabulary: its Parquet file (columns ``value`` string, ``count`` int64, ``index`` int64, which is 0
+            for values rarer than ``min_count``), relative to the data directory; else empty.
+        sha256: of that file; empty without one.
+    """
+
+    number: int
+    encoding: str
+    size: int
+    distinct: int
+    path: str = ""
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelStatistics:
+    """Mean and population standard deviation of a task's known training labels, in the units of its transform."""
+
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """A prepared data directory.
-
-    Ids: a value of column c has the id ``id_offset(c) + index``, where index is its place in ``vocabularies[c]``;
-    any other value has ``id_offset(c) + len(vocabularies[c])``, the column's out-of-vocabulary id.
 
     Attributes:
         dataset: the dataset's definition.
         line_per_sample: rows packed into one record (L).
-        vocabularies: {sparse column: its values in index order}.
-        vocab_from: the splits whose rows made the vocabulary.
-        dense_statistics: {dense column: statistics of the training rows}.
+        vocabularies: {name: what has a key number}, every name of ``dataset.vocabulary_names``.
+        vocab_from: the splits whose rows made the vocabularies.
+        dense_statistics: {numeric feature: statistics of the training rows}.
+        label_statistics: {task: statistics of the training rows}.
         seed: seed of the shuffle when writing.
         splits: {"train": ..., "test": ...}.
+        continues: identity of the data whose vocabularies and statistics this data continues; empty for none.
     """
 
     dataset: DatasetDefinition
     line_per_sample: int
-    vocabularies: Mapping[str, Tuple[str, ...]]
+    vocabularies: Mapping[str, VocabularyInfo]
     vocab_from: Tuple[str, ...]
     dense_statistics: Mapping[str, DenseStatistics]
+    label_statistics: Mapping[str, LabelStatistics]
     seed: int
     splits: Mapping[str, Split]
-
-    def id_offsets(self) -> Dict[str, int]:
-        """Returns {sparse column: first id of the column}."""
-        offsets, total = {}, 0
-        for column in self.dataset.sparse_columns:
-            offsets[column] = total
-            total += len(self.vocabularies[column]) + 1
-        return offsets
-
-    def num_ids(self) -> int:
-        """Returns the number of different ids, out-of-vocabulary ids included."""
-        return sum(len(self.vocabularies[column]) + 1 for column in self.dataset.sparse_columns)
+    continues: str = ""
 
     def split(self, name: str) -> Split:
         """Returns a split by name.
@@ -127,11 +159,15 @@ class Manifest:
         return self.splits[name]
 
     def encoding_fingerprint(self) -> str:
-        """Returns a hash of all that decides what an id or a normalised value means to a trained model."""
-        return hashlib.sha256(json.dumps(
-            {key: value for key, value in self.to_dict().items()
-             if key in ("dataset", "vocabularies", "dense_statistics")},
-            sort_keys=True).encode("utf-8")).hexdigest()
+        """Returns a hash of all that decides what a key or a normalised value means to a trained model."""
+        data = self.to_dict()
+        return _sha256_of({key: data[key] for key in ("dataset", "vocabularies", "dense_statistics",
+                                                      "label_statistics")})
+
+    def identity(self) -> str:
+        """Returns a hash of the rows in their order: packing, seed, and every shard's rows and SHA-256."""
+        return _sha256_of([self.encoding_fingerprint(), self.line_per_sample, self.seed, {
+            name: [[shard.rows, shard.sha256] for shard in split.shards] for name, split in self.splits.items()}])
 
     def to_dict(self) -> Dict[str, Any]:
         """Returns JSON-ready data; :meth:`from_dict` reads it back."""
@@ -139,13 +175,13 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset.to_dict(),
             "line_per_sample": self.line_per_sample,
-            "vocabularies": {column: list(values) for column, values in self.vocabularies.items()},
-            "id_offsets": self.id_offsets(),
-            "num_ids": self.num_ids(),
+            "vocabularies": {name: dataclasses.asdict(value) for name, value in self.vocabularies.items()},
             "vocab_from": list(self.vocab_from),
-            "dense_statistics": {column: dataclasses.asdict(value) for column, value in self.dense_statistics.items()},
+            "dense_statistics": {name: dataclasses.asdict(value) for name, value in self.dense_statistics.items()},
+            "label_statistics": {name: dataclasses.asdict(value) for name, value in self.label_statistics.items()},
             "seed": self.seed,
             "splits": {name: dataclasses.asdict(split) for name, split in self.splits.items()},
+            "continues": self.continues,
         }
         # Through JSON once, so that a manifest built in memory and one read from a file compare equal.
         return json.loads(json.dumps(data))
@@ -197,14 +233,13 @@ def read_manifest(directory: str) -> Manifest:
         raise DataError("%s: %s; prepare the data again" % (path, error)) from error
 
 
-def check_shards(manifest: Manifest, directory: str, split_name: str, sizes: bool = True) -> List[str]:
+def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
     """Checks that the files of a split are there with the recorded size.
 
     Args:
         manifest: of the data directory.
         directory: the data directory.
         split_name: the split.
-        sizes: False lets files of another size pass.
 
     Returns:
         Their paths, in order.
@@ -218,43 +253,106 @@ def check_shards(manifest: Manifest, directory: str, split_name: str, sizes: boo
         if not os.path.isfile(path):
             raise DataError("%s is missing; prepare the data again" % path)
         size = os.path.getsize(path)
-        if sizes and size != shard.size:
+        if size != shard.size:
             raise DataError("%s has %d bytes, the manifest says %d: it was changed or cut off; prepare the data again"
                             % (path, size, shard.size))
         paths.append(path)
     return paths
 
 
+def verify_shards(manifest: Manifest, directory: str, again: bool = False) -> None:
+    """Compares the files of all splits with their SHA-256; what was right once is not read again while it is unchanged.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory; a note of what was verified is left there where it can be written.
+        again: reads every file, whatever was noted.
+
+    Raises:
+        DataError: a file is missing or its contents are not those that were prepared.
+    """
+    note = os.path.join(directory, VERIFIED_FILE)
+    known = {} if again else _read_note(note)
+    found: Dict[str, List[Any]] = {}
+    for name, split in manifest.splits.items():
+        for shard, path in zip(split.shards, check_shards(manifest, directory, name)):
+            status = os.stat(path)
+            found[shard.path] = [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
+                raise DataError("%s was changed after it was prepared: its SHA-256 is not the manifest's; prepare "
+                                "the data "
+                                "again" % path)
+    if found != known:
+        try:
+            replace_text(note, json.dumps(found, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            logging.getLogger(__name__).info("%s cannot be written (%s): the files are verified again next time", note,
+                                             error.strerror)
+
+
+def _read_note(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            note = json.load(stream)
+    except (OSError, ValueError, RecursionError):
+        return {}  # No note, or a damaged one: the files are read.
+    return note if isinstance(note, dict) else {}
+
+
+def copy_data(manifest: Manifest, source: str, target: str) -> None:
+    """Copies what a model needs of its data beside the records: vocabularies, and the manifest last.
+
+    Args:
+        manifest: of the data directory.
+        source: the data directory.
+        target: folder of the copy; files that are already there are not written again.
+    """
+    for info in manifest.vocabularies.values():
+        path = os.path.join(target, info.path)
+        if not info.path or (os.path.isfile(path) and sha256_of_file(path) == info.sha256):
+            continue
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile(os.path.join(source, info.path), path + ".tmp")
+        os.replace(path + ".tmp", path)
+    os.makedirs(target, exist_ok=True)
+    write_manifest(manifest, target)
+
+
 def _parse(data: Any) -> Manifest:
     if not isinstance(data, Mapping):
         raise DataError("an object is expected, found %s" % type(data).__name__)
     version = data["format_version"]
-    if not _is_int(version) or version < 1:
-        raise DataError("format_version %r is not a version" % (version,))
-    if version > FORMAT_VERSION:
-        raise DataError("format_version %d is newer than this program reads (%d); update the program"
-                        % (version, FORMAT_VERSION))
+    if version != FORMAT_VERSION:
+        newer = _is_int(version) and version > FORMAT_VERSION
+        raise DataError("format_version %r%s; this program reads version %d" % (
+            version, " is newer; update the program" if newer else "", FORMAT_VERSION))
     dataset = DatasetDefinition.from_dict(data["dataset"])
-    vocabularies = {}
-    for column in dataset.sparse_columns:
-        values = tuple(data["vocabularies"][column])
-        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
-            raise DataError("vocabulary of %s must hold different texts" % column)
-        vocabularies[column] = values
-    statistics = {column: _parse_statistics(column, data["dense_statistics"][column])
-                  for column in dataset.dense_columns}
-    manifest = Manifest(
+    vocabularies = {name: _parse_vocabulary(name, data["vocabularies"][name]) for name in dataset.vocabulary_names}
+    numbers = [item.number for item in vocabularies.values()]
+    if len(set(numbers)) != len(numbers):
+        raise DataError("two vocabularies have one number")
+    return Manifest(
         dataset=dataset,
-        line_per_sample=_count(data["line_per_sample"], "line_per_sample", 1),
+        line_per_sample=_count(data["line_per_sample"], "line_per_sample", 1, 1 << 20),
         vocabularies=vocabularies,
         vocab_from=tuple(str(name) for name in data["vocab_from"]),
-        dense_statistics=statistics,
+        dense_statistics={feature.name: _parse_statistics(feature.name, data["dense_statistics"][feature.name])
+                          for feature in dataset.numeric},
+        label_statistics={task: LabelStatistics(_number(item["mean"], task), _number(item["std"], task))
+                          for task, item in ((name, data["label_statistics"][name]) for name in dataset.task_names)},
         seed=_count(data["seed"], "seed", 0),
         splits={str(name): _parse_split(str(name), split, dataset) for name, split in data["splits"].items()},
-    )
-    if data["num_ids"] != manifest.num_ids() or data["id_offsets"] != manifest.id_offsets():
-        raise DataError("num_ids and id_offsets do not fit the vocabularies")
-    return manifest
+        continues=str(data["continues"]))
+
+
+def _parse_vocabulary(name: str, data: Mapping[str, Any]) -> VocabularyInfo:
+    path = data["path"]
+    if path:
+        _check_inside(path, "vocabulary %s" % name)
+    return VocabularyInfo(
+        number=_count(data["number"], "%s.number" % name, 1, (1 << 22) - 1), encoding=str(data["encoding"]),
+        size=_count(data["size"], "%s.size" % name, 0, 1 << KEY_BITS),
+        distinct=_count(data["distinct"], "%s.distinct" % name, 0), path=path, sha256=str(data["sha256"]))
 
 
 def _parse_statistics(column: str, data: Mapping[str, Any]) -> DenseStatistics:
@@ -272,25 +370,29 @@ def _parse_statistics(column: str, data: Mapping[str, Any]) -> DenseStatistics:
 def _parse_split(name: str, data: Mapping[str, Any], dataset: DatasetDefinition) -> Split:
     shards = []
     for item in data["shards"]:
-        path = item["path"]
-        if not isinstance(path, str) or os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
-            raise DataError("shard path %r of split %s does not stay inside the data directory" % (path, name))
-        shards.append(Shard(path=path, rows=_count(item["rows"], "rows", 0),
-                            records=_count(item["records"], "records", 0), size=_count(item["size"], "size", 0),
-                            sha256=str(item["sha256"])))
-    rows = _count(data["rows"], "rows of split %s" % name, 0)
+        _check_inside(item["path"], "shard of split %s" % name)
+        shards.append(Shard(path=item["path"], rows=_count(item["rows"], "rows", 0, MAX_ROWS),
+                            records=_count(item["records"], "records", 0, MAX_ROWS),
+                            size=_count(item["size"], "size", 0), sha256=str(item["sha256"])))
+    rows = _count(data["rows"], "rows of split %s" % name, 0, MAX_ROWS)
     if sum(shard.rows for shard in shards) != rows:
         raise DataError("the shards of split %s do not hold its %d rows" % (name, rows))
-    return Split(
-        rows=rows,
-        positives={task: _count(data["positives"][task], "positives", 0) for task in dataset.task_names},
-        out_of_vocabulary={str(key): _count(value, "out_of_vocabulary", 0)
-                           for key, value in data["out_of_vocabulary"].items()},
-        duplicates=_count(data["duplicates"], "duplicates", -1),
-        bad_rows={str(key): _count(value, "bad_rows", 0) for key, value in data["bad_rows"].items()},
-        inputs=tuple(dict(item) for item in data["inputs"]),
-        shards=tuple(shards),
-    )
+    counts = {key: {str(item): _count(value, key, 0) for item, value in data[key].items()}
+              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "bad_rows")}
+    missing = [task for task in dataset.task_names if task not in counts["unknown_labels"]]
+    if missing:
+        raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))
+    return Split(rows=rows, duplicates=_count(data["duplicates"], "duplicates", -1),
+                 inputs=tuple(dict(item) for item in data["inputs"]), shards=tuple(shards), **counts)
+
+
+def _check_inside(path: Any, what: str) -> None:
+    if not isinstance(path, str) or os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
+        raise DataError("path %r of %s does not stay inside the data directory" % (path, what))
+
+
+def _sha256_of(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _is_int(value: Any) -> bool:

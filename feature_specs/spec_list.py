@@ -1,10 +1,10 @@
 """The FeatureSpec list of a dataset: what the Rec SDK's host pipeline is told about the ids of a batch."""
 import dataclasses
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from mx_rec.core.asc.helper import FeatureSpec
 
-from feature_specs.dataset import SPARSE_FEATURE, TIMESTAMP, DatasetDefinition
+from feature_specs.records import TIMESTAMP, table_keys
 
 
 @dataclasses.dataclass
@@ -27,7 +27,8 @@ class FeatureSpecLists:
             self.evaluate = specs
 
     def get(self, is_training: bool) -> List[FeatureSpec]:
-        """Returns the id specs (no timestamp) of the latest dataset of that mode.
+        """Returns the specs of keys (no timestamp) of the latest dataset of that mode: the lookups of one table, then
+        those of the next.
 
         Raises:
             RuntimeError: no such dataset was built.
@@ -39,31 +40,36 @@ class FeatureSpecLists:
         return [spec for spec in specs if not spec.is_timestamp]
 
 
-def create_feature_spec_list(dataset: DatasetDefinition, lookups: int = 1, use_timestamp: bool = False,
-                             access_threshold: Optional[int] = None, eviction_threshold: Optional[int] = None,
-                             faae_coefficient: int = 1) -> List[FeatureSpec]:
+@dataclasses.dataclass(frozen=True)
+class Admission:
+    """Feature admission and eviction: keys need ``access_threshold`` occurrences, and ``eviction_threshold`` seconds
+    without one take their row again (None: never)."""
+
+    access_threshold: int
+    eviction_threshold: Optional[int] = None
+
+
+def create_feature_spec_list(tables: Sequence[str], lookups: int = 1,
+                             admission: Optional[Admission] = None) -> List[FeatureSpec]:
     """Returns new FeatureSpecs for one dataset; call it once per dataset (rec_sdk_api 2.1, 11.10).
 
     Args:
-        dataset: the dataset's definition; all its ids go to one table.
-        lookups: how often the ids are looked up in that table.
-        use_timestamp: adds the spec of the scalar timestamp feature.
-        access_threshold: occurrences that admit an id; None switches admission off.
-        eviction_threshold: seconds after which an unseen id is dropped; None switches eviction off.
-        faae_coefficient: factor on the occurrences.
+        tables: names of the tables; all keys of a table are one spec.
+        lookups: how often the keys are looked up.
+        admission: admission and eviction, which need the timestamp's spec; None for neither.
 
     Returns:
-        ``lookups`` specs of the ids, before them the timestamp's where asked for.
-
-    Raises:
-        ValueError: an argument out of range, or eviction without admission.
+        ``lookups`` specs per table, before them the timestamp's where it is needed.
     """
     specs = []
-    if use_timestamp:
+    thresholds = {}
+    if admission is not None:
         specs.append(FeatureSpec(TIMESTAMP, index_key=TIMESTAMP, is_timestamp=True))
-    for number in range(lookups):
-        specs.append(FeatureSpec(
-            SPARSE_FEATURE if number == 0 else "%s_%d" % (SPARSE_FEATURE, number),
-            table_name=dataset.table_name, index_key=SPARSE_FEATURE, access_threshold=access_threshold,
-            eviction_threshold=eviction_threshold, faae_coefficient=faae_coefficient))
+        thresholds = {"access_threshold": admission.access_threshold,
+                      "eviction_threshold": admission.eviction_threshold}
+    for table in tables:
+        for number in range(lookups):
+            name = table_keys(table)
+            specs.append(FeatureSpec(name if number == 0 else "%s_%d" % (name, number), table_name=table,
+                                     index_key=name, **thresholds))
     return specs

@@ -1,93 +1,74 @@
-"""Finds the records that cannot be used, so that a message can name them or a run can leave them out."""
-from typing import Dict, Optional, Sequence
+"""Finds the first record that cannot be used, so that a message can name its file and number."""
+import os
+from typing import Optional, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from feature_specs.dataset import DENSE_FEATURE, LABEL, SPARSE_FEATURE
+from feature_specs.encoding import FeatureEncoding
 from feature_specs.manifest import Manifest
-from input_fn.record_file import shard_path
+from input_fn.pipeline import checked_rows, extract_fn, reshape_fn
+
+_READ_TOGETHER = 256
 
 
-def first_bad_record(manifest: Manifest, directory: str, splits: Sequence[str]) -> Optional[str]:
-    """Reads all records one by one until one cannot be used.
+def first_bad_record(manifest: Manifest, encoding: FeatureEncoding, directory: str,
+                     splits: Sequence[str]) -> Optional[str]:
+    """Reads all records until one cannot be used, with the very functions that the pipeline reads with.
 
     Args:
         manifest: of the data directory.
+        encoding: the limits of indexes and hashes.
         directory: the data directory.
         splits: names of the splits to read, in order.
 
     Returns:
         A text that names file, record (0-based) and problem, or None where every record is fine.
     """
-    check = RecordCheck(manifest)
-    for split in splits:
-        for shard in manifest.split(split).shards:
-            path = shard_path(directory, shard)
-            number = -1
-            try:
-                for number, record in enumerate(tf.compat.v1.io.tf_record_iterator(path)):
-                    problem = check.problem(record)
-                    if problem:
-                        return "%s, record %d: %s" % (path, number, problem)
-            except tf.errors.DataLossError:
-                return "%s, record %d: %s" % (path, number + 1, DAMAGED)
-            if number + 1 != shard.records:
-                return "%s: %d records, the manifest says %d" % (path, number + 1, shard.records)
+    dataset = manifest.dataset
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        serialized = tf.compat.v1.placeholder(tf.string, [None])
+        rows = checked_rows(reshape_fn(extract_fn(serialized, dataset, manifest.line_per_sample), dataset), dataset,
+                            encoding)
+        check = session.make_callable(tf.group(*rows.values()), feed_list=[serialized])
+        for split in splits:
+            for shard in manifest.split(split).shards:
+                path = os.path.join(directory, shard.path)
+                problem = _problem_of_file(path, shard.records, check)
+                if problem:
+                    return "%s%s" % (path, problem)
     return None
 
 
-DAMAGED = "damaged (its checksum or length is wrong)"
+def _problem_of_file(path: str, expected: int, check: object) -> Optional[str]:
+    count = 0
+    waiting = []
+    try:
+        for record in tf.compat.v1.io.tf_record_iterator(path):
+            waiting.append(record)
+            if len(waiting) == _READ_TOGETHER:
+                problem = _problem_of_records(waiting, count, check)
+                if problem:
+                    return problem
+                count, waiting = count + len(waiting), []
+    except tf.errors.DataLossError:
+        return (_problem_of_records(waiting, count, check)
+                or ", record %d: damaged (its checksum or length is wrong)" % (count + len(waiting)))
+    problem = _problem_of_records(waiting, count, check)
+    if problem is None and count + len(waiting) != expected:
+        return ": %d records, the manifest says %d" % (count + len(waiting), expected)
+    return problem
 
 
-class RecordCheck:
-    """What a record of a manifest's data must look like."""
-
-    def __init__(self, manifest: Manifest):
-        dataset, line_per_sample = manifest.dataset, manifest.line_per_sample
-        self._expected: Dict[str, int] = {
-            LABEL: dataset.num_tasks * line_per_sample, SPARSE_FEATURE: dataset.num_sparse * line_per_sample,
-            DENSE_FEATURE: dataset.num_dense * line_per_sample}
-        self._tasks = dataset.num_tasks
-        self._num_ids = manifest.num_ids()
-
-    def problem(self, record: bytes, rows: Optional[int] = None) -> Optional[str]:
-        """Returns what is wrong with a record, or None.
-
-        Args:
-            record: serialized tf.train.Example.
-            rows: how many rows that are no padding it must have; None: any number.
-        """
-        example = tf.train.Example()
-        try:
-            example.ParseFromString(record)
-        except Exception as error:  # protobuf's DecodeError differs between its implementations
-            return "no tf.train.Example (%s)" % error
-        values: Dict[str, np.ndarray] = {}
-        for name, length in self._expected.items():
-            feature = example.features.feature[name]
-            found = feature.float_list.value if name == DENSE_FEATURE else feature.int64_list.value
-            if len(found) != length:
-                return "%s has %d values, expected %d" % (name, len(found), length)
-            values[name] = np.array(found, np.float32 if name == DENSE_FEATURE else np.int64)
-        return self._problem_of_values(values[LABEL].reshape(-1, self._tasks), values[SPARSE_FEATURE],
-                                       values[DENSE_FEATURE], rows)
-
-    def _problem_of_values(self, labels: np.ndarray, ids: np.ndarray, dense: np.ndarray,
-                           rows: Optional[int]) -> Optional[str]:
-        wrong = labels[(labels < -1) | (labels > 1)]
-        if wrong.size:
-            return "label %d is neither 0 nor 1" % wrong[0]
-        padding = labels == -1
-        if (padding != padding[:, :1]).any():
-            return "label -1 is neither 0 nor 1"
-        wrong = ids[(ids < 0) | (ids >= self._num_ids)]
-        if wrong.size:
-            return "id %d is not among the manifest's %d ids" % (wrong[0], self._num_ids)
-        wrong = dense[~np.isfinite(dense)]
-        if wrong.size:
-            return "a number is %s" % wrong[0]
-        found = int((~padding[:, 0]).sum())
-        if rows is not None and found != rows:
-            return "%d rows, expected %d" % (found, rows)
+def _problem_of_records(records: Sequence[bytes], first: int, check: object) -> Optional[str]:
+    try:
+        check(records)  # type: ignore[operator]
         return None
+    except tf.errors.InvalidArgumentError:
+        for number, record in enumerate(records):
+            try:
+                check([record])  # type: ignore[operator]
+            except tf.errors.InvalidArgumentError as error:
+                # Behind the problem TensorFlow names a node of this graph and where it was made.
+                text = " ".join(error.message.replace("assertion failed: ", "").partition("[[node")[0].split())
+                return ", record %d: %s" % (first + number, text[:200])
+    return None

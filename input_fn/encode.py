@@ -1,63 +1,67 @@
-"""The TensorFlow side of :mod:`feature_specs.encoding`: raw numbers and ids of rows -> model inputs."""
-from typing import Tuple
+"""The TensorFlow side of :mod:`feature_specs.encoding`: raw numbers and indexes of rows -> model inputs."""
+from typing import Dict, Tuple
 
+import numpy as np
 import tensorflow as tf
 
-from feature_specs.encoding import FeatureEncoding
+from feature_specs.encoding import FeatureEncoding, TableLayout
+from feature_specs.records import PADDING_KEY, table_keys
 
 
-def encode_rows(sparse_ids: tf.Tensor, raw_dense: tf.Tensor,
-                encoding: FeatureEncoding) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Normalises the dense values and appends the ids of their bins.
+def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
+                encoding: FeatureEncoding) -> Tuple[Dict[str, tf.Tensor], tf.Tensor]:
+    """Makes keys of indexes and hashes, bins of raw numbers, and normalises these.
 
     Args:
-        sparse_ids: int64 [n, S].
-        raw_dense: float32 [n, D], raw units; NaN counts as missing.
+        sparse: int64 [n, W], indexes or hashes; negative where a list has no value.
+        raw_dense: float32 [n, D], raw units; NaN is missing.
         encoding: the constants.
 
     Returns:
-        int64 [n, S + K] ids and float32 [n, D] normalised values.
+        {name of a table's entry: int64 [n, width]} and float32 [n, D] normalised values.
     """
-    if raw_dense.shape[1].value == 0:
-        return sparse_ids, raw_dense
-    known = tf.where(tf.math.is_nan(raw_dense), tf.ones_like(raw_dense) * encoding.default, raw_dense)
-    ids = append_bin_ids(sparse_ids, known, encoding)
-    return ids, normalise(known, encoding)
+    keys = make_keys(sparse, encoding)
+    numbers = raw_dense
+    if raw_dense.shape[1].value:
+        known = tf.where(tf.math.is_nan(raw_dense), tf.ones_like(raw_dense) * encoding.default, raw_dense)
+        numbers = normalise(known, encoding)
+        if len(encoding.binned_columns):
+            keys = tf.concat([keys, bin_keys(known, encoding)], axis=1)
+    return {table_keys(table.name): _of_table(keys, table) for table in encoding.tables}, numbers
+
+
+def make_keys(sparse: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
+    """Returns int64 [n, W] keys of int64 [n, W] indexes and hashes; places without a value have the padding key."""
+    keys = sparse + encoding.offsets
+    if not any(table.has_lists for table in encoding.tables):
+        return keys
+    return tf.where(sparse < 0, tf.fill(tf.shape(keys), tf.constant(PADDING_KEY, tf.int64)), keys)
 
 
 def normalise(raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
-    """Clips raw values to the training range and normalises them.
-
-    Args:
-        raw_dense: float32 [n, D], raw units, no NaN.
-        encoding: the constants.
-
-    Returns:
-        float32 [n, D].
-    """
-    if encoding.transform == "none":
+    """Clips raw values to the training range and normalises them, float32 [n, D]; ``raw_dense`` has no NaN."""
+    if not encoding.logarithm.any() and not np.isfinite(encoding.maximum).any():
         return raw_dense * encoding.scale
-    # In float64: TensorFlow's float32 log1p depends in its last bit on a value's place in the batch, and a column
+    # In float64: TensorFlow's float32 log1p depends in its last bit on a value's place in the batch, and a feature
     # with a small deviation makes that visible. This runs on the host, never on an NPU.
     values = tf.cast(tf.clip_by_value(raw_dense, encoding.minimum, encoding.maximum), tf.float64)
-    if encoding.transform == "log_standard":
-        values = tf.sign(values) * tf.math.log1p(tf.abs(values))
+    if encoding.logarithm.any():
+        logarithms = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        values = logarithms if encoding.logarithm.all() else tf.where(
+            tf.broadcast_to(encoding.logarithm, tf.shape(values)), logarithms, values)
     return tf.cast((values - encoding.shift) * encoding.scale, tf.float32)
 
 
-def append_bin_ids(sparse_ids: tf.Tensor, raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
-    """Appends one id per binned column: its offset plus the bin that the raw value lies in.
-
-    Args:
-        sparse_ids: int64 [n, S].
-        raw_dense: float32 [n, D], raw units.
-        encoding: the constants.
-
-    Returns:
-        int64 [n, S + K].
-    """
-    if not len(encoding.binned_columns):
-        return sparse_ids
+def bin_keys(raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
+    """Returns int64 [n, K]: of every binned feature the key of the bin that its raw value lies in."""
     values = tf.gather(tf.transpose(raw_dense), encoding.binned_columns)
-    bins = tf.searchsorted(tf.constant(encoding.bin_edges), values, side="left", out_type=tf.int64)
-    return tf.concat([sparse_ids, tf.transpose(bins + encoding.bin_offsets[:, None])], axis=1)
+    # tf.searchsorted itself cannot search for no rows.
+    bins = tf.raw_ops.LowerBound(sorted_inputs=encoding.bin_edges, values=values, out_type=tf.int64)
+    return tf.transpose(bins + encoding.bin_offsets[:, None])
+
+
+def _of_table(keys: tf.Tensor, table: TableLayout) -> tf.Tensor:
+    first, width = table.columns[0], table.width
+    if table.columns == tuple(range(first, first + width)):
+        return keys if width == keys.shape[1].value else keys[:, first:first + width]
+    return tf.gather(keys, np.array(table.columns, np.int64), axis=1)

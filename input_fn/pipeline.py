@@ -3,18 +3,30 @@
 A whole window is parsed by one op and shuffled by one gather; only whole batches travel one by one. The order of the
 rows is a function of (seed, epoch, window) and nothing else, so a training run continues at any step by arithmetic.
 """
-from typing import Callable, Dict, Sequence, Tuple
+import dataclasses
+import os
+from typing import Callable, Dict, Tuple
 
+import numpy as np
 import tensorflow as tf
 
-from feature_specs.dataset import DENSE_FEATURE, EVAL_WEIGHT, LABEL, SPARSE_FEATURE, DatasetDefinition
+from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.encoding import FeatureEncoding
-from feature_specs.manifest import Shard
+from feature_specs.manifest import Manifest, Split
+from feature_specs.records import (
+    DENSE_FEATURE,
+    EVAL_WEIGHT,
+    GROUP,
+    LABEL,
+    NO_VALUE,
+    PADDING_LABEL,
+    SPARSE_FEATURE,
+    WEIGHT,
+    is_padding,
+)
 from input_fn.encode import encode_rows
-from input_fn.plan import TrainPlan, batch_of_step
-from input_fn.record_file import shard_path
+from input_fn.plan import TrainPlan
 
-PADDING_LABEL = -1
 _READ_BUFFER_BYTES = 1 << 20
 _INTERLEAVED_FILES = 4
 
@@ -24,22 +36,61 @@ Batch = Dict[str, tf.Tensor]
 _plain = tf.autograph.experimental.do_not_convert
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is read, and how.
+
+    Attributes:
+        data_dir: the prepared data.
+        manifest: its manifest.
+        encoding: constants of the encoding.
+        seed: of all shuffling.
+        shuffle_rows: rows in the record shuffle buffer; 0 keeps the order.
+        window_rows: rows parsed together.
+        parallel_calls: windows parsed at a time.
+        rank_id, rank_size: share of the records.
+        eval_weight: numeric feature whose raw values evaluation batches carry; empty for none.
+    """
+
+    data_dir: str
+    manifest: Manifest
+    encoding: FeatureEncoding
+    seed: int
+    shuffle_rows: int
+    window_rows: int
+    parallel_calls: int
+    rank_id: int = 0
+    rank_size: int = 1
+    eval_weight: str = ""
+
+    def paths(self, split: Split) -> Tuple[str, ...]:
+        """Returns the paths of a split's files that have rows."""
+        return tuple(os.path.join(self.data_dir, shard.path) for shard in split.shards if shard.rows)
+
+
 def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
-    """Parses a batch of serialized records.
+    """Parses a batch of serialized records (:mod:`feature_specs.records`).
 
     Args:
         records: string [n].
-        dataset: T tasks, S sparse and D dense columns.
+        dataset: T tasks, W sparse values and D numeric features.
         line_per_sample: L, rows per record.
 
     Returns:
-        label int64 [n, T*L], sparse_feature int64 [n, S*L], dense_feature float32 [n, D*L].
+        label [n, T*L], sparse_feature int64 [n, W*L], dense_feature float32 [n, D*L], and weight float32 [n, L] and
+        group int64 [n, L] where the dataset has them.
     """
-    return tf.io.parse_example(records, {
-        LABEL: tf.io.FixedLenFeature([dataset.num_tasks * line_per_sample], tf.int64),
-        SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.num_sparse * line_per_sample], tf.int64),
+    features = {
+        LABEL: tf.io.FixedLenFeature([dataset.num_tasks * line_per_sample],
+                                     tf.float32 if dataset.has_float_labels else tf.int64),
+        SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.sparse_width * line_per_sample], tf.int64),
         DENSE_FEATURE: tf.io.FixedLenFeature([dataset.num_dense * line_per_sample], tf.float32),
-    })
+    }
+    if dataset.weight:
+        features[WEIGHT] = tf.io.FixedLenFeature([line_per_sample], tf.float32)
+    if dataset.group:
+        features[GROUP] = tf.io.FixedLenFeature([line_per_sample], tf.int64)
+    return tf.io.parse_example(records, features)
 
 
 def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
@@ -47,85 +98,73 @@ def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
 
     Args:
         batch: what :func:`extract_fn` returns, n records of L rows.
-        dataset: T tasks, S sparse and D dense columns.
+        dataset: T tasks, W sparse values and D numeric features.
 
     Returns:
-        label int64 [n*L, T], sparse_feature int64 [n*L, S], dense_feature float32 [n*L, D].
+        label [n*L, T], sparse_feature int64 [n*L, W], dense_feature float32 [n*L, D], weight float32 and group int64
+        [n*L, 1].
     """
-    return {
-        LABEL: tf.reshape(batch[LABEL], [-1, dataset.num_tasks]),
-        SPARSE_FEATURE: tf.reshape(batch[SPARSE_FEATURE], [-1, dataset.num_sparse]),
-        # The number of rows comes from the labels: a dataset may have no dense column.
-        DENSE_FEATURE: tf.reshape(batch[DENSE_FEATURE],
-                                  [tf.size(batch[LABEL]) // dataset.num_tasks, dataset.num_dense]),
-    }
+    # The number of rows comes from the labels: a dataset may have no numeric or no categorical feature.
+    rows = tf.size(batch[LABEL]) // dataset.num_tasks
+    widths = {LABEL: dataset.num_tasks, SPARSE_FEATURE: dataset.sparse_width, DENSE_FEATURE: dataset.num_dense}
+    return {name: tf.reshape(value, [rows, widths.get(name, 1)]) for name, value in batch.items()}
 
 
-def checked_rows(rows: Batch, num_sparse_ids: int) -> Batch:
+def checked_rows(rows: Batch, dataset: DatasetDefinition, encoding: FeatureEncoding) -> Batch:
     """Fails the pipeline where rows hold what no preparation writes.
 
     Args:
         rows: what :func:`reshape_fn` returns.
-        num_sparse_ids: number of ids that the manifest knows.
+        dataset: its definition.
+        encoding: the limits of indexes and hashes.
 
     Returns:
-        The same rows; evaluating them raises InvalidArgumentError where a label is not 0, 1 or the padding mark of a
-        whole row, an id is negative or beyond the manifest's, or a number is not finite.
+        The same rows; evaluating them raises InvalidArgumentError where a label is none, an index or hash is out of
+        range, or a number is infinite.
     """
-    label, ids, dense = rows[LABEL], rows[SPARSE_FEATURE], rows[DENSE_FEATURE]
-    is_padding = tf.equal(label, PADDING_LABEL)
-    whole_rows = tf.reduce_all(tf.equal(is_padding, is_padding[:, :1]))
     checks = [
-        tf.debugging.Assert(whole_rows & tf.reduce_all((label >= PADDING_LABEL) & (label <= 1)),
-                            ["labels outside 0 and 1"]),
-        tf.debugging.Assert(tf.reduce_all((ids >= 0) & (ids < num_sparse_ids)), ["ids outside the vocabulary"]),
-        tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(dense)), ["numbers that are not finite"])]
+        tf.debugging.Assert(_labels_are_sound(rows[LABEL], dataset), ["labels that no preparation writes"]),
+        tf.debugging.Assert(tf.reduce_all((rows[SPARSE_FEATURE] < encoding.limits) & (
+            (rows[SPARSE_FEATURE] >= _lowest(dataset)) | tf.expand_dims(is_padding(rows[LABEL]), 1))),
+                            ["values out of range"]),
+        tf.debugging.Assert(tf.logical_not(tf.reduce_any(tf.math.is_inf(rows[DENSE_FEATURE]))), ["infinite numbers"])]
+    if dataset.weight:
+        checks.append(tf.debugging.Assert(tf.reduce_all((rows[WEIGHT] >= 0) & tf.math.is_finite(rows[WEIGHT])),
+                                          ["weights that are negative or not finite"]))
     with tf.control_dependencies(checks):
         return {name: tf.identity(value) for name, value in rows.items()}
 
 
-def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDefinition, encoding: FeatureEncoding,
-                     plan: TrainPlan, epochs: int, seed: int, shuffle_rows: int, start_step: int = 0, rank_id: int = 0,
-                     rank_size: int = 1, parallel_calls: int = 2, skipped: Sequence[int] = ()) -> tf.data.Dataset:
+def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: int, start_step: int) -> tf.data.Dataset:
     """Returns the training batches of one rank from a given step on.
 
     Args:
-        directory: the data directory.
-        shards: files of the split.
-        dataset: its definition.
-        encoding: constants of the encoding.
+        reading: what is read, and how.
+        split: the rows.
         plan: the arithmetic of this pipeline.
         epochs: passes over the data.
-        seed: of all shuffling, int >= 0.
-        shuffle_rows: rows in the record shuffle buffer; 0 keeps the order of the files.
         start_step: the first batch to yield, counted from the beginning of epoch 0.
-        rank_id, rank_size: share of the records.
-        parallel_calls: windows parsed at a time.
-        skipped: batches that are left out, counted from the beginning of epoch 0; passes over the data follow until
-            all steps have a batch.
 
     Returns:
-        Batches {label int64 [B, T], sparse_feature int64 [B, S+K], dense_feature float32 [B, D]}.
+        Batches {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}.
     """
-    first_batch = batch_of_step(start_step, skipped)
-    start = plan.position(first_batch)
-    epochs += -(-len(set(skipped)) // plan.steps_per_epoch)
+    manifest, seed, start = reading.manifest, reading.seed, plan.position(start_step)
     line_per_sample = plan.line_per_sample
-    paths = [shard_path(directory, shard) for shard in shards if shard.rows]
-    full = [shard.rows // line_per_sample for shard in shards if shard.rows]
-    shuffle_records = min(max(2, shuffle_rows // line_per_sample), max(2, plan.share.full_records))
+    paths = list(reading.paths(split))
+    full = [shard.rows // line_per_sample for shard in split.shards if shard.rows]
+    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, plan.share.full_records))
 
     @_plain
     def epoch_windows(epoch: tf.Tensor) -> tf.data.Dataset:
         files = tf.data.Dataset.from_tensor_slices((paths, tf.constant(full, tf.int64)))
-        if shuffle_rows:
+        if reading.shuffle_rows:
             files = files.shuffle(len(paths), seed=_epoch_seed(seed, epoch), reshuffle_each_iteration=False)
         records = files.interleave(
             _plain(lambda path, count: tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES).take(count)),
             cycle_length=min(_INTERLEAVED_FILES, len(paths)), block_length=16)
-        if rank_size > 1:
-            records = records.shard(rank_size, rank_id)
-        if shuffle_rows:
+        if reading.rank_size > 1:
+            records = records.shard(reading.rank_size, reading.rank_id)
+        if reading.shuffle_rows:
             records = records.shuffle(shuffle_records, seed=_epoch_seed(seed + 1, epoch),
                                       reshuffle_each_iteration=False)
         if plan.share.partial_rows:
@@ -140,75 +179,67 @@ def training_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDe
 
     @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
-        rows = checked_rows(reshape_fn(extract_fn(records, dataset, line_per_sample), dataset),
-                            encoding.num_sparse_ids)
-        order = _row_order(rows[LABEL], seed, place[0], place[1], bool(shuffle_rows))
+        rows = _parsed(records, manifest, reading.encoding)
+        order = _row_order(rows[LABEL], seed, place[0], place[1], bool(reading.shuffle_rows))
         # A rank with more rows than another one drops what goes beyond the common number of steps.
         left = plan.steps_per_epoch - tf.cast(place[1], tf.int32) * plan.window_batches
         batches = tf.minimum(tf.size(order) // plan.batch_size, left)
         order = order[:batches * plan.batch_size]
-        rows = {name: tf.gather(value, order) for name, value in rows.items()}
-        return _cut(_encode(rows, encoding), plan.batch_size)
+        rows = {name: tf.gather(value, order) for name, value in rows.items() if name != GROUP}
+        return _cut(_encode(rows, reading.encoding), plan.batch_size)
 
     batches = tf.data.Dataset.range(start.epoch, epochs).flat_map(epoch_windows)
-    batches = batches.map(parse, num_parallel_calls=parallel_calls)
+    batches = batches.map(parse, num_parallel_calls=reading.parallel_calls)
     batches = batches.apply(tf.data.experimental.unbatch())
-    batches = batches.skip(start.batch_in_window) if start.batch_in_window else batches
-    return _without(batches, first_batch, skipped)
+    return batches.skip(start.batch_in_window) if start.batch_in_window else batches
 
 
-def evaluation_batches(directory: str, shards: Sequence[Shard], dataset: DatasetDefinition, encoding: FeatureEncoding,
-                       line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0, rank_size: int = 1,
-                       parallel_calls: int = 2, weight_column: str = "") -> tf.data.Dataset:
-    """Returns every row once, in file order; the last batch is filled up with rows whose label is -1.
+def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:
+    """Returns every row once, in file order; the last batch is filled up with padding rows.
 
     Args:
-        directory: the data directory.
-        shards: files of the split.
-        dataset: its definition.
-        encoding: constants of the encoding.
-        line_per_sample: rows per record.
+        reading: what is read, and how.
+        split: the rows.
         batch_size: B, rows per batch.
-        window_rows: about how many rows are parsed together.
-        rank_id, rank_size: share of the records.
-        parallel_calls: windows parsed at a time.
-        weight_column: dense column whose raw values the batches carry besides; empty for none.
 
     Returns:
-        Batches {label int64 [B, T], sparse_feature int64 [B, S+K], dense_feature float32 [B, D]}, with a weight column
-        also eval_weight float32 [B, 1], 0 in padding rows.
+        Batches as in training, with a group also group int64 [B, 1], with an evaluation weight eval_weight float32
+        [B, 1], which is 0 in padding rows.
     """
-    window_batches = max(1, window_rows // batch_size)
-    records = tf.data.TFRecordDataset([shard_path(directory, shard) for shard in shards],
-                                      buffer_size=_READ_BUFFER_BYTES)
-    if rank_size > 1:
-        records = records.shard(rank_size, rank_id)
+    manifest, line_per_sample = reading.manifest, reading.manifest.line_per_sample
+    dataset = manifest.dataset
+    window_batches = max(1, reading.window_rows // batch_size)
+    records = tf.data.TFRecordDataset(list(reading.paths(split)), buffer_size=_READ_BUFFER_BYTES)
+    if reading.rank_size > 1:
+        records = records.shard(reading.rank_size, reading.rank_id)
+    filler = {LABEL: -np.inf if dataset.has_float_labels else PADDING_LABEL}
 
     @_plain
     def parse(window: tf.Tensor) -> Batch:
-        return checked_rows(reshape_fn(extract_fn(window, dataset, line_per_sample), dataset),
-                            encoding.num_sparse_ids)
+        return _parsed(window, manifest, reading.encoding)
 
     @_plain
     def pad_and_encode(rows: Batch) -> Batch:
         missing = -tf.shape(rows[LABEL])[0] % batch_size
-        padded = {
-            name: tf.pad(value, [[0, missing], [0, 0]], constant_values=PADDING_LABEL if name == LABEL else 0)
-            for name, value in rows.items()}
-        encoded = _encode(padded, encoding)
-        if weight_column:
-            place = dataset.dense_columns.index(weight_column)
-            encoded[EVAL_WEIGHT] = padded[DENSE_FEATURE][:, place:place + 1]
+        padded = {name: tf.pad(value, [[0, missing], [0, 0]], constant_values=filler.get(name, 0))
+                  for name, value in rows.items()}
+        encoded = _encode(padded, reading.encoding)
+        if reading.eval_weight:
+            place = [feature.name for feature in dataset.numeric].index(reading.eval_weight)
+            weights = padded[DENSE_FEATURE][:, place:place + 1]
+            encoded[EVAL_WEIGHT] = tf.where(tf.math.is_nan(weights), tf.zeros_like(weights), weights)
         return _cut(encoded, batch_size)
 
     if (window_batches * batch_size) % line_per_sample:
         # Windows must hold whole batches: regroup the rows where the packing does not fit.
-        rows = records.batch(max(1, window_rows // line_per_sample)).map(parse, num_parallel_calls=parallel_calls)
+        rows = records.batch(max(1, reading.window_rows // line_per_sample)).map(
+            parse, num_parallel_calls=reading.parallel_calls)
         windows = rows.apply(tf.data.experimental.unbatch()).batch(window_batches * batch_size)
     else:
         windows = records.batch(window_batches * batch_size // line_per_sample).map(
-            parse, num_parallel_calls=parallel_calls)
-    return windows.map(pad_and_encode, num_parallel_calls=parallel_calls).apply(tf.data.experimental.unbatch())
+            parse, num_parallel_calls=reading.parallel_calls)
+    return windows.map(pad_and_encode, num_parallel_calls=reading.parallel_calls).apply(
+        tf.data.experimental.unbatch())
 
 
 def with_timestamp(key: str, make: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[Batch], Batch]:
@@ -224,19 +255,34 @@ def with_timestamp(key: str, make: Callable[[tf.Tensor], tf.Tensor]) -> Callable
     return add
 
 
-def _without(batches: tf.data.Dataset, first: int, skipped: Sequence[int]) -> tf.data.Dataset:
-    """Leaves batches out; the first one of the dataset has the given number."""
-    if not any(number >= first for number in skipped):
-        return batches
-    left_out = tf.constant(sorted(set(skipped)), tf.int64)
-    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, 1 << 62), batches))
-    return numbered.filter(lambda number, batch: tf.reduce_all(tf.not_equal(left_out, number))).map(
-        lambda number, batch: batch)
+def _parsed(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
+    dataset = manifest.dataset
+    return checked_rows(reshape_fn(extract_fn(records, dataset, manifest.line_per_sample), dataset), dataset, encoding)
+
+
+def _labels_are_sound(labels: tf.Tensor, dataset: DatasetDefinition) -> tf.Tensor:
+    padding = tf.expand_dims(is_padding(labels), 1)
+    binary = tf.constant([task.kind == BINARY for task in dataset.tasks])
+    if labels.dtype.is_floating:
+        marked = tf.math.is_inf(labels)
+        fits = (tf.equal(labels, 0) | tf.equal(labels, 1) | tf.math.is_nan(labels)
+                | tf.broadcast_to(tf.logical_not(binary), tf.shape(labels)))
+    else:
+        marked = tf.equal(labels, PADDING_LABEL)
+        fits = (labels > PADDING_LABEL) & (labels <= 1)
+    return tf.reduce_all(tf.equal(marked, tf.broadcast_to(padding, tf.shape(labels)))) & tf.reduce_all(fits | marked)
+
+
+def _lowest(dataset: DatasetDefinition) -> np.ndarray:
+    """Returns int64 [W]: the smallest sound value, which is the mark of an empty place in lists."""
+    return np.repeat([NO_VALUE if feature.is_list else 0 for feature in dataset.categorical],
+                     [feature.width for feature in dataset.categorical]).astype(np.int64)
 
 
 def _encode(rows: Batch, encoding: FeatureEncoding) -> Batch:
-    ids, dense = encode_rows(rows[SPARSE_FEATURE], rows[DENSE_FEATURE], encoding)
-    return {LABEL: rows[LABEL], SPARSE_FEATURE: ids, DENSE_FEATURE: dense}
+    keys, numbers = encode_rows(rows[SPARSE_FEATURE], rows[DENSE_FEATURE], encoding)
+    others = {name: value for name, value in rows.items() if name not in (SPARSE_FEATURE, DENSE_FEATURE)}
+    return dict(others, **{DENSE_FEATURE: numbers}, **keys)
 
 
 def _cut(rows: Batch, batch_size: int) -> Batch:
@@ -252,7 +298,7 @@ def _row_order(labels: tf.Tensor, seed: int, epoch: tf.Tensor, window: tf.Tensor
             [count], seed=tf.stack([_epoch_seed(seed + 2, epoch), window])))
     else:
         order = tf.range(count)
-    return tf.boolean_mask(order, tf.gather(labels[:, 0], order) >= 0)
+    return tf.boolean_mask(order, tf.logical_not(tf.gather(is_padding(labels), order)))
 
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,6 @@
 """Arithmetic of an input pipeline: how many steps, and where in the data a given step begins."""
 import dataclasses
 import math
-from typing import Sequence
 
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Split
@@ -77,22 +76,6 @@ class Position:
     window: int
     record: int
     batch_in_window: int
-
-
-def batch_of_step(step: int, skipped: Sequence[int]) -> int:
-    """Returns the batch that a step reads, both counted from 0: the ones before it move up where some are left out.
-
-    A batch that is left out later than a step was trained never changes what that step has read.
-
-    Args:
-        step: global step before the step.
-        skipped: batches that are left out.
-    """
-    batch = step
-    for number in sorted(set(skipped)):
-        if number <= batch:
-            batch += 1
-    return batch
 
 
 def plan_training(split: Split, line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0,

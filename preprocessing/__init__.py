@@ -1,6 +1,6 @@
-"""Raw comma-separated text -> vocabularies, statistics, TFRecord shards and ``manifest.json``.
+"""Files of rows -> vocabularies, statistics, TFRecord shards and ``manifest.json``.
 
-:func:`preprocessing.pipeline.prepare` does all of it; ``python -m preprocessing.census --help`` is its command line
-for the Census-Income data. :func:`preprocessing.raw_reader.read_chunks` is also what prediction reads raw text with.
-Nothing here imports TensorFlow.
+:func:`preprocessing.pipeline.prepare` does all of it; :mod:`.prepare` and :mod:`.describe` are command lines.
+:func:`preprocessing.readers.read_frames` and :func:`preprocessing.vocabulary.encode_frame` are also what prediction
+reads files with. TensorFlow is loaded only where something is hashed or records are written.
 """

@@ -1,9 +1,7 @@
-"""Counts the rows that cannot be used and decides whether the run may go on."""
+"""Counts the rows that cannot be used, remembers the first places, and decides whether the run may continue."""
 import math
 import re
-from typing import Dict, List, Optional, Tuple, Union
-
-import numpy as np
+from typing import Callable, Dict, List, Tuple, Union
 
 from feature_specs.errors import ConfigError, DataError
 
@@ -11,11 +9,11 @@ _SHOWN = 5
 _LIMIT = re.compile(r"([0-9]+)\Z|([0-9]+(?:\.[0-9]+)?)%\Z")
 
 
-def parse_limit(text: Union[int, str, None]) -> Tuple[int, float]:
+def parse_limit(text: Union[int, str]) -> Tuple[int, float]:
     """Reads a limit of bad rows.
 
     Args:
-        text: ``N`` (rows per file), ``P%`` (of the rows of a file), or None for no bad row at all.
+        text: ``N`` (rows per file) or ``P%`` (of the rows of a file).
 
     Returns:
         (N, 0.0) or (0, P / 100).
@@ -23,12 +21,10 @@ def parse_limit(text: Union[int, str, None]) -> Tuple[int, float]:
     Raises:
         ConfigError: it is neither.
     """
-    match = _LIMIT.match(str(0 if text is None else text).strip())
+    match = _LIMIT.match(str(text).strip())
     if not match or (match.group(2) and float(match.group(2)) > 100):
         raise ConfigError("max_bad_rows %r: give a number of rows such as 10, or a share such as 0.1%%" % (text,))
-    if match.group(1):
-        return int(match.group(1)), 0.0
-    return 0, float(match.group(2)) / 100
+    return (int(match.group(1)), 0.0) if match.group(1) else (0, float(match.group(2)) / 100)
 
 
 class BadRows:
@@ -36,26 +32,29 @@ class BadRows:
 
     Args:
         path: the file, for messages.
-        max_bad_rows: see :func:`parse_limit`.
+        limit: see :func:`parse_limit`.
+        hint: called with the places when the limit is exceeded; returns what is probably wrong, or an empty text.
     """
 
-    def __init__(self, path: str, max_bad_rows: Union[int, str, None] = None) -> None:
+    def __init__(self, path: str, limit: Union[int, str] = 0, hint: Callable[["BadRows"], str] = lambda _: "") -> None:
         self.path = path
-        self._limit = parse_limit(max_bad_rows)
         self.counts: Dict[str, int] = {}
-        self.first_lines: Dict[str, List[int]] = {}
+        #: (row, what was found and what was expected) of the first rows.
+        self.places: List[Tuple[int, str]] = []
+        self._limit = parse_limit(limit)
+        self._hint = hint
 
-    def add(self, reason: str, lines: np.ndarray) -> None:
-        """Counts rows.
+    def add(self, reason: str, row: int, text: str) -> None:
+        """Counts a row.
 
         Args:
-            reason: why they cannot be used.
-            lines: int64 [n], their 1-based line numbers, ascending.
+            reason: why it cannot be used, the same words for all such rows.
+            row: its 1-based line (text) or row (Parquet).
+            text: what was found and what was expected.
         """
-        if len(lines):
-            self.counts[reason] = self.counts.get(reason, 0) + len(lines)
-            shown = self.first_lines.setdefault(reason, [])
-            shown.extend(lines[:_SHOWN - len(shown)].tolist())
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        if len(self.places) < _SHOWN:
+            self.places.append((row, text))
 
     @property
     def total(self) -> int:
@@ -63,27 +62,27 @@ class BadRows:
         return sum(self.counts.values())
 
     def describe(self) -> str:
-        """Returns one line: each reason with its count and its first five lines."""
-        parts = []
-        for reason in sorted(self.counts):
-            lines = self.first_lines[reason]
-            parts.append("%s: %d (%s %s%s)" % (
-                reason, self.counts[reason], "line" if len(lines) == 1 else "lines", ", ".join(map(str, lines)),
-                ", ..." if self.counts[reason] > len(lines) else ""))
-        return "; ".join(parts)
+        """Returns one line: the first five places, and how many rows there are for each reason."""
+        text = "; ".join("row %d: %s" % place for place in self.places)
+        if self.total > len(self.places):
+            text += "; ... in all %s" % ", ".join("%s: %d" % item for item in sorted(self.counts.items()))
+        return text
 
-    def check(self, rows: int, hint: Optional[str] = None) -> None:
+    def check(self, rows: int, is_end: bool = True) -> None:
         """Fails if there are more bad rows than allowed.
 
         Args:
-            rows: rows of the file, bad ones included.
-            hint: added to the message.
+            rows: rows of the file so far, bad ones included.
+            is_end: whether these are all; before, only a limit in rows can be exceeded.
 
         Raises:
-            DataError: names the file, the reasons and the lines.
+            DataError: names the file, the places and, where it can be guessed, what is wrong with the file.
         """
         number, share = self._limit
         allowed = max(number, int(math.floor(share * rows)))
-        if self.total > allowed:
-            raise DataError("%s: %d of %d rows cannot be used, %d allowed: %s; correct the file%s, or allow them with "
-                            "--max_bad_rows" % (self.path, self.total, rows, allowed, self.describe(), hint or ""))
+        if self.total > allowed and (is_end or not share):
+            hint = self._hint(self)
+            raise DataError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
+                            "with --max_bad_rows" % (
+                                self.path, self.total, "" if is_end else "the first ", rows, allowed, self.describe(),
+                                " (%s)" % hint if hint else ""))

@@ -1,66 +1,134 @@
-"""Raw text -> data directory: vocabularies, statistics, TFRecord shards and manifest.
+"""Files of rows -> data directory: vocabularies, statistics, TFRecord shards and manifest.
 
-The text is read once. An index in a column's list of values is final when it is first given; only the columns' offsets
-are known at the end, and they are added when the records are written. The encoded rows (162 bytes per census row) stay
-in memory up to a budget and go to disk beyond it (:mod:`preprocessing.row_store`).
+The rows are read once: a value's code is final when it is first seen, and codes become indexes when the records are
+written.
 """
+import dataclasses
 import os
-from typing import Callable, Dict, List, Optional, Tuple, Union
+import shutil
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
+import pandas as pd
 
-from feature_specs.census import CENSUS
-from feature_specs.dataset import DatasetDefinition
-from feature_specs.errors import ConfigError
-from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, Shard, Split, write_manifest
-from preprocessing.bad_rows import BadRows, parse_limit
-from preprocessing.cores import usable_cores
-from preprocessing.dense_statistics import DenseAccumulator
+from feature_specs.cores import usable_cores
+from feature_specs.dataset import PARQUET, DatasetDefinition
+from feature_specs.errors import ConfigError, DataError
+from feature_specs.manifest import (
+    FILE_NAME,
+    MODEL_DATA_FOLDER,
+    TEST_SPLIT,
+    TRAIN_SPLIT,
+    LabelStatistics,
+    Manifest,
+    Split,
+    read_manifest,
+    write_manifest,
+)
 from preprocessing.output_directory import atomic_directory
-from preprocessing.raw_reader import DEFAULT_CHUNK_BYTES, InputFile, read_chunks
-from preprocessing.record_writer import convert_input2tfrd
-from preprocessing.row_store import DEFAULT_MEMORY_BYTES, RowStore, row_type
-from preprocessing.value_table import ValueTable
-from preprocessing.vocabulary import id_offsets, new_value_table, vocabularies_of
+from preprocessing.readers import FrameReader, Reading, check_reading, find_inputs, read_frames
+from preprocessing.records import (
+    MEMORY_BYTES,
+    RowLayout,
+    RowStore,
+    ShardWriter,
+    StoreSettings,
+    convert_input2tfrd,
+    row_hashes,
+    shard_sizes,
+)
+from preprocessing.statistics import DenseAccumulator, LabelAccumulator
+from preprocessing.vocabulary import CodedFrame, Vocabularies, get_fea_map
 
+VOCAB_CHOICES: Tuple[Tuple[str, ...], ...] = ((TRAIN_SPLIT,), (TRAIN_SPLIT, TEST_SPLIT))
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
-#: Text below which starting processes costs more than they gain.
-_LEAST_BYTES_FOR_PROCESSES = 8 << 20
-#: Processes beyond which this one, which reads, shuffles and writes, is what limits.
-_MOST_PROCESSES = 8
-VOCAB_CHOICES: Tuple[Tuple[str, ...], ...] = ((TRAIN_SPLIT,), (TRAIN_SPLIT, TEST_SPLIT))
-
-#: (what is being done, bytes of the input done, bytes in all).
-Progress = Callable[[str, int, int], None]
+_MOST_WORKERS = 8
 
 
-def prepare(train_path: str, test_path: str, output_path: str, definition: DatasetDefinition = CENSUS,
-            line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
-            max_bad_rows: Union[int, str, None] = None, vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,),
-            chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 0,
-            duplicate_row_cap: int = DUPLICATE_ROW_CAP, progress: Optional[Progress] = None) -> Manifest:
-    """Prepares a data directory, which appears whole or not at all.
+@dataclasses.dataclass(frozen=True)
+class RowSplit:
+    """How one set of files is split: ``share`` of the rows for testing, 0: none.
 
-    The rows of the training split are shuffled once; the test split keeps the order of its file. The vocabularies and
-    the statistics come from the training file (the vocabularies also from the test file, if so chosen).
+    Attributes:
+        share: of the rows, between 0 and 1.
+        by_column: rows with the same value of this column stay together; empty: row by row.
+        by_time: the rows with the greatest values of this column are for testing; empty: by chance.
+    """
 
-    Args:
-        train_path, test_path: raw text files, plain or gzip.
-        output_path: directory to make; one that holds an older preparation is replaced.
+    share: float = 0.0
+    by_column: str = ""
+    by_time: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """All that decides what :func:`prepare` writes.
+
+    Attributes:
         definition: the dataset.
+        train_paths, test_paths: files, folders or patterns; no test paths where ``split`` takes the test rows out of
+            the training files.
+        output_path: directory to make; one that holds an older preparation is replaced.
+        split: how the rows of the training files are shared out.
         line_per_sample: rows packed into one record (L).
         num_shards: files per split.
-        seed: of the shuffle.
-        max_bad_rows: bad rows allowed per file, ``N`` or ``P%``.
-        vocab_from: ``("train",)`` or ``("train", "test")``.
-        chunk_bytes: bytes of text read at a time.
+        seed: of the shuffle of the training rows, and of a split by chance.
+        vocab_from: the splits whose values make the vocabularies.
+        vocabulary_from: data or model directory whose vocabularies and statistics are continued; empty for none.
+        reading: how the files are read; ``num_workers`` 0: one thread per core.
         memory_bytes: bytes of encoded rows kept in memory per split.
-        num_workers: processes that split text and encode records; 1: this one; 0: one per usable core, at most 8,
-            where the input is large enough to gain from it. The output does not depend on it.
-        duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes of the
-            lines: n rows have a false one with a chance of about n * n / 2**65.
-        progress: called while reading.
+        duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes: n rows
+            have a false one with a chance of about n * n / 2**65.
+    """
+
+    definition: DatasetDefinition
+    train_paths: Tuple[str, ...]
+    test_paths: Tuple[str, ...]
+    output_path: str
+    split: RowSplit = RowSplit()
+    line_per_sample: int = 8
+    num_shards: int = 4
+    seed: int = 2020
+    vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,)
+    vocabulary_from: str = ""
+    reading: Reading = Reading(num_workers=0)
+    memory_bytes: int = MEMORY_BYTES
+    duplicate_row_cap: int = DUPLICATE_ROW_CAP
+
+    def check(self) -> None:
+        """Checks the settings before any work is done.
+
+        Raises:
+            ConfigError: a setting is out of range or contradicts another one.
+        """
+        for name, value, least, most in (
+                ("line_per_sample", self.line_per_sample, 1, 4096), ("num_shards", self.num_shards, 1, 10000),
+                ("seed", self.seed, 0, 2 ** 32 - 1), ("memory_bytes", self.memory_bytes, 1, 2 ** 62)):
+            if not least <= value <= most:
+                raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
+        if tuple(self.vocab_from) not in VOCAB_CHOICES:
+            raise ConfigError("vocab_from %r: give %s" % (
+                ",".join(self.vocab_from), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
+        if self.split.share and self.test_paths:
+            raise ConfigError("--split takes the test rows out of the training files; leave out --test_data_path")
+        if not self.split.share and not self.test_paths:
+            raise ConfigError("no test rows: give --test_data_path FILE, or --split 0.1")
+        if not 0 <= self.split.share < 1:
+            raise ConfigError("split %g: give the share of the rows that is for testing, between 0 and 1"
+                              % self.split.share)
+        if (self.split.by_column or self.split.by_time) and not self.split.share:
+            raise ConfigError("--split_by and --split_by_time go with --split")
+        if self.split.by_column and self.split.by_time:
+            raise ConfigError("give one of --split_by and --split_by_time")
+        check_reading(_with_workers(self.reading))
+
+
+def prepare(preparation: Preparation) -> Manifest:
+    """Prepares a data directory, which appears whole or not at all.
+
+    The rows of the training split are shuffled once; the test split keeps the order of its files. Statistics come from
+    the training rows, vocabularies from those and, if so chosen, from the test rows.
 
     Returns:
         The manifest that was written.
@@ -69,149 +137,164 @@ def prepare(train_path: str, test_path: str, output_path: str, definition: Datas
         DataError: an input or the output directory cannot be used.
         ConfigError: a setting is out of range.
     """
-    check_settings(line_per_sample, num_shards, seed, vocab_from, memory_bytes, max_bad_rows, chunk_bytes, num_workers)
-    with atomic_directory(output_path) as directory:
-        return prepare_in(directory, train_path, test_path, definition, line_per_sample, num_shards, seed, max_bad_rows,
-                          vocab_from, chunk_bytes, memory_bytes, num_workers, duplicate_row_cap, progress)
+    preparation.check()
+    with atomic_directory(preparation.output_path) as directory:
+        return prepare_in(preparation, directory)
 
 
-def prepare_in(directory: str, train_path: str, test_path: str, definition: DatasetDefinition = CENSUS,
-               line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
-               max_bad_rows: Union[int, str, None] = None, vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,),
-               chunk_bytes: int = DEFAULT_CHUNK_BYTES, memory_bytes: int = DEFAULT_MEMORY_BYTES, num_workers: int = 0,
-               duplicate_row_cap: int = DUPLICATE_ROW_CAP, progress: Optional[Progress] = None) -> Manifest:
-    """Writes prepared data into an existing directory; :func:`prepare` without the guard around it.
-
-    Args:
-        directory: where to write; the manifest is written last.
-        train_path, test_path, definition, line_per_sample, num_shards, seed, max_bad_rows, vocab_from, chunk_bytes,
-            memory_bytes, num_workers, duplicate_row_cap, progress: as for :func:`prepare`.
-
-    Returns:
-        The manifest that was written.
-
-    Raises:
-        DataError: an input cannot be used.
-        ConfigError: a setting is out of range.
-    """
-    check_settings(line_per_sample, num_shards, seed, vocab_from, memory_bytes, max_bad_rows, chunk_bytes, num_workers)
-    table = new_value_table(definition)
-    statistics = DenseAccumulator(definition.dense_columns)
-    readers: Dict[str, _SplitReader] = {}
-    for name, path in ((TRAIN_SPLIT, train_path), (TEST_SPLIT, test_path)):
-        # Only training needs a shuffle; an unshuffled test split lines up with its raw file.
-        store = RowStore(row_type(definition), os.path.join(directory, "spill-" + name),
-                         seed if name == TRAIN_SPLIT else None, _expected_bytes(path), memory_bytes)
-        readers[name] = _SplitReader(path, definition, store, duplicate_row_cap)
-        readers[name].read(table, name in vocab_from, statistics if name == TRAIN_SPLIT else None,
-                           BadRows(path, max_bad_rows), chunk_bytes, num_workers or _workers_for(path), name, progress)
-    vocabularies = vocabularies_of(table)
-    offsets = id_offsets(definition, vocabularies)
-    splits = {}
-    for name, reader in readers.items():
-        shards = convert_input2tfrd(reader.store, directory, name, _stem(reader.path), offsets, line_per_sample,
-                                    num_shards, num_workers or _workers_for(reader.path))
-        splits[name] = reader.split(shards)
-        _remove_spill(os.path.join(directory, "spill-" + name))
-    manifest = Manifest(dataset=definition, line_per_sample=line_per_sample, vocabularies=vocabularies,
-                        vocab_from=tuple(vocab_from), dense_statistics=statistics.finish(), seed=seed, splits=splits)
+def prepare_in(preparation: Preparation, directory: str) -> Manifest:
+    """Writes prepared data into an existing directory, the manifest last; else like :func:`prepare`."""
+    preparation.check()
+    definition = preparation.definition
+    earlier = find_earlier(preparation.vocabulary_from) if preparation.vocabulary_from else None
+    vocabularies = Vocabularies(definition) if earlier is None else Vocabularies.load(
+        earlier[0], earlier[1], definition)
+    layout = RowLayout(definition)
+    statistics = DenseAccumulator([feature.name for feature in definition.numeric])
+    parts = [_Part(preparation, layout, name, directory, _sources(preparation, name))
+             for name in (TRAIN_SPLIT, TEST_SPLIT)]
+    for part in parts:
+        part.read(vocabularies, statistics if part.name == TRAIN_SPLIT else None)
+    vocabularies.number()
+    splits = {part.name: part.write(vocabularies) for part in parts}
+    dense, labels = statistics.finish(), parts[0].label_moments
+    if earlier is not None:
+        dense.update((name, item) for name, item in earlier[1].dense_statistics.items() if name in dense)
+        labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
+    manifest = Manifest(
+        dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=vocabularies.save(directory),
+        vocab_from=tuple(preparation.vocab_from), dense_statistics=dense, label_statistics=labels,
+        seed=preparation.seed, splits=splits, continues=earlier[1].identity() if earlier is not None else "")
     write_manifest(manifest, directory)
     return manifest
 
 
-class _SplitReader:
-    """Reads one file into a row store, and counts."""
-
-    def __init__(self, path: str, definition: DatasetDefinition, store: RowStore, duplicate_row_cap: int) -> None:
-        self.path = path
-        self.store = store
-        self._definition = definition
-        self._cap = duplicate_row_cap
-        self._hashes: List[np.ndarray] = []
-        self._positives = np.zeros(definition.num_tasks, np.int64)
-        self._unknown = np.zeros(definition.num_sparse, np.int64)
-        self._info = InputFile(path)
-        self._bad_rows: Optional[BadRows] = None
-
-    def read(self, table: ValueTable, grow: bool, statistics: Optional[DenseAccumulator], bad_rows: BadRows,
-             chunk_bytes: int, num_workers: int, name: str, progress: Optional[Progress]) -> None:
-        """Reads the whole file."""
-        self._bad_rows = bad_rows
-        total = os.path.getsize(self.path) if os.path.isfile(self.path) else 0
-        report = None if progress is None else _reporter(progress, "read " + name, total)
-        for chunk in read_chunks(self.path, self._definition, table, grow=grow, bad_rows=bad_rows, info=self._info,
-                                 chunk_bytes=chunk_bytes, num_workers=num_workers, progress=report):
-            self.store.append(chunk.sparse, chunk.dense, chunk.labels)
-            self._positives += np.count_nonzero(chunk.labels == 1, axis=0)
-            if not grow:
-                self._unknown += np.count_nonzero(chunk.sparse == table.sizes(), axis=0)
-            if statistics is not None:
-                statistics.add(chunk.dense)
-            if self.store.rows <= self._cap:
-                self._hashes.append(chunk.row_hashes)
-            else:
-                self._hashes = []
-
-    def split(self, shards: Tuple[Shard, ...]) -> Split:
-        """Returns the split's entry in the manifest."""
-        rows = self.store.rows
-        duplicates = -1
-        if rows <= self._cap:
-            hashes = np.sort(np.concatenate(self._hashes))
-            duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
-        return Split(
-            rows=rows,
-            positives={task: int(count) for task, count in zip(self._definition.task_names, self._positives)},
-            out_of_vocabulary={column: int(count)
-                               for column, count in zip(self._definition.sparse_columns, self._unknown)},
-            duplicates=duplicates,
-            bad_rows=dict(self._bad_rows.counts) if self._bad_rows else {},
-            inputs=({"name": os.path.basename(self.path), "size": self._info.size, "sha256": self._info.sha256},),
-            shards=shards)
-
-
-def _reporter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    return lambda done: progress(what, done, total)
-
-
-def _stem(path: str) -> str:
-    name = os.path.basename(path)
-    return name[:-3] if name.endswith(".gz") else name
-
-
-def _expected_bytes(path: str) -> int:
-    # An encoded row is smaller than its text; census text shrinks about 17-fold in gzip.
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
-    return size * 20 if path.endswith(".gz") else size
-
-
-def _workers_for(path: str) -> int:
-    return min(usable_cores(), _MOST_PROCESSES) if _expected_bytes(path) >= _LEAST_BYTES_FOR_PROCESSES else 1
-
-
-def _remove_spill(directory: str) -> None:
-    if os.path.isdir(directory):
-        for name in os.listdir(directory):
-            os.unlink(os.path.join(directory, name))
-        os.rmdir(directory)
-
-
-def check_settings(line_per_sample: int = 8, num_shards: int = 4, seed: int = 2020,
-                   vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,), memory_bytes: int = DEFAULT_MEMORY_BYTES,
-                   max_bad_rows: Union[int, str, None] = None, chunk_bytes: int = DEFAULT_CHUNK_BYTES,
-                   num_workers: int = 0) -> None:
-    """Checks settings of :func:`prepare` before any work is done.
+def find_earlier(path: str) -> Tuple[str, Manifest]:
+    """Returns the folder with the manifest of a data or model directory, and the manifest.
 
     Raises:
-        ConfigError: a setting is out of range.
+        DataError: there is none.
     """
-    for name, value, least, most in (
-            ("line_per_sample", line_per_sample, 1, 4096), ("num_shards", num_shards, 1, 10000),
-            ("seed", seed, 0, 2 ** 32 - 1), ("memory_bytes", memory_bytes, 1, 2 ** 62),
-            ("chunk_bytes", chunk_bytes, 1, 1 << 28), ("num_workers", num_workers, 0, 64)):
-        if not least <= value <= most:
-            raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
-    parse_limit(max_bad_rows)
-    if tuple(vocab_from) not in VOCAB_CHOICES:
-        raise ConfigError("vocab_from %r: give %s" % (
-            ",".join(vocab_from), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
+    inside = os.path.join(path, MODEL_DATA_FOLDER)
+    folder = inside if os.path.exists(os.path.join(inside, FILE_NAME)) else path
+    return folder, read_manifest(folder)
+
+
+class _Part:
+    """One split: reads its rows into a store, counts, and writes them."""
+
+    def __init__(self, preparation: Preparation, layout: RowLayout, name: str, directory: str,
+                 source: "_Source") -> None:
+        self.name = name
+        self._preparation, self._layout, self._directory, self._source = preparation, layout, directory, source
+        self._spill = os.path.join(directory, "spill-" + name)
+        # Only training needs a shuffle; an unshuffled test split lines up with its files.
+        self._store = RowStore(layout, StoreSettings(
+            self._spill, preparation.seed if name == TRAIN_SPLIT else None,
+            _expected_bytes(source.paths, layout), preparation.memory_bytes))
+        self._hashes: List[np.ndarray] = []
+        self._cut = {feature.name: 0 for feature in preparation.definition.categorical if feature.is_list}
+        self.label_statistics = LabelAccumulator(preparation.definition.tasks)
+        self.label_moments: Dict[str, LabelStatistics] = {}
+
+    def read(self, vocabularies: Vocabularies, statistics: Optional[DenseAccumulator]) -> None:
+        """Reads all rows and counts."""
+        frames = self._source.frames()
+        coded = get_fea_map(frames, vocabularies) if self.name in self._preparation.vocab_from else (
+            CodedFrame(frame, *vocabularies.encode(frame, grow=False)) for frame in frames)
+        for item in coded:
+            labels = self._layout.labels(item.frame)
+            rows = self._layout.frame(item, labels)
+            self._store.append(rows)
+            self.label_statistics.add(labels)
+            for feature, count in item.cut_lists.items():
+                self._cut[feature] += count
+            if statistics is not None:
+                statistics.add(self._layout.dense(rows))
+            if self._store.rows <= self._preparation.duplicate_row_cap:
+                self._hashes.append(row_hashes(self._layout, rows))
+            else:
+                self._hashes = []
+        self.label_moments = self.label_statistics.finish()
+        if not self._store.rows:
+            raise DataError("no rows for the %s split: --split %g of the rows left none; give another share or column"
+                            % (self.name, self._preparation.split.share))
+
+    def write(self, vocabularies: Vocabularies) -> Split:
+        """Writes the records and returns the split's entry in the manifest."""
+        settings, rows = self._preparation, self._store.rows
+        sizes = shard_sizes(rows, settings.line_per_sample, settings.num_shards)
+        writer = ShardWriter(self._directory, self.name, sizes)
+        unknown: Dict[str, int] = {}
+        for frame in _whole_records(self._store.frames(), settings.line_per_sample):
+            frame, lacking = self._layout.with_indexes(frame, vocabularies)
+            for feature, count in lacking.items():
+                unknown[feature] = unknown.get(feature, 0) + count
+            convert_input2tfrd(frame, self._layout, settings.line_per_sample, writer)
+        shards = writer.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+        duplicates = -1
+        if rows <= settings.duplicate_row_cap:
+            hashes = np.sort(np.concatenate(self._hashes))
+            duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
+        reader = self._source.reader
+        return Split(rows=rows, positives=self.label_statistics.positives, unknown_labels=self.label_statistics.unknown,
+                     out_of_vocabulary=unknown, cut_lists=self._cut, duplicates=duplicates,
+                     bad_rows=dict(reader.bad_rows), inputs=tuple(info.entry() for info in reader.inputs),
+                     shards=shards)
+
+
+def _whole_records(frames: Iterator[pd.DataFrame], line_per_sample: int) -> Iterator[pd.DataFrame]:
+    """Cuts a stream of rows so that every frame but the last one fills its records."""
+    held: Optional[pd.DataFrame] = None
+    for frame in frames:
+        frame = frame if held is None else pd.concat([held, frame], ignore_index=True, copy=False)
+        whole = len(frame) - len(frame) % line_per_sample
+        held = frame.iloc[whole:] if whole < len(frame) else None
+        if whole:
+            yield frame.iloc[:whole] if held is not None else frame
+    if held is not None:
+        yield held
+
+
+@dataclasses.dataclass
+class _Source:
+    """The frames of a split: all rows of its files, or those that a test says."""
+
+    paths: List[str]
+    reader: FrameReader
+    takes: Optional[Callable[[pd.DataFrame], np.ndarray]] = None
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Yields the frames that have rows."""
+        for frame in self.reader:
+            if self.takes is not None:
+                frame = frame[self.takes(frame)]
+            if len(frame):
+                yield frame
+
+
+def _sources(preparation: Preparation, name: str) -> _Source:
+    settings, reading = preparation.split, _with_workers(preparation.reading)
+    is_test = name == TEST_SPLIT
+    if not settings.share:
+        paths = find_inputs(preparation.test_paths if is_test else preparation.train_paths)
+        return _Source(paths, read_frames(preparation.definition, paths, reading))
+    paths = find_inputs(preparation.train_paths)
+    column = settings.by_column or settings.by_time
+    if column:
+        reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
+    reader = read_frames(preparation.definition, paths, reading)
+    from preprocessing.splitting import test_rows
+    return _Source(paths, reader, test_rows(settings, preparation.seed, reader, is_test))
+
+
+def _with_workers(reading: Reading) -> Reading:
+    return dataclasses.replace(reading, num_workers=reading.num_workers or min(usable_cores(), _MOST_WORKERS))
+
+
+def _expected_bytes(paths: Sequence[str], layout: RowLayout) -> int:
+    """A rough size of the encoded rows of files, which decides the number of buckets, should there be any."""
+    size = sum(os.path.getsize(path) * (20 if path.endswith(".gz") else 1) for path in paths)
+    packed = layout.definition.files.format == PARQUET
+    return size * (10 if packed else 1)

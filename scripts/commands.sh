@@ -27,10 +27,11 @@ TEXT
 
 setup_usage() {
   cat <<'TEXT'
-usage: bash run_estimator.sh setup [--dev] [--tf2] [--distributed] [--spark] [--recreate]
+usage: bash run_estimator.sh setup [--dev] [--tf2] [--peers] [--distributed] [--spark] [--recreate]
 
   --dev          also install the test and lint tools (default: run-time packages only)
   --tf2          also make .venv-tf2 with TensorFlow 2, for the test of exported models
+  --peers        also install DeepCTR, and LightGBM and scikit-learn into .venv-tf2, for "bench peers" and "bench quality"
   --distributed  also build and install Horovod, for several ranks on CPUs (1 to 12 minutes; the wheel is kept)
   --spark        also install Spark, for preparation on a cluster
   --recreate     delete the environment and make it again
@@ -41,11 +42,15 @@ TEXT
 version() { sed -n 's/^__version__ = "\(.*\)"$/estimator_app \1/p' "$ROOT/estimator_app/__init__.py"; }
 
 run_setup() {
-  local lock=requirements.txt tf2=0 extras=() extra arg
+  local lock=requirements.txt tf2=0 peers=0 extras=() extra arg
   for arg in "$@"; do
     case $arg in
       --dev) lock=requirements-dev.txt ;;
       --tf2) tf2=1 ;;
+      --peers)
+        peers=1
+        extras+=(peers)
+        ;;
       --distributed | --spark) extras+=("${arg#--}") ;;
       --recreate) RECREATE=1 ;;
       -h | --help)
@@ -53,7 +58,7 @@ run_setup() {
         return 0
         ;;
       *)
-        say "setup: unknown flag '$arg'; allowed are --dev, --tf2, --distributed, --spark and --recreate"
+        say "setup: unknown flag '$arg'; allowed are --dev, --tf2, --peers, --distributed, --spark and --recreate"
         exit 2
         ;;
     esac
@@ -63,7 +68,8 @@ run_setup() {
     ensure_extra "$extra"
     lock+=" and requirements-$extra.txt"
   done
-  if ((tf2)); then ensure_tf2; fi
+  if ((tf2 || peers)); then ensure_tf2; fi
+  if ((peers)); then ensure_tf2_peers; fi
   say "ready: $VENV holds the packages of $lock"
 }
 

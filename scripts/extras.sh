@@ -1,4 +1,5 @@
-# What `setup` adds on request: TensorFlow 2 for one test, Horovod for many ranks, Spark for preparation on a cluster.
+# What `setup` adds on request: TensorFlow 2 for one test and for peers of benchmarks, Horovod for many ranks, Spark for
+# preparation on a cluster.
 # Sourced by run_estimator.sh.
 # shellcheck shell=bash
 
@@ -28,6 +29,28 @@ ensure_tf2() {
   if ! "$python" -I -m venv "$TF2_VENV" </dev/null >&2; then die "$python could not make $TF2_VENV"; fi
   pip_install "$TF2_VENV" "$log" "$(count_packages "$lock")" -r "$ROOT/$lock" || install_failed "$log"
   printf '%s\n' "$line" >"$TF2_VENV/.estimator-stamp"
+}
+
+# Adds LightGBM and scikit-learn to $TF2_VENV, which ensure_tf2 has made, for benchmarks.
+ensure_tf2_peers() {
+  local lock=requirements-peers-tf2.txt log=$TF2_VENV/.peers.log stamp=$TF2_VENV/.estimator-stamp-peers line
+  line="$(stamp_line "$lock") with $(stamp_line requirements-tf2.txt)"
+  if [[ -r $stamp && $(<"$stamp") == "$line" ]]; then return 0; fi
+  if [[ ! -x $TF2_VENV/bin/python ]]; then
+    die "setup --peers: the peers of benchmarks need Python 3.11 or 3.10, and none was found"
+  fi
+  rm -f -- "$stamp"
+  : >"$log"
+  say "installing LightGBM and scikit-learn of $lock into $TF2_VENV (once)"
+  pip_install "$TF2_VENV" "$log" "$(count_packages "$lock")" --no-deps -r "$ROOT/$lock" || install_failed "$log"
+  printf '%s\n' "$line" >"$stamp"
+}
+
+# DeepCTR runs on TensorFlow 1.15, not on 2.15: it goes into the project's environment.
+install_peers() {
+  local lock=$1 log=$2
+  say "installing DeepCTR of $lock (once)"
+  pip_install "$VENV" "$log" "$(count_packages "$lock")" --no-deps -r "$ROOT/$lock" || install_failed "$log"
 }
 
 # Makes sure that the environment holds the extra $1, which the lock file requirements-$1.txt describes. The function

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rec_sdk_cpu.core import checksums, sparse_files
-from tests.estimator_app.cli_runner import PROJECT
+from tests.support.cli_runner import PROJECT
 
 PACKAGES = ("estimator_app", "feature_specs", "input_fn", "preprocessing", "rec_sdk_cpu", "benchmarks")
 MODULES = sorted(path for package in PACKAGES

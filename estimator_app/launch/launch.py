@@ -10,7 +10,7 @@ variables is a rank and trains, one that has not launches (rec_sdk_api 1.3, 7.4)
 import argparse
 import contextlib
 import sys
-from typing import Any, Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
+from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch import preflight
 from estimator_app.launch.environment import (
@@ -29,8 +29,8 @@ from estimator_app.launch.rank import LAUNCHER
 from estimator_app.launch.runners import APP, command_line, render
 from feature_specs.errors import ConfigError, UserError
 
-__all__ = ["add_launch_arguments", "expand_positional", "inside_launch", "launch", "launched_here", "phase_arguments",
-           "run_command", "wants_ranks"]
+__all__ = ["add_launch_arguments", "expand_positional", "inside_launch", "launch", "launched_here", "run_command",
+           "wants_ranks"]
 
 _POSITIONAL = "train so_path rec_package_path hccl_json data_path [ip]"
 
@@ -110,12 +110,6 @@ def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[Launch
         if device != NPU and given:
             raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % flag)
     return options_from(parsed, device), rest
-
-
-def phase_arguments(phase: Any, app_arguments: Sequence[str]) -> List[str]:
-    """Returns what follows ``-m estimator_app`` for the ranks of one phase."""
-    from estimator_app.training.phases import phase_flag
-    return ["train", "--device", NPU, "--phase", phase_flag(phase)] + list(app_arguments)
 
 
 def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None,

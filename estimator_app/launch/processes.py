@@ -59,7 +59,7 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
         else:
             early.append(number)
 
-    with _handling(forward, _STOPS):
+    with _handling(forward, _STOPS + (signal.SIGUSR1,)):
         child.append(_start(command, environment))
         for number in early:
             child[0].send_signal(number)

@@ -1,4 +1,4 @@
-"""Areas under curves and reliability from all scores of an evaluation: exact, with ties, weights and padding.
+"""Areas under curves from all scores of an evaluation: exact, with ties, weights, groups and padding.
 
 One descending sort serves everything. Equal scores form a group, and a curve has one point per group, as scikit-learn's
 ``roc_auc_score`` and ``average_precision_score`` have it. Sums are float64: exact for counts.
@@ -45,7 +45,7 @@ def areas(ranking: Ranking, weights: Optional[tf.Tensor] = None) -> Tuple[tf.Ten
         weights: float32 [n], not negative, in the order of the rows that were ranked; None where all count the same.
 
     Returns:
-        Two float32 scalars; the first is 0 where a class is missing, the second where there is no positive.
+        Two float32 scalars; NaN where a class is missing.
     """
     given = tf.ones_like(ranking.scores) if weights is None else tf.gather(weights, ranking.order)
     weight = tf.cast(given, tf.float64)
@@ -58,29 +58,40 @@ def areas(ranking: Ranking, weights: Optional[tf.Tensor] = None) -> Tuple[tf.Ten
     # Ordered pairs twice: a positive beats the negatives of later groups, and half of those of its own.
     pairs = tf.reduce_sum(positive * (2.0 * (negatives - negatives_above) + negative))
     precision = tf.math.divide_no_nan(positives_above, positives_above + negatives_above)
-    return (tf.cast(tf.math.divide_no_nan(pairs, 2.0 * positives * negatives), tf.float32),
-            tf.cast(tf.math.divide_no_nan(tf.reduce_sum(positive * precision), positives), tf.float32))
+    # 0 / 0 is NaN: where a class is missing there is no curve.
+    both = tf.where(negatives > 0, positives, tf.zeros_like(positives))
+    return (tf.cast(pairs / (2.0 * positives * negatives), tf.float32),
+            tf.cast(tf.where(both > 0, tf.reduce_sum(positive * precision), tf.zeros_like(both)) / both, tf.float32))
 
 
-def reliability(ranking: Ranking, bins: int) -> tf.Tensor:
-    """Predicted against observed rates in bins of equal numbers of rows, by ascending score.
+def area_within_groups(ranking: Ranking, group: tf.Tensor) -> tf.Tensor:
+    """GAUC: the areas under the ROC curves of the groups, weighted by their rows.
 
     Args:
-        ranking: of logits, see :func:`rank`.
-        bins: number of bins.
+        ranking: see :func:`rank`.
+        group: int64 [n], in the order of the rows that were ranked.
 
     Returns:
-        float32 [3, bins]: mean predicted probability, observed rate, rows; 0 in bins without rows.
+        float32 scalar over the groups that have both classes; NaN where none has.
     """
-    counted = tf.cast(tf.not_equal(ranking.classes, 0), tf.int64)
-    total = tf.reduce_sum(counted)
-    ascending = total - tf.cumsum(counted)
-    bin_of = tf.cast(ascending * bins // tf.maximum(total, 1), tf.int32)
-    weight = tf.cast(counted, tf.float64)
-    # Rows that do not count may lie outside, where they add nothing.
-    bin_of = tf.clip_by_value(bin_of, 0, bins - 1)
-    predicted, observed, rows = (tf.math.unsorted_segment_sum(values, bin_of, bins) for values in (
-        weight * tf.cast(tf.sigmoid(ranking.scores), tf.float64),
-        tf.cast(tf.equal(ranking.classes, 1), tf.float64), weight))
-    return tf.cast(tf.stack([tf.math.divide_no_nan(predicted, rows), tf.math.divide_no_nan(observed, rows), rows]),
-                   tf.float32)
+    count = tf.shape(ranking.scores)[0]
+    # Of equal groups the sort keeps the order, so within a group scores stay descending.
+    groups, order = tf.nn.top_k(tf.gather(group, ranking.order), k=count)
+    classes, ties = tf.gather(ranking.classes, order), tf.gather(ranking.groups, order)
+    new_group = tf.concat([[True], tf.not_equal(groups[1:], groups[:-1])], axis=0)
+    new_tie = tf.logical_or(new_group, tf.concat([[True], tf.not_equal(ties[1:], ties[:-1])], axis=0))
+    number = tf.cumsum(tf.cast(new_group, tf.int32)) - 1
+    tie = tf.cumsum(tf.cast(new_tie, tf.int32)) - 1
+    is_positive, is_negative = (tf.cast(tf.equal(classes, kind), tf.float64) for kind in (1, -1))
+    positives, negatives = (tf.math.unsorted_segment_sum(values, number, count)
+                            for values in (is_positive, is_negative))
+    tie_negatives = tf.gather(tf.math.unsorted_segment_sum(is_negative, tie, count), tie)
+    # Negatives of the group that stand before a row's tie, and those after it.
+    before = tf.cumsum(is_negative, exclusive=True)
+    start_of_tie = tf.gather(tf.boolean_mask(before, new_tie), tie)
+    start_of_group = tf.gather(tf.boolean_mask(before, new_group), number)
+    after = tf.gather(negatives, number) - (start_of_tie - start_of_group) - tie_negatives
+    pairs = tf.math.unsorted_segment_sum(is_positive * (after + 0.5 * tie_negatives), number, count)
+    areas_of_groups = tf.math.divide_no_nan(pairs, positives * negatives)
+    rows = tf.where((positives > 0) & (negatives > 0), positives + negatives, tf.zeros_like(positives))
+    return tf.cast(tf.reduce_sum(areas_of_groups * rows) / tf.reduce_sum(rows), tf.float32)

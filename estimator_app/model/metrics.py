@@ -1,127 +1,127 @@
-"""Evaluation metrics per task, exact at any class balance, made of stock ops.
+"""Evaluation metrics, exact at any class balance, made of stock ops; the ranks' shares of the rows are put together.
 
-All scores of one evaluation are kept in local variables of a size that is known beforehand; the areas under the curves
-are computed from the sorted scores at the end (:mod:`estimator_app.model.curves`), as scikit-learn does.
+All scores of one evaluation are kept in local variables of a size that is known beforehand (8 bytes per row and task);
+what needs an order is computed from them at the end (:mod:`estimator_app.model.curves`), as scikit-learn does. A metric
+that is not defined, such as an AUC where a class is missing, is NaN here and null in files.
 """
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from __future__ import annotations
 
-import tensorflow as tf
+import dataclasses
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from estimator_app.metric_names import (
-    AUC_MEAN,
-    AUC_PREFIX,
-    CALIBRATION_PREFIX,
-    EXAMPLES,
-    LOG_LOSS_PREFIX,
-    LOSS,
-    PR_AUC_PREFIX,
-    RELIABILITY_PREFIX,
-    WEIGHTED_PREFIX,
-)
-from estimator_app.model import curves
-from estimator_app.model.rank_merge import RankMerge
+from estimator_app.model.lazy import tf
 
-Metric = Tuple[tf.Tensor, tf.Operation]
-
-RELIABILITY_BINS = 15
+WEIGHTED_PREFIX = "weighted_"
+Metric = Tuple["tf.Tensor", "tf.Operation"]
 
 
-class KeptScores(NamedTuple):
-    """The scores of all batches of an evaluation.
+class RankMerge:
+    """Collectives of one graph, in the order in which they are built: every rank builds and runs the same ones.
 
-    Attributes:
-        scores: float32 [ranks * steps * batch].
-        classes: int32 [ranks * steps * batch], +1 positive, -1 negative, 0 padding, or a batch that was never written.
-        weights: float32 [ranks * steps * batch], or None where rows have no weights.
-        update: the op that writes a batch.
-    """
-
-    scores: tf.Tensor
-    classes: tf.Tensor
-    weights: Optional[tf.Tensor]
-    update: tf.Operation
-
-
-def evaluation_metrics(logits: Dict[str, tf.Tensor], labels: Dict[str, tf.Tensor], losses: Dict[str, tf.Tensor],
-                       valid: tf.Tensor, steps: int, batch_size: int,
-                       row_weights: Optional[tf.Tensor] = None,
-                       merge: Optional[RankMerge] = None) -> Dict[str, Metric]:
-    """Builds the ``eval_metric_ops`` of an evaluation.
+    With one rank nothing is added to the graph. Only gathering is used, and only of float32 and int32, which every HCCL
+    release has; sums are formed from what was gathered, in the order of the ranks, so all ranks get the same bits.
 
     Args:
-        logits: {task: float32 [batch]}.
-        labels: {task: int64 [batch]}, 0 or 1; anything in padding rows.
-        losses: {task: float32 [batch]}, log loss of each row.
+        rank_size: number of ranks.
+    """
+
+    def __init__(self, rank_size: int = 1) -> None:
+        self._rank_size = rank_size
+        self._last: List[tf.Operation] = []
+
+    def gather(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns the ranks' tensors one behind the other: [n, ...] -> [n * rank_size, ...].
+
+        Args:
+            tensor: float32, int32 or int64, the same shape on every rank; int64 travels as two int32.
+        """
+        if self._rank_size == 1:
+            return tensor
+        from feature_specs import sdk
+        if tensor.dtype.base_dtype == tf.int64:  # A variable's own dtype is that of a reference.
+            return tf.bitcast(self.gather(tf.bitcast(tensor, tf.int32)), tf.int64)
+        with tf.control_dependencies(self._last):
+            gathered = sdk.allgather(tf.identity(tensor), self._rank_size)
+        self._last = [gathered.op]
+        return gathered
+
+    def sum(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns the sum over the ranks, same shape and dtype; floats travel as float32, integers as int32."""
+        if self._rank_size == 1:
+            return tensor
+        travelling = tf.cast(tensor, tf.float32 if tensor.dtype.is_floating else tf.int32)
+        parts = tf.cast(self.gather(tf.expand_dims(travelling, 0)), tensor.dtype)
+        return tf.reduce_sum(tf.reshape(parts, [self._rank_size] + tensor.shape.as_list()), axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatch:
+    """What all metrics of an evaluation share.
+
+    Attributes:
         valid: bool [batch], False in padding rows.
         steps: batches of the evaluation.
         batch_size: rows per batch.
-        row_weights: float32 [batch], not negative, for the weighted scores; None for none.
-        merge: over the ranks, each of which sees its share of the rows; None for one rank. Every rank gets the metrics
-            of all rows.
-
-    Returns:
-        ``auc_<task>``, ``pr_auc_<task>`` (average precision), ``log_loss_<task>``, ``calibration_<task>`` (mean
-        predicted over observed rate), ``auc_mean``, ``mean_loss`` (mean over tasks and rows) and ``examples``, all
-        scalars; ``reliability_<task>`` float32 [3, bins], see :func:`curves.reliability`. With row weights the first
-        four again, weighted, as ``weighted_<name>``.
+        merge: over the ranks; every rank gets the metrics of all rows.
+        row_weights: float32 [batch], not negative, for a second set of scores, ``weighted_<name>``; None for none.
+        group: int64 [batch], for GAUC; None for none.
     """
-    merge = merge or RankMerge()
-    weights = tf.cast(valid, tf.float32)
-    metrics: Dict[str, Metric] = {}
-    aucs = []
-    for task in logits:
-        kept = keep_scores(logits[task], labels[task], valid, steps, batch_size, task, merge, row_weights)
-        ranking = curves.rank(kept.scores, kept.classes)
-        auc, pr_auc = curves.areas(ranking)
-        aucs.append((auc, kept.update))
-        metrics[AUC_PREFIX + task], metrics[PR_AUC_PREFIX + task] = (auc, kept.update), (pr_auc, kept.update)
-        metrics[RELIABILITY_PREFIX + task] = (curves.reliability(ranking, RELIABILITY_BINS), kept.update)
-        metrics.update(_means(task, logits[task], labels[task], losses[task], weights, "", merge))
-        if row_weights is not None:
-            auc, pr_auc = curves.areas(ranking, kept.weights)
-            metrics[WEIGHTED_PREFIX + AUC_PREFIX + task] = (auc, kept.update)
-            metrics[WEIGHTED_PREFIX + PR_AUC_PREFIX + task] = (pr_auc, kept.update)
-            metrics.update(_means(task, logits[task], labels[task], losses[task], weights * row_weights,
-                                  WEIGHTED_PREFIX, merge))
-    metrics[AUC_MEAN] = (tf.add_n([auc for auc, _ in aucs]) / len(aucs), tf.group(*[update for _, update in aucs]))
-    mean_loss = tf.add_n([losses[task] for task in logits]) / len(logits)
-    metrics[LOSS] = weighted_mean(mean_loss, weights, LOSS, merge)
-    metrics[EXAMPLES] = _count(valid, merge)
-    return metrics
+
+    valid: tf.Tensor
+    steps: int
+    batch_size: int
+    merge: RankMerge
+    row_weights: Optional[tf.Tensor] = None
+    group: Optional[tf.Tensor] = None
+
+    def weightings(self, counts: tf.Tensor) -> Iterator[Tuple[str, tf.Tensor]]:
+        """Yields (prefix of the name, float32 [batch] weights) of the plain and, where asked for, the weighted
+        scores."""
+        yield "", counts
+        if self.row_weights is not None:
+            yield WEIGHTED_PREFIX, counts * self.row_weights
 
 
-def keep_scores(scores: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor, steps: int, batch_size: int, name: str,
-                merge: RankMerge, row_weights: Optional[tf.Tensor] = None) -> KeptScores:
-    """Keeps the scores of all batches.
+def ranking_scores(name: str, logits: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor,
+                   batch: EvaluationBatch) -> Dict[str, Metric]:
+    """Builds ``auc`` and ``pr_auc`` (average precision) of all rows, the same weighted, and ``gauc`` with a group.
 
     Args:
-        scores: float32 [batch], any monotonic score; must not be NaN.
-        labels: int64 [batch].
-        valid: bool [batch].
-        steps: largest number of batches.
-        batch_size: rows per batch.
-        name: of the scope.
-        merge: over the ranks.
-        row_weights: float32 [batch], or None.
+        name: of the task.
+        logits: float32 [batch], any monotonic score.
+        labels: float32 [batch], 0 or 1.
+        counts: float32 [batch], 0 in rows that do not count.
+        batch: of the evaluation.
     """
+    from estimator_app.model import curves
+    classes = tf.cast(counts * (2.0 * labels - 1.0), tf.int32)
     with tf.compat.v1.variable_scope("exact_auc_%s" % name):
-        kept_scores = local_variable("scores", [steps, batch_size], tf.float32)
-        kept_classes = local_variable("classes", [steps, batch_size], tf.int32)
-        step = local_variable("step", [], tf.int32)
-        classes = tf.where(valid, tf.where(tf.equal(labels, 1), tf.ones_like(labels), -tf.ones_like(labels)),
-                           tf.zeros_like(labels))
-        kept_weights = None if row_weights is None else local_variable("weights", [steps, batch_size], tf.float32)
-        with tf.control_dependencies([tf.debugging.Assert(step < steps, [
-                "the evaluation has more batches than planned:", tf.constant(steps)])]):
-            writes = [tf.compat.v1.scatter_update(kept_scores, step, tf.reshape(scores, [batch_size])),
-                      tf.compat.v1.scatter_update(kept_classes, step, tf.cast(classes, tf.int32))]
-            if row_weights is not None:
-                writes.append(tf.compat.v1.scatter_update(kept_weights, step, tf.reshape(row_weights, [batch_size])))
-        with tf.control_dependencies(writes):
-            update = tf.compat.v1.assign_add(step, 1)
-        scores, classes, weights = (None if kept is None else tf.reshape(merge.gather(kept), [-1])
-                                    for kept in (kept_scores, kept_classes, kept_weights))
-        return KeptScores(scores, classes, weights, update.op)
+        kept, update = _keep({"scores": logits, "classes": classes, "weights": batch.row_weights, "group": batch.group},
+                             batch)
+    ranking = curves.rank(kept["scores"], kept["classes"])
+    auc, pr_auc = curves.areas(ranking)
+    found = {"auc": (auc, update), "pr_auc": (pr_auc, update)}
+    if batch.row_weights is not None:
+        auc, pr_auc = curves.areas(ranking, kept["weights"])
+        found.update({WEIGHTED_PREFIX + "auc": (auc, update), WEIGHTED_PREFIX + "pr_auc": (pr_auc, update)})
+    if batch.group is not None:
+        found["gauc"] = (curves.area_within_groups(ranking, kept["group"]), update)
+    return found
+
+
+def _keep(values: Dict[str, Optional[tf.Tensor]],
+          batch: EvaluationBatch) -> Tuple[Dict[str, tf.Tensor], tf.Operation]:
+    """Keeps the values [batch] of all batches; returns them, [ranks * steps * batch] each, and the op that writes."""
+    given = {name: tensor for name, tensor in values.items() if tensor is not None}
+    kept = {name: local_variable(name, [batch.steps, batch.batch_size], tensor.dtype) for name, tensor in given.items()}
+    step = local_variable("step", [], tf.int32)
+    with tf.control_dependencies([tf.debugging.Assert(step < batch.steps, [
+            "the evaluation has more batches than planned:", tf.constant(batch.steps)])]):
+        writes = [tf.compat.v1.scatter_update(kept[name], step, tf.reshape(tensor, [batch.batch_size]))
+                  for name, tensor in given.items()]
+    with tf.control_dependencies(writes):
+        update = tf.compat.v1.assign_add(step, 1)
+    return {name: tf.reshape(batch.merge.gather(variable), [-1]) for name, variable in kept.items()}, update.op
 
 
 def weighted_mean(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankMerge) -> Metric:
@@ -134,36 +134,78 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankM
         merge: over the ranks.
 
     Returns:
-        float32 scalar or [n], 0 where the weights are 0; the sums are kept in float64.
+        float32 scalar or [n], NaN where the weights are 0; the sums are kept in float64.
     """
     with tf.compat.v1.variable_scope(name):
         total = local_variable("total", values.shape.as_list()[1:], tf.float64)
-        count = local_variable("count", [], tf.float64)
+        weight = local_variable("weight", [], tf.float64)
         factors = tf.reshape(weights, [-1] + [1] * (values.shape.ndims - 1))
         update = tf.group(
             tf.compat.v1.assign_add(total, tf.reduce_sum(tf.cast(values * factors, tf.float64), axis=0)),
-            tf.compat.v1.assign_add(count, tf.reduce_sum(tf.cast(weights, tf.float64))))
-        whole = merge.sum(total)
-        return tf.cast(tf.math.divide_no_nan(whole, tf.fill(tf.shape(whole), merge.sum(count))), tf.float32), update
+            tf.compat.v1.assign_add(weight, tf.reduce_sum(tf.cast(weights, tf.float64))))
+        return tf.cast(merge.sum(total) / merge.sum(weight), tf.float32), update
 
 
-def _means(task: str, logits: tf.Tensor, labels: tf.Tensor, losses: tf.Tensor, weights: tf.Tensor,
-           prefix: str, merge: RankMerge) -> Dict[str, Metric]:
-    """Returns log loss and calibration of a task, the rows weighted."""
-    def mean(values: tf.Tensor, name: str) -> Metric:
-        return weighted_mean(values, weights, prefix + name + task, merge)
-
-    predicted = mean(tf.sigmoid(logits), "predicted_")
-    observed = mean(tf.cast(tf.equal(labels, 1), tf.float32), "observed_")
-    return {prefix + LOG_LOSS_PREFIX + task: mean(losses, LOG_LOSS_PREFIX),
-            prefix + CALIBRATION_PREFIX + task: (tf.math.divide_no_nan(predicted[0], observed[0]),
-                                                 tf.group(predicted[1], observed[1]))}
+def ratio(numerator: Metric, denominator: Metric) -> Metric:
+    """Returns one metric over another, NaN where that is 0."""
+    value = tf.where(tf.equal(denominator[0], 0.0), _nan(numerator[0]), numerator[0] / denominator[0])
+    return value, tf.group(numerator[1], denominator[1])
 
 
-def _count(valid: tf.Tensor, merge: RankMerge) -> Metric:
+def mean_of_defined(metrics: Sequence[Metric]) -> Metric:
+    """Returns the mean of those metrics that are defined; NaN where none is."""
+    values = tf.stack([value for value, _ in metrics])
+    defined = tf.logical_not(tf.math.is_nan(values))
+    total = tf.reduce_sum(tf.where(defined, values, tf.zeros_like(values)))
+    return total / tf.reduce_sum(tf.cast(defined, values.dtype)), tf.group(*[update for _, update in metrics])
+
+
+def count(valid: tf.Tensor, merge: RankMerge) -> Metric:
+    """Returns the number of rows of all ranks, int64."""
     total = local_variable("examples", [], tf.int64)
     update = tf.compat.v1.assign_add(total, tf.reduce_sum(tf.cast(valid, tf.int64)))
     return tf.identity(merge.sum(total)), update.op
+
+
+def expert_metrics(experts: tf.Tensor, gates: Dict[str, tf.Tensor], valid: tf.Tensor,
+                   merge: RankMerge) -> Dict[str, Metric]:
+    """Builds what says whether experts and gates have collapsed.
+
+    Args:
+        experts: float32 [batch, n, size], outputs.
+        gates: {task: float32 [batch, m]}, weights that sum to 1.
+        valid: bool [batch].
+        merge: over the ranks.
+
+    Returns:
+        ``experts_used_<task>``: exp of the entropy of the mean gate, between 1 (one expert has all the weight) and m;
+        ``expert_difference``: mean distance of an expert's output from the mean of all experts, over the mean output.
+    """
+    weights = tf.cast(valid, tf.float32)
+    found: Dict[str, Metric] = {}
+    for task, gate in gates.items():
+        mean, update = weighted_mean(gate, weights, "gate_%s" % task, merge)
+        found["experts_used_%s" % task] = (tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-12))), update)
+    if experts.shape[1].value > 1:
+        distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
+        size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
+        means, update = weighted_mean(tf.stack([distance, size], axis=1), weights, "expert_difference", merge)
+        found["expert_difference"] = (tf.math.divide_no_nan(means[0], means[1]), update)
+    return found
+
+
+def collapse_warnings(found: Dict[str, float]) -> List[str]:
+    """Returns one sentence per sign in an evaluation's metrics that experts or gates have collapsed."""
+    lines = []
+    difference = found.get("expert_difference")
+    if difference is not None and difference < 0.01:
+        lines.append("all experts compute nearly the same (expert_difference %.2g): they are of no use beyond one; see "
+                     "--reference_init and --embedding_stddev" % difference)
+    for name, value in sorted(found.items()):
+        if name.startswith("experts_used_") and value is not None and value < 1.05:
+            lines.append("the gate of task %s uses one expert only (%s %.2f): lower --sparse_learning_rate or raise "
+                         "--expert_dropout" % (name[len("experts_used_"):], name, value))
+    return lines
 
 
 def local_variable(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.Variable:
@@ -171,3 +213,7 @@ def local_variable(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.Varia
     return tf.compat.v1.get_variable(
         name, shape, dtype, initializer=tf.compat.v1.zeros_initializer(), trainable=False, use_resource=False,
         collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES, tf.compat.v1.GraphKeys.METRIC_VARIABLES])
+
+
+def _nan(like: tf.Tensor) -> tf.Tensor:
+    return tf.fill(tf.shape(like), tf.constant(float("nan"), like.dtype))

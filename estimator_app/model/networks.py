@@ -1,83 +1,275 @@
-"""The heads on top of the pooled embedding: one entry for all of them, and those besides MMoE.
+"""The networks between the input layer and the tasks: MMoE, PLE, shared bottom. A new one is a class and its entry.
 
-All heads take the same input, table, metrics and export; only the columns of the fused first layer mean something else.
+A network reads its first layer with ``inputs.linear(name, units)``. With the ``sum`` input layer that is the summed
+table rows themselves (plus a kernel for the numbers), so a network says beforehand how many units it takes there
+(:attr:`Network.width`); with ``concat`` it is a dense layer on the field vectors and numbers, which a network may
+also use as they are (``inputs.vectors``, ``inputs.numbers``).
 """
-from typing import Any, Callable, Dict
+from __future__ import annotations
 
-import tensorflow as tf
+import dataclasses
+import math
+from typing import Dict, Optional, Sequence, Tuple, Type
 
-from estimator_app.model.layers import EnsembleOutput, NetworkOutput, NetworkShape, first_layer, mix, tower
-from estimator_app.model.mmoe import build_mmoe
+from estimator_app.config import GLU, Config
+from estimator_app.model.lazy import tf
+from feature_specs.errors import ConfigError
 
-_Builder = Callable[..., NetworkOutput]
+REFERENCE_CONSTANT = 0.1
 
 
-def network_shape(config: Any, tasks: Any) -> NetworkShape:
-    """Returns the sizes of the network.
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a network sees of a batch.
+
+    Attributes:
+        config: settings.
+        summed: float32 [batch, width], sum of the table rows (input layer ``sum``); None with ``concat``.
+        vectors: {field: float32 [batch, dim of its table]} (``concat``); empty with ``sum``.
+        numbers: float32 [batch, D], normalised; D may be 0.
+        blocks: the vectors side by side, float32 [batch, fields * dim] per table in the order of ``vectors``, as a
+            lookup makes them, so that nothing is taken apart and put together again. Empty: not at hand.
+    """
+
+    config: Config
+    summed: Optional[tf.Tensor]
+    vectors: Dict[str, tf.Tensor]
+    numbers: tf.Tensor
+    blocks: Tuple[tf.Tensor, ...] = ()
+
+    def linear(self, name: str, units: int) -> tf.Tensor:
+        """Returns a first layer without activation, float32 [batch, units]; with ``sum`` there is one, of all the
+        width.
+
+        Raises:
+            ConfigError: with ``sum``, ``units`` is not the width that the network has declared.
+        """
+        if self.summed is None:
+            parts = list(self.blocks) or list(self.vectors.values())
+            return dense(tf.concat(parts + [self.numbers], axis=1), units, name, self.config)
+        if self.summed.shape[1].value != units:
+            raise ConfigError("model %s reads %d units of the input layer and declares a width of %d; make "
+                              "Network.width "
+                              "equal to what it reads" % (self.config.model, units, self.summed.shape[1].value))
+        with tf.compat.v1.variable_scope(name):
+            first = self.summed + tf.compat.v1.get_variable("bias", [units],
+                                                            initializer=tf.compat.v1.zeros_initializer())
+            if self.numbers.shape[1].value:
+                first += tf.matmul(self.numbers, kernel([self.numbers.shape[1].value, units], self.config))
+        return first
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOutput:
+    """What a network computes.
+
+    Attributes:
+        logits: {task: float32 [batch]}, before any relation between tasks.
+        gates: {task: float32 [batch, experts that the gate weighs]}, weights that sum to 1; empty without gates.
+        experts: float32 [batch, experts, size], after dropout.
+    """
+
+    logits: Dict[str, tf.Tensor]
+    gates: Dict[str, tf.Tensor]
+    experts: tf.Tensor
+
+
+class Network:
+    """A network for some tasks; subclasses build it in :meth:`__call__`.
 
     Args:
-        config: the settings (:class:`estimator_app.config.Config`).
+        config: settings.
         tasks: names of the tasks.
     """
-    return NetworkShape(tuple(tasks), config.expert_num, config.expert_size, config.tower_size, config.model,
-                        config.task_expert_num, config.network_num)
+
+    def __init__(self, config: Config, tasks: Sequence[str]) -> None:
+        self.config = config
+        self.tasks = tuple(tasks)
+
+    @property
+    def width(self) -> int:
+        """Units that the network reads of the input layer ``sum``: the embedding dimension there."""
+        raise NotImplementedError("a network declares its width")
+
+    def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds the network in the current graph."""
+        raise NotImplementedError("a network builds its output")
 
 
-def build_network(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool = False,
-                  seed: int = 0, keep_prob: float = 1.0) -> EnsembleOutput:
-    """Builds ``shape.network_num`` independent networks of the kind that ``shape.model`` names.
+class Mmoe(Network):
+    """Multi-gate mixture of experts (Ma et al., KDD 2018): every task has a gate of its own over all experts."""
 
-    Args:
-        pooled: float32 [batch, width], summed embedding rows.
-        dense: float32 [batch, D], normalised dense values; D may be 0.
-        shape: sizes.
-        reference_init: constant weights.
-        seed: of initial weights and dropout.
-        keep_prob: share of the expert outputs kept; 1.0 outside training.
+    @property
+    def width(self) -> int:
+        """All experts' first layers, then ``expert_num`` logits of each gate."""
+        return self.config.expert_num * (expert_units(self.config) + len(self.tasks))
 
-    Returns:
-        Logits per task, and what the single networks compute.
-    """
-    networks = _BUILDERS[shape.model](pooled, dense, shape, reference_init, seed, keep_prob)
-    return EnsembleOutput({task: tf.reduce_mean(networks.logits[task], axis=0) for task in shape.tasks}, networks)
-
-
-def build_shared_bottom(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool = False,
-                        seed: int = 0, keep_prob: float = 1.0) -> NetworkOutput:
-    """Builds the shared bottom: one layer of ``expert_num * expert_size`` units that every tower reads whole.
-
-    Args as in :func:`build_network`; there are no gates.
-    """
-    with tf.compat.v1.variable_scope("shared_bottom"):
-        experts, _ = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
-        bottom = tf.transpose(tf.reshape(experts, [-1, shape.network_num, shape.experts * shape.expert_size]),
-                              [1, 0, 2])
-        logits = {task: tower(bottom, shape.tower_size, task, reference_init, seed + 1 + number)
-                  for number, task in enumerate(shape.tasks)}
-    return NetworkOutput(logits, {}, experts)
+    def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds the experts, a softmax gate per task and the towers."""
+        count, tasks = self.config.expert_num, len(self.tasks)
+        first = inputs.linear("first_layer", self.width)
+        # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
+        expert_part, gate_part = tf.split(first, [self.width - count * tasks, count * tasks], axis=1)
+        experts = expert_outputs(expert_part, count, self.config, is_training)
+        mixed, weights = mix(experts, tf.reshape(gate_part, [-1, tasks, count]))
+        # Taken apart at once: the gradient of slices would be a sum of padded tensors.
+        logits = {task: tower(part, task, self.config) for task, part in zip(self.tasks, tf.unstack(mixed, axis=1))}
+        return NetworkOutput(logits, {task: weights[:, number] for number, task in enumerate(self.tasks)}, experts)
 
 
-def build_ple(pooled: tf.Tensor, dense: tf.Tensor, shape: NetworkShape, reference_init: bool = False, seed: int = 0,
-              keep_prob: float = 1.0) -> NetworkOutput:
-    """Builds PLE with one extraction level (Tang et al., RecSys 2020: customised gate control).
+class SharedBottom(Network):
+    """The shared bottom: all experts side by side are one layer that every tower reads whole; there are no gates."""
+
+    @property
+    def width(self) -> int:
+        """All experts' first layers."""
+        return self.config.expert_num * expert_units(self.config)
+
+    def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds the bottom and the towers."""
+        first = inputs.linear("first_layer", self.width)
+        experts = expert_outputs(first, self.config.expert_num, self.config, is_training)
+        bottom = tf.reshape(experts, [-1, self.config.expert_num * self.config.expert_layers[-1]])
+        return NetworkOutput({task: tower(bottom, task, self.config) for task in self.tasks}, {}, experts)
+
+
+class Ple(Network):
+    """PLE with one extraction level (Tang et al., RecSys 2020: customised gate control).
 
     A task's gate weighs the shared experts and the task's own ones; no task sees the experts of another.
-
-    Args as in :func:`build_network`; a gate's columns are the shared experts, then the task's own.
     """
-    own, shared = shape.task_expert_num, shape.expert_num
-    with tf.compat.v1.variable_scope("ple"):
-        experts, gate_logits = first_layer(pooled, dense, shape, reference_init, seed, keep_prob)
-        assert gate_logits is not None
+
+    @property
+    def width(self) -> int:
+        """Shared experts, then those of each task; then each gate's logits of the experts that it weighs."""
+        shared, own, tasks = self.config.expert_num, self.config.task_expert_num, len(self.tasks)
+        return (shared + own * tasks) * expert_units(self.config) + tasks * (shared + own)
+
+    def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds all experts, a gate per task and the towers."""
+        shared, own, tasks = self.config.expert_num, self.config.task_expert_num, len(self.tasks)
+        gate_units = tasks * (shared + own)
+        first = inputs.linear("first_layer", self.width)
+        expert_part, gate_part = tf.split(first, [self.width - gate_units, gate_units], axis=1)
+        experts = expert_outputs(expert_part, shared + own * tasks, self.config, is_training)
+        gate_logits = tf.reshape(gate_part, [-1, tasks, shared + own])
         logits, gates = {}, {}
-        for number, task in enumerate(shape.tasks):
+        for number, task in enumerate(self.tasks):
             begin = shared + number * own
-            visible = tf.concat([experts[:, :, :shared], experts[:, :, begin:begin + own]], axis=2)
-            mixed, weights = mix(visible, gate_logits[:, :, number:number + 1])
-            gates[task] = weights[:, :, 0]
-            logits[task] = tower(tf.transpose(mixed[:, :, 0], [1, 0, 2]), shape.tower_size, task, reference_init,
-                                 seed + 1 + number)
-    return NetworkOutput(logits, gates, experts)
+            visible = tf.concat([experts[:, :shared], experts[:, begin:begin + own]], axis=1)
+            mixed, weights = mix(visible, gate_logits[:, number:number + 1])
+            gates[task] = weights[:, 0]
+            logits[task] = tower(mixed[:, 0], task, self.config)
+        return NetworkOutput(logits, gates, experts)
 
 
-_BUILDERS: Dict[str, _Builder] = {"mmoe": build_mmoe, "shared_bottom": build_shared_bottom, "ple": build_ple}
+NETWORKS: Dict[str, Type[Network]] = {"mmoe": Mmoe, "ple": Ple, "shared_bottom": SharedBottom}
+
+
+def make_network(config: Config, tasks: Sequence[str]) -> Network:
+    """Returns the network that ``config.model`` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if config.model not in NETWORKS:
+        raise ConfigError("model %r is not known; choose from %s" % (config.model, ", ".join(sorted(NETWORKS))))
+    return NETWORKS[config.model](config, tasks)
+
+
+def expert_units(config: Config) -> int:
+    """Returns the units that an expert reads of the first layer: those of its first layer, twice with ``glu``."""
+    return config.expert_layers[0] * (2 if config.expert_activation == GLU else 1)
+
+
+def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bool) -> tf.Tensor:
+    """Returns the experts' outputs, float32 [batch, count, expert_layers[-1]].
+
+    Args:
+        first: float32 [batch, count * expert_units], their first layers without activation.
+        count: number of experts.
+        config: further layers, batch normalisation, dropout.
+        is_training: whether dropout acts and batch normalisation uses the batch.
+    """
+    if config.expert_activation == GLU:
+        if config.batch_norm:
+            first = _normalised(first, "experts_0", is_training)
+        values, gates = tf.split(tf.reshape(first, [-1, count, expert_units(config)]), 2, axis=2)
+        hidden = values * tf.sigmoid(gates)
+    else:
+        hidden = tf.reshape(_activated(first, "experts_0", config, is_training), [-1, count, config.expert_layers[0]])
+    for number, units in enumerate(config.expert_layers[1:], 1):
+        with tf.compat.v1.variable_scope("experts_%d" % number):
+            # [count, batch, n] x [count, n, units]: one product for all experts.
+            weights = kernel([count, hidden.shape[2].value, units], config, salt=number)
+            bias = tf.compat.v1.get_variable("bias", [count, 1, units], initializer=tf.compat.v1.zeros_initializer())
+            product = tf.transpose(tf.matmul(tf.transpose(hidden, [1, 0, 2]), weights) + bias, [1, 0, 2])
+        flat = tf.reshape(product, [-1, count * units])
+        hidden = tf.reshape(_activated(flat, "experts_%d" % number, config, is_training), [-1, count, units])
+    if is_training and config.expert_dropout:
+        from npu_bridge.npu_init import npu_ops
+        hidden = npu_ops.dropout(hidden, 1.0 - config.expert_dropout, seed=config.seed)
+    return hidden
+
+
+def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Returns the gated sums float32 [batch, gates, size] and the weights float32 [batch, gates, n].
+
+    Args:
+        experts: float32 [batch, n, size].
+        gate_logits: float32 [batch, gates, n], of gates that all see these experts.
+    """
+    weights = tf.nn.softmax(gate_logits)
+    # A batched product: the broadcast product would make and read [batch, n, size] several times. One for all gates,
+    # whose gradient by the experts is one product too.
+    return tf.matmul(weights, experts), weights
+
+
+def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
+    """Returns a task's logits, float32 [batch]: the difference of two outputs, as a 2-way softmax has them.
+
+    Args:
+        inputs: float32 [batch, n].
+        task: name of the task.
+        config: hidden layers.
+    """
+    with tf.compat.v1.variable_scope("tower_%s" % task):
+        hidden = inputs
+        for number, units in enumerate(config.tower_layers):
+            hidden = tf.nn.relu(dense(hidden, units, "hidden_%d" % number, config))
+        both = dense(hidden, 2, "output", config)
+        # The difference as a product: TensorFlow merges the two backward passes of a step only as far as their ops are
+        # equal, and the negations in the gradients of slices and subtraction stay apart.
+        return tf.reshape(tf.matmul(both, tf.constant([[-1.0], [1.0]])), [-1])
+
+
+def dense(inputs: tf.Tensor, units: int, name: str, config: Config) -> tf.Tensor:
+    """Returns a dense layer without activation, float32 [batch, units], of float32 [batch, n]."""
+    with tf.compat.v1.variable_scope(name):
+        bias = tf.compat.v1.get_variable("bias", [units], initializer=tf.compat.v1.zeros_initializer())
+        return tf.matmul(inputs, kernel([inputs.shape[1].value, units], config)) + bias
+
+
+def kernel(shape: Sequence[int], config: Config, salt: int = 0) -> tf.Variable:
+    """Returns the variable ``kernel`` of the current scope: Glorot's uniform values by the last two sizes.
+
+    Its values are a function of the seed and the variable's name, so that no two layers begin alike.
+    """
+    if config.reference_init:
+        initializer = tf.compat.v1.constant_initializer(REFERENCE_CONSTANT)
+    else:
+        limit = math.sqrt(6.0 / (shape[-2] + shape[-1]))
+        name = tf.compat.v1.get_variable_scope().name
+        of_name = sum((place + 1) * ord(letter) for place, letter in enumerate(name))
+        initializer = tf.compat.v1.random_uniform_initializer(
+            -limit, limit, seed=(config.seed + salt + of_name) % (2 ** 31 - 1))
+    return tf.compat.v1.get_variable("kernel", shape, initializer=initializer)
+
+
+def _activated(inputs: tf.Tensor, name: str, config: Config, is_training: bool) -> tf.Tensor:
+    """Batch normalisation where it is asked for, then ReLU, of float32 [batch, n]."""
+    return tf.nn.relu(_normalised(inputs, name, is_training) if config.batch_norm else inputs)
+
+
+def _normalised(inputs: tf.Tensor, name: str, is_training: bool) -> tf.Tensor:
+    return tf.compat.v1.layers.batch_normalization(inputs, training=is_training, momentum=0.95, name="%s_norm" % name)

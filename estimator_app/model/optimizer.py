@@ -1,5 +1,6 @@
-"""The training op in the SDK's order of calls (rec_sdk_api 4, gradient recipe)."""
-from typing import Any, List, Tuple
+"""The training op in the SDK's order of calls (rec_sdk_api 4, gradient recipe), and the learning rates."""
+import math
+from typing import Any, List, Tuple, Union
 
 import tensorflow as tf
 from mx_rec.constants.constants import ASCEND_SPARSE_LOOKUP_ID_OFFSET, ASCEND_SPARSE_LOOKUP_LOCAL_EMB
@@ -8,28 +9,25 @@ from mx_rec.optimizers.lazy_adam_by_addr import create_hash_optimizer_by_address
 from mx_rec.util.variable import get_dense_and_sparse_variable
 
 from estimator_app.config import Config
-from estimator_app.model.learning_rate import scheduled
-from feature_specs.errors import ConfigError
 from feature_specs.sdk import allreduce_sum
 
 
-def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, max_steps: int = -1) -> tf.Operation:
+def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple[int, int],
+                   has_lists: bool = False) -> tf.Operation:
     """Builds the op of one training step.
 
     Args:
         loss: float32 scalar.
-        config: learning rates.
+        config: learning rates and penalty.
         rank_size: number of ranks; dense gradients are averaged over them.
-        max_steps: steps of the whole training, where schedules end.
+        steps: first and last step of the training, between which schedules run.
+        has_lists: whether a table has rows of padding keys, which are never penalised.
 
     Returns:
         The op that updates dense variables, table rows and the global step.
-
-    Raises:
-        ConfigError: the Rec SDK at hand takes no schedule for the table.
     """
     dense_optimizer = tf.compat.v1.train.AdamOptimizer(
-        scheduled(config.learning_rate, config.learning_rate_schedule, max_steps))
+        scheduled(config.learning_rate, config.learning_rate_schedule, steps))
     dense_variables, sparse_variables = get_dense_and_sparse_variable()
     # The dense gradients come first: computing them merges the lookups in graph-modification mode.
     # Ungated, so that TensorFlow merges its backward ops with the equal ones of the sparse gradients below.
@@ -38,13 +36,15 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, max_steps: i
             loss, var_list=dense_variables, gate_gradients=dense_optimizer.GATE_NONE) if gradient is not None]
     if rank_size > 1:
         dense_gradients = [(allreduce_sum(gradient) / rank_size, variable) for gradient, variable in dense_gradients]
-    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, max_steps)
-    sparse_gradients = [_with_penalty(gradient, source, config.embedding_l2)
+    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
+    sparse_gradients = [_with_penalty(gradient, source, config.embedding_l2, has_lists, config.lookups)
                         for gradient, source in zip(tf.gradients(loss, sources), sources)]
     # No variable may change before the last gradient is there: the two backward passes read the same weights.
     gradients = [gradient for gradient, _ in dense_gradients] + [
         getattr(gradient, "values", gradient) for gradient in sparse_gradients if gradient is not None]
-    with tf.control_dependencies(gradients):
+    moving_averages = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
+    with tf.control_dependencies(gradients + moving_averages):
+        # One update for all tables: one per table would advance lazy Adam's powers repeatedly.
         updates = [dense_optimizer.apply_gradients(dense_gradients),
                    sparse_optimizer.apply_gradients(list(zip(sparse_gradients, targets)))]
     # The SDK's optimizers do not advance the global step.
@@ -52,18 +52,33 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, max_steps: i
         return tf.compat.v1.assign_add(tf.compat.v1.train.get_global_step(), 1).op
 
 
+def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float, tf.Tensor]:
+    """Returns the learning rate of a step.
+
+    Args:
+        rate: at the first step.
+        schedule: ``fixed``, or ``cosine``: rate * (1 + cos(pi * share)) / 2, where share goes from 0 to 1.
+        steps: global steps at which a cosine begins and reaches 0.
+
+    Returns:
+        The number itself, which every version of the SDK takes, or a float32 scalar.
+    """
+    first, last = steps
+    if schedule == "fixed" or last <= first:
+        return rate
+    share = (tf.cast(tf.compat.v1.train.get_global_step(), tf.float32) - float(first)) / float(last - first)
+    return rate * 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(share, 1.0)))
+
+
 def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
-                 max_steps: int) -> Tuple[Any, List[Any], List[Any]]:
+                 steps: Tuple[int, int]) -> Tuple[Any, List[Any], List[Any]]:
     """Returns the optimizer of the tables, what to differentiate by, and what to update."""
-    rate = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, max_steps)
     create = create_hash_optimizer_by_address if config.use_dynamic_expansion else create_hash_optimizer
-    try:
-        optimizer = create(learning_rate=rate)
-    except ValueError as error:
-        if isinstance(rate, float):
-            raise
-        raise ConfigError("the optimizer of this Rec SDK takes only a number as learning rate (%s); use "
-                          "--sparse_learning_rate_schedule fixed" % error) from error
+    # Made with a number: to look at a tensor's value, G3 opens a session of its own, which on a device initialises it
+    # without our options, and one G2 version takes numbers only. TensorFlow's Adam, which both SDK optimizers build on,
+    # reads its rate when it applies gradients, so the schedule may come later.
+    optimizer = create(learning_rate=config.sparse_learning_rate)
+    optimizer._lr = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, steps)
     if not config.use_dynamic_expansion:
         return optimizer, sparse_variables, sparse_variables
     # Tables that grow have no variable to differentiate by: the rows of the batch, and where they live.
@@ -71,17 +86,27 @@ def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
             tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_ID_OFFSET))
 
 
-def _with_penalty(gradient: Any, source: Any, penalty: float) -> Any:
+def _with_penalty(gradient: Any, source: Any, penalty: float, has_lists: bool, lookups: int = 1) -> Any:
     """Adds the gradient of penalty / 2 * sum of squares over the batch's rows to a gradient of the table.
 
     Args:
         gradient: IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch; or None.
         source: the table variable, or the rows of the batch.
         penalty: strength.
+        has_lists: leaves rows without any gradient alone: the padding key's row is masked, so it never has one.
+        lookups: of a table per step.
     """
     if gradient is None or not penalty:
         return gradient
-    if isinstance(gradient, tf.IndexedSlices):
-        rows = tf.gather(source, gradient.indices)
-        return tf.IndexedSlices(gradient.values + penalty * rows, gradient.indices, gradient.dense_shape)
-    return gradient + penalty * source
+    sliced = isinstance(gradient, tf.IndexedSlices)
+    values = gradient.values if sliced else gradient
+    addition = penalty * (tf.gather(source, gradient.indices) if sliced else source)
+    if sliced and lookups > 1:
+        # Where lookups are not merged a row stands there once per lookup; it is penalised once.
+        _, places, counts = tf.unique_with_counts(gradient.indices)
+        addition /= tf.expand_dims(tf.cast(tf.gather(counts, places), tf.float32), 1)
+    if has_lists:
+        addition *= tf.cast(tf.reduce_any(tf.not_equal(values, 0.0), axis=1, keepdims=True), tf.float32)
+    if sliced:
+        return tf.IndexedSlices(values + addition, gradient.indices, gradient.dense_shape)
+    return values + addition

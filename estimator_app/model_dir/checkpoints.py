@@ -3,23 +3,23 @@
 A checkpoint of step S is ``model.ckpt-S.{index,data-*,meta}`` and the SDK's folder ``sparse-model.ckpt-S``; it counts
 only where both are there and whole.
 """
+import dataclasses
 import glob
 import json
-import math
 import os
 import re
 import shutil
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
+from estimator_app.model_dir import sparse_tables
 from feature_specs.errors import UserError
 from feature_specs.files import replace_text
-from rec_sdk_cpu.core import checksums, sparse_files
 
 BASE_NAME = "model.ckpt"
 BEST_FOLDER = "best"
 BEST_FILE = "best.json"
-BEST_FORMAT = 1
+BEST_FORMAT = 2
 STATE_FILE = "checkpoint"
 DAMAGED_FOLDER = "damaged"
 # Everything of a checkpoint: TensorFlow's files and temporary folders, ours, the sparse folder and its hidden forms.
@@ -28,9 +28,75 @@ _UNFINISHED = ("_temp", ".data-00000-of-00001.tempstate", ".checksums.tmp")
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index\Z")
 
 
-def prefix(directory: str, step: int) -> str:
-    """Returns the path of a step's checkpoint without file endings."""
-    return os.path.join(directory, "%s-%d" % (BASE_NAME, step))
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The checkpoint of a step in a directory, whether it is there or not."""
+
+    directory: str
+    step: int
+
+    @property
+    def path(self) -> str:
+        """Path without file endings, as TensorFlow names it."""
+        return os.path.join(self.directory, "%s-%d" % (BASE_NAME, self.step))
+
+    @property
+    def tables(self) -> str:
+        """The folder of its embedding tables."""
+        return sparse_tables.sparse_directory(self.path)
+
+    def problem(self, contents: bool = False) -> Optional[str]:
+        """Returns what is wrong with it, naming the file, or None where it is whole.
+
+        Args:
+            contents: reads the files and compares their checksums; otherwise only names and sizes are looked at.
+
+        Raises:
+            UserError: the checksum file is of a newer format.
+        """
+        if not os.path.exists(self.path + ".index"):
+            return "%s.index is missing" % self.path
+        if not glob.glob(glob.escape(self.path) + ".data-*"):
+            return "%s.data-* is missing" % self.path
+        try:
+            sparse_tables.check(self.tables)
+        except (sparse_tables.SparseTableError, OSError) as error:
+            return str(error)
+        return sparse_tables.checksum_problem(self.path) if contents else None
+
+    def ensure_checksums(self) -> None:
+        """Writes the checksum file where there is none."""
+        if not os.path.isfile(self.path + sparse_tables.CHECKSUMS_ENDING):
+            sparse_tables.write_checksums(self.path)
+
+    def delete(self) -> None:
+        """Removes it: the announcing index file first, the folder of tables last."""
+        for name in [self.path + ".index"] + sorted(glob.glob(glob.escape(self.path) + ".*")):
+            if os.path.exists(name):
+                os.remove(name)
+        shutil.rmtree(self.tables, ignore_errors=True)
+
+    def set_aside(self, folder: str) -> None:
+        """Moves it where nothing restores it and a person may look at it.
+
+        A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
+        """
+        os.makedirs(folder, exist_ok=True)
+        for name in [self.path + ".index"] + sorted(glob.glob(glob.escape(self.path) + ".*")) + [self.tables]:
+            target = os.path.join(folder, os.path.basename(name))
+            if os.path.exists(name):
+                if os.path.isdir(target):
+                    shutil.rmtree(target)
+                os.replace(name, target)
+
+    def copy_to(self, folder: str) -> None:
+        """Copies it into a folder; the index file last, with which the copy counts as a checkpoint."""
+        os.makedirs(folder, exist_ok=True)
+        target = Checkpoint(folder, self.step)
+        target.delete()
+        shutil.copytree(self.tables, target.tables, copy_function=_link_or_copy)
+        for name in sorted(glob.glob(glob.escape(self.path) + ".*"), key=lambda name: name.endswith(".index")):
+            _link_or_copy(name, os.path.join(folder, os.path.basename(name)))
 
 
 def steps(directory: str) -> List[int]:
@@ -41,88 +107,30 @@ def steps(directory: str) -> List[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def steps_of_any_file(directory: str) -> List[int]:
-    """Returns the steps of which there is any file or sparse folder, ascending."""
-    found = (_CHECKPOINT_FILE.match(name) for name in os.listdir(directory))
-    return sorted({int(match.group("step")) for match in found if match})
-
-
-def problem(directory: str, step: int, contents: bool = False) -> Optional[str]:
-    """Returns what is wrong with a step's checkpoint, naming the file, or None where it is whole.
-
-    Args:
-        directory: the directory.
-        step: of the checkpoint.
-        contents: reads the files and compares their checksums; otherwise only names and sizes are looked at.
-
-    Raises:
-        UserError: the checksum file is of a newer format.
-    """
-    path = prefix(directory, step)
-    if not glob.glob(glob.escape(path) + ".data-*"):
-        return "%s.data-* is missing" % path
-    try:
-        sparse_files.check(sparse_files.sparse_directory(path))
-    except OSError as error:
-        return str(error)
-    try:
-        return checksums.problem(path) if contents else None
-    except checksums.NewerFormatError as error:
-        raise UserError(str(error)) from error
-
-
 def latest(directory: str, contents: bool = False) -> Optional[int]:
-    """Returns the latest step whose checkpoint is whole, or None; ``contents`` as for :func:`problem`."""
+    """Returns the latest step whose checkpoint is whole, or None; ``contents`` as for :meth:`Checkpoint.problem`."""
     for step in reversed(steps(directory)):
-        if problem(directory, step, contents) is None:
+        if Checkpoint(directory, step).problem(contents) is None:
             return step
     return None
 
 
-def ensure_checksums(directory: str, step: int) -> None:
-    """Writes the checksum file of a checkpoint that has none, such as one of the SDK."""
-    if not os.path.isfile(checksums.path_of(prefix(directory, step))):
-        checksums.write(prefix(directory, step))
-
-
 def write_state(directory: str, all_steps: List[int]) -> None:
     """Writes TensorFlow's ``checkpoint`` file atomically: the last step given is the latest checkpoint."""
-    path = os.path.join(directory, STATE_FILE)
     names = ["%s-%d" % (BASE_NAME, step) for step in all_steps]
     lines = ['model_checkpoint_path: "%s"' % names[-1]] + ['all_model_checkpoint_paths: "%s"' % name for name in names]
-    replace_text(path, "\n".join(lines) + "\n")
+    path = os.path.join(directory, STATE_FILE)
+    if lines != _state(path):
+        replace_text(path, "\n".join(lines) + "\n")
 
 
-def delete(directory: str, step: int) -> None:
-    """Removes a step's checkpoint: the announcing index file first, the sparse folder last."""
-    path = prefix(directory, step)
-    for name in [path + ".index"] + sorted(glob.glob(glob.escape(path) + ".*")):
-        if os.path.exists(name):
-            os.remove(name)
-    shutil.rmtree(sparse_files.sparse_directory(path), ignore_errors=True)
-
-
-def set_aside(directory: str, step: int, folder: str = "") -> str:
-    """Moves a damaged checkpoint where nothing restores it and a person may look at it; returns that folder.
-
-    Args:
-        directory: the directory.
-        step: of the checkpoint.
-        folder: where it goes; default ``damaged`` in the directory.
-
-    A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
-    """
-    folder = folder or os.path.join(directory, DAMAGED_FOLDER)
-    os.makedirs(folder, exist_ok=True)
-    path = prefix(directory, step)
-    sparse = sparse_files.sparse_directory(path)
-    for name in [path + ".index"] + sorted(glob.glob(glob.escape(path) + ".*")) + [sparse]:
-        target = os.path.join(folder, os.path.basename(name))
-        if os.path.exists(name):
-            if os.path.isdir(target):
-                shutil.rmtree(target)
-            os.replace(name, target)
-    return folder
+def _state(path: str) -> List[str]:
+    """Returns the lines of a state file that name checkpoints; TensorFlow's own has time stamps besides."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return [line for line in stream.read().splitlines() if "checkpoint_path" in line]
+    except OSError:
+        return []  # Missing or unreadable: it is written.
 
 
 def prune(directory: str, keep: int) -> None:
@@ -132,7 +140,7 @@ def prune(directory: str, keep: int) -> None:
     """
     known = steps(directory)
     for step in known[:-keep]:
-        delete(directory, step)
+        Checkpoint(directory, step).delete()
     remove_leftovers(directory, known[-keep:])
 
 
@@ -151,47 +159,39 @@ def remove_leftovers(directory: str, kept: List[int]) -> None:
                 os.remove(path)
 
 
-def keep_best(directory: str, step: int, metric: str, value: float) -> bool:
-    """Copies a checkpoint to ``best/`` where its metric is higher than the best so far.
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best evaluation so far: its step, the metric that it was judged by, and its value."""
 
-    Args:
-        directory: the model directory.
-        step: of the checkpoint.
-        metric: name of the metric.
-        value: its value.
+    step: int
+    metric: str
+    value: float
 
-    Returns:
-        Whether it became the best one.
-    """
-    if not math.isfinite(value):
-        return False
+
+def keep_best(directory: str, best: Best) -> bool:
+    """Makes ``best/`` hold the checkpoint of the best evaluation; returns whether it was copied anew."""
     folder = os.path.join(directory, BEST_FOLDER)
-    current = read_best(directory)
-    if current is not None and current["metric"] == metric and current["value"] >= value:
+    if read_best(directory) == best:
         return False
-    os.makedirs(folder, exist_ok=True)
-    source, target = prefix(directory, step), prefix(folder, step)
-    sparse_target = sparse_files.sparse_directory(target)
-    shutil.rmtree(sparse_target, ignore_errors=True)
-    shutil.copytree(sparse_files.sparse_directory(source), sparse_target, copy_function=_link_or_copy)
-    # The index file last: with it the copy counts as a checkpoint.
-    for name in sorted(glob.glob(glob.escape(source) + ".*"), key=lambda name: name.endswith(".index")):
-        copy = os.path.join(folder, os.path.basename(name))
-        if os.path.exists(copy):
-            os.remove(copy)
-        _link_or_copy(name, copy)
-    replace_text(os.path.join(folder, BEST_FILE), json.dumps(
-        {"format_version": BEST_FORMAT, "step": step, "metric": metric, "value": value}) + "\n")
-    write_state(folder, [step])
-    for old in steps(folder):
-        if old != step:
-            delete(folder, old)
-    remove_leftovers(folder, [step])
+    Checkpoint(directory, best.step).copy_to(folder)
+    write_best(directory, best)
     return True
 
 
-def read_best(directory: str) -> Optional[Dict[str, Any]]:
-    """Returns {"step", "metric", "value"} of the best checkpoint, or None where there is none that is whole.
+def write_best(directory: str, best: Best) -> None:
+    """Notes what ``best/`` holds, and removes other checkpoints from it."""
+    folder = os.path.join(directory, BEST_FOLDER)
+    replace_text(os.path.join(folder, BEST_FILE),
+                 json.dumps(dict(dataclasses.asdict(best), format_version=BEST_FORMAT), sort_keys=True) + "\n")
+    write_state(folder, [best.step])
+    for old in steps(folder):
+        if old != best.step:
+            Checkpoint(folder, old).delete()
+    remove_leftovers(folder, [best.step])
+
+
+def read_best(directory: str, contents: bool = False) -> Optional[Best]:
+    """Returns the best checkpoint, or None where there is none, its note is damaged or it is not whole.
 
     Raises:
         UserError: the note is of a newer format.
@@ -200,21 +200,18 @@ def read_best(directory: str) -> Optional[Dict[str, Any]]:
     path = os.path.join(folder, BEST_FILE)
     try:
         with open(path, encoding="utf-8") as stream:
-            best = json.load(stream)
-        if int(best.get("format_version", BEST_FORMAT)) > BEST_FORMAT:
+            note = json.load(stream)
+        if int(note["format_version"]) > BEST_FORMAT:
             raise UserError("%s has format version %r, newer than this program reads (%d); update the program"
-                            % (path, best["format_version"], BEST_FORMAT))
-        found: Dict[str, Any] = {"step": int(best["step"]), "metric": str(best["metric"]),
-                                 "value": float(best["value"])}
+                            % (path, note["format_version"], BEST_FORMAT))
+        found = Best(int(note["step"]), str(note["metric"]), float(note["value"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        # No best yet, or a damaged note: the next evaluation makes a new one.
         return None
-    whole = problem(folder, found["step"]) is None and os.path.exists(prefix(folder, found["step"]) + ".index")
-    return found if whole and math.isfinite(found["value"]) else None
+    return found if Checkpoint(folder, found.step).problem(contents) is None else None
 
 
-def resolve(directory: str, choice: str) -> str:
-    """Returns the checkpoint path for ``latest``, ``best`` or a step number; its contents are verified.
+def resolve(directory: str, choice: str) -> Checkpoint:
+    """Returns the checkpoint for ``latest``, ``best`` or a step number; its contents are verified.
 
     A damaged latest checkpoint is passed over with a warning.
 
@@ -222,32 +219,42 @@ def resolve(directory: str, choice: str) -> str:
         UserError: there is no such checkpoint, or the one that was asked for is damaged.
     """
     if choice == "latest":
-        return prefix(directory, _latest_verified(directory))
+        return Checkpoint(directory, _latest_verified(directory))
     if choice == "best":
         best = read_best(directory)
         if best is None:
-            raise UserError("model directory %s holds no best checkpoint; use --checkpoint latest" % directory)
-        directory, step = os.path.join(directory, BEST_FOLDER), best["step"]
+            raise UserError("model directory %s holds no best checkpoint that is whole; use --checkpoint latest, or "
+                            "let "
+                            "train find it again" % directory)
+        found = Checkpoint(os.path.join(directory, BEST_FOLDER), best.step)
     elif not choice.isdigit():
         raise UserError("checkpoint %r is not known; allowed: latest, best or a step number" % choice)
     else:
-        step = int(choice)
-    if step not in steps(directory):
+        found = Checkpoint(directory, int(choice))
+    if found.step not in steps(found.directory):
         raise UserError("model directory %s has no checkpoint of step %s; it has %s"
                         % (directory, choice, ", ".join(map(str, steps(directory))) or "none"))
-    wrong = problem(directory, step, contents=True)
+    wrong = found.problem(contents=True)
     if wrong:
-        raise UserError("the checkpoint of step %d is not whole: %s" % (step, wrong))
-    return prefix(directory, step)
+        raise UserError("the checkpoint of step %d is not whole: %s" % (found.step, wrong))
+    return found
 
 
 def _latest_verified(directory: str) -> int:
-    for step in reversed(steps(directory)):
-        wrong = problem(directory, step, contents=True)
-        if wrong is None:
-            return step
-        sys.stderr.write("warning: the checkpoint of step %d is not whole (%s); the one before is used\n"
-                         % (step, wrong))
+    # A training beside us may delete what was listed: then look again.
+    for _ in range(3):
+        known = steps(directory)
+        warnings: List[str] = []
+        for step in reversed(known):
+            wrong = Checkpoint(directory, step).problem(contents=True)
+            if wrong is None:
+                sys.stderr.write("".join(warnings))
+                return step
+            if step in steps(directory):
+                warnings.append("warning: the checkpoint of step %d is not whole (%s); the one before is used\n"
+                                % (step, wrong))
+        if steps(directory) == known:
+            break
     raise UserError("model directory %s holds no whole checkpoint; train first: bash run_estimator.sh train "
                     "--model_dir %s" % (directory, directory))
 

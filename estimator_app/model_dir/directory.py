@@ -1,48 +1,122 @@
-"""A model directory: what it was trained with, and whether a run may go on in it."""
+"""A model directory: what its weights were trained with, stage by stage, and whether a run may continue in it."""
+import dataclasses
+import glob
 import json
 import os
-import shutil
-from typing import Any, Dict, List, Mapping, Tuple
+import platform
+import subprocess
+import sys
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from estimator_app.config import Config, from_mapping
+from estimator_app import __version__
+from estimator_app.config import NPU, Config, from_mapping
 from estimator_app.model_dir import checkpoints
-from estimator_app.model_dir.lock import LOCK_FILE
+from estimator_app.model_dir.checkpoints import Checkpoint
+from estimator_app.model_dir.history import METRICS_FILE
 from feature_specs import manifest as manifest_module
-from feature_specs.dataset import differences
+from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.files import replace_text
-from feature_specs.manifest import Manifest
+from feature_specs.manifest import MODEL_DATA_FOLDER, Manifest
 
 SETTINGS_FILE = "args.json"
-METRICS_FILE = "metrics.jsonl"
 REPORT_FILE = "report.html"
-BEST_STEPS_FILE = "best_steps.json"
-READABLE_DATA_FOLDER = "readable_data"
-# Marks a converted checkpoint for which the old ones have not yet moved out.
-OLD_STILL_THERE = "old_checkpoints_are_still_there"
-PARTIAL_RESTORE_FOLDER, REPLACED_FOLDER = "partial_restore", "before_partial_restore"
-SKIPPED_BATCHES_FILE = "skipped_batches.json"
-FORMAT_VERSION = 1
+OLD_RUN = "old-run-%d"
+_MOVING_FILE = ".moving-old-run"
+FORMAT_VERSION = 2
 
 # What decides the variables of a model and the meaning of its inputs.
-MODEL_FIELDS = ("model", "expert_num", "expert_size", "tower_size", "task_expert_num",
-                "network_num", "reference_init", "dense_transform", "dense_bins",
-                "drop_dense")
-# What decides which rows a step reads; a run that goes on must read on where it stopped.
-ORDER_FIELDS = ("batch_size", "seed", "shuffle_rows", "window_rows")
+MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_layers", "tower_layers",
+                "expert_activation", "task_expert_num", "batch_norm", "reference_init",
+                "dense_transform", "dense_bins", "drop_dense")
+# What decides which rows a step reads; a run that is resumed must read on where it stopped.
+ORDER_FIELDS = ("seed", "shuffle_rows", "window_rows")
+_LONGEST_PATH = 1024
+# TensorFlow takes these for patterns where it looks for checkpoints.
+_PATTERN_CHARACTERS = "[]*?\\"
 
 
-class OtherModelError(ConfigError):
-    """The model directory holds a network of another shape, trained on the same data in the same order."""
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of steps that were trained with the same settings on the same data.
+
+    Attributes:
+        from_step: global step at which it begins.
+        data_start: global step at which training on this data began; epochs and schedules are counted from there.
+        config: settings, {field: value}.
+        data: {"directory", "identity", "encoding", "train_rows", "test_rows"} of the data.
+        ranks: number of ranks.
+        versions: of the program and its packages.
+    """
+
+    from_step: int
+    data_start: int
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    ranks: int
+    versions: Mapping[str, str]
+
+    def to_config(self, model_dir: str, overrides: Mapping[str, Any], source: str) -> Config:
+        """Returns the settings for a directory that may have moved.
+
+        Raises:
+            ConfigError: a setting is unknown or an override not allowed.
+        """
+        values = from_mapping(dict(self.config), source)
+        values.update(overrides)
+        values["model_dir"] = model_dir
+        return Config(**values)
 
 
-def write_settings(config: Config, manifest: Manifest) -> None:
-    """Notes in the model directory what it is trained with: settings and manifest."""
-    os.makedirs(config.model_dir, exist_ok=True)
-    path = os.path.join(config.model_dir, SETTINGS_FILE)
-    replace_text(path, json.dumps({"format_version": FORMAT_VERSION, "config": config.to_dict()}, indent=1,
-                                  sort_keys=True) + "\n")
-    manifest_module.write_manifest(manifest, config.model_dir)
+def check_path(model_dir: str, device: str) -> str:
+    """Returns the model directory to use, with symbolic links resolved.
+
+    Raises:
+        ConfigError: checkpoints could not be saved or found again under that path.
+    """
+    real = os.path.realpath(model_dir)
+    odd = sorted({character for character in real if character in _PATTERN_CHARACTERS or ord(character) < 32})
+    if odd:
+        raise ConfigError("model_dir %r: TensorFlow does not find checkpoints again below a path with %s; choose "
+                          "another "
+                          "--model_dir" % (model_dir, " ".join(map(repr, odd))))
+    if len(real) > _LONGEST_PATH - 128:
+        raise ConfigError("model_dir has %d characters, the SDK saves no tables beyond %d; choose a shorter --model_dir"
+                          % (len(real), _LONGEST_PATH - 128))
+    if os.path.exists(real) and not os.path.isdir(real):
+        raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
+    if real == os.path.abspath(model_dir):
+        return model_dir
+    if device == NPU:
+        raise ConfigError("model_dir %s leads through a symbolic link, where the SDK saves no tables; use %s"
+                          % (model_dir, real))
+    return real
+
+
+def read_stages(model_dir: str) -> List[Stage]:
+    """Returns the stages of a model directory, in order; empty where it has no settings.
+
+    Raises:
+        UserError: the settings are damaged, or of another version.
+    """
+    path = os.path.join(model_dir, SETTINGS_FILE)
+    if not os.path.isfile(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as stream:
+            data = json.load(stream)
+        version = data["format_version"]
+        if version != FORMAT_VERSION:
+            raise UserError("%s has format version %r; this program reads version %d; train again in another "
+                            "--model_dir"
+                            % (path, version, FORMAT_VERSION))
+        stages = [Stage(**stage) for stage in data["stages"]]
+        if not all(isinstance(part, dict) for stage in stages for part in (stage.config, stage.data, stage.versions)):
+            raise ValueError("a stage without settings, data or versions")
+        return stages
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError("%s cannot be read (%s); put a sound copy in its place: the other files of the directory are "
+                        "untouched" % (path, error)) from error
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:
@@ -50,141 +124,262 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
 
     Args:
         model_dir: a directory that training wrote.
-        overrides: {field: value} that replace settings; ``model_dir`` is always the given one.
+        overrides: {field: value} that replace settings.
 
     Raises:
         UserError: the directory does not hold a trained model.
         ConfigError: an override is not allowed.
     """
     path = os.path.join(model_dir, SETTINGS_FILE)
-    if not os.path.isfile(path):
+    stages = read_stages(model_dir)
+    if not stages:
         raise UserError("%s does not exist: model directory %s holds no trained model; train first: "
                         "bash run_estimator.sh train --model_dir %s" % (path, model_dir, model_dir))
-    values = _read_config(path)
-    values.update(overrides)
-    values["model_dir"] = model_dir
-    return Config(**values), manifest_module.read_manifest(model_dir)
+    return stages[-1].to_config(model_dir, overrides, path), read_data(model_dir)
 
 
-def check_resumable(config: Config, manifest: Manifest) -> None:
-    """Refuses to go on in a directory whose model is another one, or that read its data in another order.
+def read_data(model_dir: str) -> Manifest:
+    """Reads the manifest of the data that a model was trained on last, from the model directory's own copy.
 
     Raises:
-        OtherModelError: the network is another one; the message lists field, found and expected value.
-        ConfigError: other settings differ; likewise.
+        DataError: it is missing or damaged.
+    """
+    folder = os.path.join(model_dir, MODEL_DATA_FOLDER)
+    try:
+        return manifest_module.read_manifest(folder)
+    except DataError as error:
+        path = os.path.join(folder, manifest_module.FILE_NAME)
+        raise DataError("%s cannot be used (%s); copy %s of the data that the model was trained on to its place"
+                        % (path, error, manifest_module.FILE_NAME)) from error
+
+
+def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on: bool) -> int:
+    """Refuses to continue in a directory whose model is another one, or that read other data or in another order.
+
+    Args:
+        config: settings; ``model_dir`` is the directory.
+        manifest: of the data.
+        ranks: number of ranks.
+        continue_on: whether other data may follow, which was prepared with the model's vocabularies.
+
+    Returns:
+        The global step at which training on this data began or begins.
+
+    Raises:
+        ConfigError: settings differ; the message lists field, found and expected value.
         DataError: the data differs.
     """
-    path = os.path.join(config.model_dir, SETTINGS_FILE)
-    if not os.path.isfile(path):
+    step = checkpoints.latest(config.model_dir)
+    # What was begun and has not trained a step that is kept binds nobody.
+    stages = [stage for number, stage in enumerate(read_stages(config.model_dir))
+              if not number or stage.from_step < (step or 0)]
+    if not stages:
         if checkpoints.steps(config.model_dir):
-            raise ConfigError("%s has checkpoints, but no %s that says what they are; choose another --model_dir or "
-                              "start over with --fresh" % (config.model_dir, SETTINGS_FILE))
-        return
-    found = Config(**_read_config(path))
-    lines = ["%s: found %s, expected %s" % (name, getattr(found, name), getattr(config, name))
-             for name in MODEL_FIELDS + ORDER_FIELDS if getattr(found, name) != getattr(config, name)]
-    if lines:
-        same_order = all(getattr(found, name) == getattr(config, name) for name in ORDER_FIELDS)
-        kind = OtherModelError if same_order and checkpoints.latest(config.model_dir) is not None else ConfigError
-        raise kind("model directory %s was trained with other settings (%s); choose another --model_dir, the "
-                   "same settings, or start over with --fresh" % (config.model_dir, "; ".join(lines)))
-    check_same_data(manifest_module.read_manifest(config.model_dir), manifest, config)
+            raise ConfigError("%s has checkpoints, but no %s that says what they are; choose another --model_dir"
+                              % (config.model_dir, SETTINGS_FILE))
+        if continue_on:
+            raise ConfigError("--continue_on: %s holds no trained model to continue with; train the first data "
+                              "without it"
+                              % config.model_dir)
+        return 0
+    found = stages[-1].to_config(config.model_dir, {}, os.path.join(config.model_dir, SETTINGS_FILE))
+    _refuse_differences(config, found, MODEL_FIELDS,
+                        "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
+                        "settings, "
+                        "or start over with --fresh" % config.model_dir)
+    if manifest.identity() == stages[-1].data["identity"]:
+        if step:
+            _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
+                                                             "start over with --fresh")
+            if config.batch_size * ranks != found.batch_size * stages[-1].ranks:
+                raise ConfigError(
+                    "model directory %s was trained with %d ranks of batch_size %d; %d ranks of %d would give steps "
+                    "and "
+                    "epochs another meaning: use --batch_size %d, or %d ranks" % (
+                        config.model_dir, stages[-1].ranks, found.batch_size, ranks, config.batch_size,
+                        max(1, found.batch_size * stages[-1].ranks // ranks), stages[-1].ranks))
+        return stages[-1].data_start
+    if not step:
+        return 0
+    if not continue_on:
+        raise DataError("%s is not the data that the model in %s was trained on (%s); train on that data, in another "
+                        "--model_dir, or, where this data was prepared with --vocabulary_from %s, with "
+                        "--continue_on" % (
+                            config.data_dir, config.model_dir,
+                            _data_difference(read_data(config.model_dir), manifest), config.model_dir))
+    check_same_encoding(read_data(config.model_dir), manifest, config, may_grow=True)
+    if manifest.continues != stages[-1].data["identity"]:
+        raise DataError("%s does not continue the data of the model in %s: prepare it with --vocabulary_from %s"
+                        % (config.data_dir, config.model_dir, config.model_dir))
+    return step
 
 
-def check_same_data(trained: Manifest, given: Manifest, config: Config) -> None:
-    """Refuses data that was not encoded as the model's training data was.
+def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int) -> None:
+    """Notes in the model directory what is trained from a step on: settings, data and versions.
+
+    Called when a step is about to be trained, so that the notes always tell what the weights were trained with.
+    """
+    os.makedirs(config.model_dir, exist_ok=True)
+    data = {"directory": os.path.abspath(config.data_dir), "identity": manifest.identity(),
+            "encoding": manifest.encoding_fingerprint(),
+            "train_rows": manifest.split(manifest_module.TRAIN_SPLIT).rows,
+            "test_rows": manifest.split(manifest_module.TEST_SPLIT).rows}
+    stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())
+    kept = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
+    if kept and dataclasses.replace(kept[-1], from_step=from_step) == stage:
+        stages = kept
+    else:
+        stages = kept + [stage]
+    manifest_module.copy_data(manifest, config.data_dir, os.path.join(config.model_dir, MODEL_DATA_FOLDER))
+    replace_text(os.path.join(config.model_dir, SETTINGS_FILE), json.dumps(
+        {"format_version": FORMAT_VERSION, "stages": [dataclasses.asdict(item) for item in stages]}, indent=1,
+        sort_keys=True) + "\n")
+
+
+def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_grow: bool = False) -> None:
+    """Refuses data whose keys and numbers mean something else than those of the model's training data.
+
+    Args:
+        trained: data of the model.
+        given: data in ``config.data_dir``.
+        config: settings.
+        may_grow: whether data that continues the model's may have more values at the end of its vocabularies.
 
     Raises:
-        DataError: naming the field that differs.
+        DataError: naming what differs.
     """
     lines: List[str] = list(differences(given.dataset, trained.dataset))
-    if not lines and given.encoding_fingerprint() != trained.encoding_fingerprint():
-        lines += ["vocabulary of %s" % column for column in trained.dataset.sparse_columns
-                  if given.vocabularies[column] != trained.vocabularies[column]]
-        lines += ["statistics of %s" % column for column in trained.dataset.dense_columns
-                  if given.dense_statistics[column] != trained.dense_statistics[column]]
+    # Prepared with --vocabulary_from the model: its values keep their indexes, new ones follow.
+    grown = may_grow and given.continues == trained.identity()
+    for name, ours in trained.vocabularies.items():
+        theirs = given.vocabularies.get(name)
+        if theirs is None or (ours.number, ours.encoding) != (theirs.number, theirs.encoding) or (
+                ours.path and theirs.sha256 != ours.sha256 and not grown):
+            lines.append("vocabulary of %s" % name)
+    lines += ["statistics of %s" % name for name, item in trained.dense_statistics.items()
+              if given.dense_statistics.get(name) != item]
+    lines += ["label statistics of %s" % name for name, item in trained.label_statistics.items()
+              if trained.dataset.task(name).kind == REGRESSION and given.label_statistics.get(name) != item]
     if lines:
-        raise DataError("%s does not fit the model in %s, which was trained on data with another %s; use that data, or "
-                        "another --model_dir" % (os.path.join(config.data_dir, manifest_module.FILE_NAME),
-                                                 config.model_dir, "; ".join(lines[:3])))
+        raise DataError("%s does not fit the model in %s, which was trained on data with another %s; prepare it with "
+                        "--vocabulary_from %s" % (os.path.join(config.data_dir, manifest_module.FILE_NAME),
+                                                  config.model_dir, "; ".join(lines[:3]), config.model_dir))
 
 
-def finish_partial_restore(model_dir: str) -> None:
-    """Puts a converted checkpoint that is ready in place of the old ones; does nothing where there is none.
+def move_old_run(model_dir: str) -> Optional[str]:
+    """Moves what training wrote into a folder of its own inside the directory; returns it, or None where there is
+    nothing.
 
-    May be interrupted and called again: the old checkpoints move out as long as the marker is there, then the new one
-    moves in, its index file and the settings last.
-    """
-    staged = os.path.join(model_dir, PARTIAL_RESTORE_FOLDER)
-    if not os.path.isdir(staged):
-        return
-    replaced = os.path.join(model_dir, REPLACED_FOLDER)
-    os.makedirs(replaced, exist_ok=True)
-    if os.path.exists(os.path.join(staged, OLD_STILL_THERE)):
-        for step in checkpoints.steps_of_any_file(model_dir):
-            checkpoints.set_aside(model_dir, step, replaced)
-        best = os.path.join(model_dir, checkpoints.BEST_FOLDER)
-        if os.path.isdir(best):
-            shutil.rmtree(os.path.join(replaced, checkpoints.BEST_FOLDER), ignore_errors=True)
-            os.rename(best, os.path.join(replaced, checkpoints.BEST_FOLDER))
-        os.remove(os.path.join(staged, OLD_STILL_THERE))
-    settings = (manifest_module.FILE_NAME, SETTINGS_FILE)
-    names = [name for name in sorted(os.listdir(staged)) if name not in settings]
-    for name in sorted(names, key=lambda name: name.endswith(".index")):
-        target = os.path.join(model_dir, name)
-        if os.path.isdir(target):
-            shutil.rmtree(target)
-        os.replace(os.path.join(staged, name), target)
-    for name in settings:
-        if os.path.exists(os.path.join(staged, name)):
-            if name == SETTINGS_FILE and os.path.exists(os.path.join(model_dir, name)):
-                os.replace(os.path.join(model_dir, name), os.path.join(replaced, name))
-            os.replace(os.path.join(staged, name), os.path.join(model_dir, name))
-    shutil.rmtree(staged)
-
-
-def contents_to_delete(model_dir: str) -> List[str]:
-    """Returns what a fresh start would delete: only what training writes, sorted paths.
+    What users made (exports, predictions) stays where it is.
 
     Raises:
         UserError: the directory is not one that training wrote.
     """
-    if not os.path.isdir(model_dir) or not set(os.listdir(model_dir)) - {LOCK_FILE}:
-        return []
-    if not os.path.isfile(os.path.join(model_dir, SETTINGS_FILE)) and not checkpoints.steps(model_dir):
-        raise UserError("--fresh: %s does not look like a model directory (no %s, no checkpoint); nothing is deleted, "
-                        "choose another --model_dir" % (model_dir, SETTINGS_FILE))
-    return sorted(os.path.join(model_dir, name) for name in os.listdir(model_dir) if _is_ours(name))
+    finish_move(model_dir)
+    names = [name for name in os.listdir(model_dir) if _is_ours(name)] if os.path.isdir(model_dir) else []
+    others = [name for name in (os.listdir(model_dir) if os.path.isdir(model_dir) else [])
+              if not name.startswith(".") and not name.startswith(OLD_RUN.partition("%")[0])]
+    if others and SETTINGS_FILE not in names and not checkpoints.steps(model_dir):
+        raise UserError("--fresh: %s does not look like a model directory (no %s, no checkpoint); choose another "
+                        "--model_dir" % (model_dir, SETTINGS_FILE))
+    if not names:
+        return None
+    number = 1
+    while os.path.exists(os.path.join(model_dir, OLD_RUN % number)):
+        number += 1
+    replace_text(os.path.join(model_dir, _MOVING_FILE), OLD_RUN % number)
+    finish_move(model_dir)
+    return os.path.join(model_dir, OLD_RUN % number)
 
 
-def delete_contents(paths: List[str]) -> None:
-    """Deletes what :func:`contents_to_delete` listed."""
-    for path in paths:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
+def finish_move(model_dir: str) -> None:
+    """Completes what an interrupted :func:`move_old_run` left: an old run must not be half in its place."""
+    note = os.path.join(model_dir, _MOVING_FILE)
+    if not os.path.isfile(note):
+        return
+    with open(note, encoding="utf-8") as stream:
+        target = os.path.join(model_dir, os.path.basename(stream.read().strip()))
+    os.makedirs(target, exist_ok=True)
+    for name in sorted(os.listdir(model_dir)):
+        if _is_ours(name):
+            os.rename(os.path.join(model_dir, name), os.path.join(target, name))
+    os.remove(note)
+
+
+def versions() -> Dict[str, str]:
+    """Returns the versions of the program and of the packages that training depends on; none of them is imported."""
+    found = {"estimator_app": _code_version(), "python": platform.python_version()}
+    for name in ("tensorflow", "numpy", "pandas", "pyarrow", "horovod", "mx_rec", "npu_bridge"):
+        installed = [path for folder in sys.path for path in glob.glob(os.path.join(
+            glob.escape(folder or "."), "%s-*.dist-info" % name))]
+        if installed:
+            found[name] = os.path.basename(installed[0])[len(name) + 1:-len(".dist-info")]
+    return found
+
+
+def _code_version() -> str:
+    """Returns ``git describe`` of a checkout, else the package's version."""
+    project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if os.path.exists(os.path.join(project, ".git")):
+        try:
+            done = subprocess.run(["git", "-C", project, "describe", "--always", "--dirty", "--tags"],
+                                  capture_output=True, text=True, timeout=10, check=True)
+            return "%s (%s)" % (__version__, done.stdout.strip())
+        except (OSError, subprocess.SubprocessError):
+            return __version__
+    return __version__
+
+
+def _refuse_differences(config: Config, found: Config, names: Tuple[str, ...], ways: str) -> None:
+    lines = ["%s: found %s, expected %s" % (name, getattr(found, name), getattr(config, name))
+             for name in names if getattr(found, name) != getattr(config, name)]
+    if lines:
+        raise ConfigError("model directory %s was trained with other settings (%s); %s"
+                          % (config.model_dir, "; ".join(lines), ways))
+
+
+def _data_difference(trained: Manifest, given: Manifest) -> str:
+    """Says in a few words how two preparations differ."""
+    found = list(differences(given.dataset, trained.dataset))
+    if given.encoding_fingerprint() != trained.encoding_fingerprint():
+        found.append("another vocabulary or other statistics")
+    for name in ("line_per_sample", "seed"):
+        if getattr(given, name) != getattr(trained, name):
+            found.append("%s %s instead of %s" % (name, getattr(given, name), getattr(trained, name)))
+    for name, split in trained.splits.items():
+        other = given.splits.get(name)
+        if other is None or other.rows != split.rows:
+            found.append("%s rows %s instead of %d" % (name, other and other.rows, split.rows))
+        elif [shard.sha256 for shard in other.shards] != [shard.sha256 for shard in split.shards]:
+            found.append("other contents of the %s files" % name)
+    return "; ".join(found[:3])
 
 
 def _is_ours(name: str) -> bool:
-    names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, BEST_STEPS_FILE, manifest_module.FILE_NAME,
-             checkpoints.STATE_FILE, checkpoints.BEST_FOLDER, checkpoints.DAMAGED_FOLDER, "eval", "graph.pbtxt",
-             "predictions.csv", "predictions.jsonl", "export", "ssd_data", READABLE_DATA_FOLDER, SKIPPED_BATCHES_FILE,
-             PARTIAL_RESTORE_FOLDER, PARTIAL_RESTORE_FOLDER + ".tmp", REPLACED_FOLDER)
+    names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, MODEL_DATA_FOLDER, checkpoints.STATE_FILE,
+             checkpoints.BEST_FOLDER, checkpoints.DAMAGED_FOLDER, "eval", "graph.pbtxt", "ssd_data")
     starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
               ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")
     return name in names or name.startswith(starts)
 
 
-def _read_config(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
-        version, values = data["format_version"], data["config"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError("%s cannot be read (%s); train again with --fresh" % (path, error)) from error
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        raise UserError("%s has format version %r%s; this program reads version %d%s" % (
-            path, version, ", which is newer" if newer else "", FORMAT_VERSION, "; update it" if newer else ""))
-    return from_mapping(values, path)
+def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
+    """Makes the latest whole checkpoint the one that TensorFlow restores.
+
+    Returns:
+        Its step (0: none) and a warning per checkpoint that is not whole, which is set aside.
+    """
+    known, warnings = checkpoints.steps(model_dir), []
+    step = checkpoints.latest(model_dir, contents=True)
+    for number in [number for number in known if step is None or number > step]:
+        checkpoint = Checkpoint(model_dir, number)
+        wrong = checkpoint.problem(contents=True)
+        checkpoint.set_aside(damaged_folder)
+        warnings.append("the checkpoint of step %d is not whole (%s); it is set aside in %s and training continues "
+                        "from "
+                        "%s" % (number, wrong, damaged_folder, "the start" if step is None else "step %d" % step))
+    if step is not None:
+        checkpoints.write_state(model_dir, [number for number in known if number <= step])
+    if os.path.isdir(model_dir):
+        checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
+    return step or 0, warnings

@@ -1,65 +1,128 @@
-"""``metrics.jsonl``: one JSON line per progress report, evaluation and repaired fault of a run."""
+"""``metrics.jsonl``: one JSON line per progress report and evaluation of a run."""
 import json
+import math
 import os
-from typing import Any, Dict, List
+import shutil
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from estimator_app.model_dir.directory import METRICS_FILE
 from feature_specs.errors import UserError
 from feature_specs.files import named_errors, replace_text
 
+METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
 
-TRAIN, EVALUATION, CORRUPT_RECORDS, ROLLBACK = "train", "eval", "corrupt_records", "rollback"
+TRAIN, EVALUATION, DATA = "train", "eval", "data"
 
 
-def append(model_dir: str, kind: str, values: Dict[str, Any]) -> None:
+def append(model_dir: str, kind: str, values: Mapping[str, Any]) -> None:
     """Appends a line.
 
     Args:
         model_dir: the model directory.
-        kind: ``train``, ``eval``, ``corrupt_records`` or ``rollback``.
-        values: JSON-ready; holds ``global_step``.
+        kind: ``train``, ``eval`` or ``data`` (a stage on other data begins).
+        values: JSON-ready; holds ``global_step``; numbers that are not finite become null.
     """
     path = os.path.join(model_dir, METRICS_FILE)
-    line = json.dumps(dict(values, kind=kind), sort_keys=True) + "\n"
-    if not os.path.isfile(path):
-        line = _heading() + line
-    with named_errors(path), open(path, "a", encoding="utf-8") as stream:
-        stream.write(line)
+    line = _line(dict(values, kind=kind))
+    with named_errors(path), open(path, "ab+") as stream:
+        if stream.tell() == 0:
+            line = _heading() + line
+        else:
+            # What an interrupted append left of a line must not swallow this one.
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else "\n" + line
+        stream.write(line.encode("utf-8"))
 
 
 def read(model_dir: str) -> List[Dict[str, Any]]:
-    """Returns all lines in order; a last line that was cut off is left out.
+    """Returns all sound lines in order.
 
     Raises:
         UserError: the file has another format.
     """
+    return _parse(os.path.join(model_dir, METRICS_FILE))[0]
+
+
+def evaluations(model_dir: str) -> List[Dict[str, Any]]:
+    """Returns the evaluations in order of their steps, one per step."""
+    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry.get("kind") == EVALUATION}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def best_of(entries: List[Dict[str, Any]], metric: str, lower_is_better: bool) -> Optional[Dict[str, Any]]:
+    """Returns the first evaluation whose metric no other one exceeds; None where none has the metric."""
+    sign = -1.0 if lower_is_better else 1.0
+    best: Optional[Dict[str, Any]] = None
+    for entry in entries:
+        if entry.get(metric) is not None and (best is None or sign * entry[metric] > sign * best[metric]):
+            best = entry
+    return best
+
+
+def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
+    """Leaves out damaged lines, and those beyond a step, which belong to work that a restart repeats.
+
+    Args:
+        model_dir: the model directory.
+        step: of the checkpoint that the run continues from.
+        damaged_folder: where a copy of a damaged file is kept.
+
+    Returns:
+        What was damaged and where the original is, or None.
+    """
     path = os.path.join(model_dir, METRICS_FILE)
     if not os.path.isfile(path):
-        return []
-    entries = []
+        return None
+    entries, damaged = _parse(path)
+    kept = [entry for entry in entries if entry["global_step"] <= step]
+    warning = None
+    if damaged:
+        os.makedirs(damaged_folder, exist_ok=True)
+        original = os.path.join(damaged_folder, METRICS_FILE)
+        shutil.copy2(path, original)
+        warning = ("%s: %d damaged lines are left out, of %d; the original is %s"
+                   % (path, damaged, len(entries) + damaged, original))
+    with open(path, "rb") as stream:
+        unfinished = not stream.read().endswith(b"\n")
+    if damaged or unfinished or len(kept) < len(entries):
+        replace_text(path, _heading() + "".join(_line(entry) for entry in kept))
+    return warning
+
+
+def _parse(path: str) -> Tuple[List[Dict[str, Any]], int]:
+    """Returns the sound lines and the number of damaged ones; an unfinished last line is neither."""
+    entries: List[Dict[str, Any]] = []
+    damaged = 0
+    if not os.path.isfile(path):
+        return entries, damaged
     with open(path, encoding="utf-8", errors="replace") as stream:
         for line in stream:
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
-                # Only an interrupted append leaves a line that is no JSON.
+                damaged += line.endswith("\n")
                 continue
             if isinstance(entry, dict) and entry.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
                 raise UserError("%s has format version %r; this program reads version %d" % (
                     path, entry["format_version"], FORMAT_VERSION))
             if isinstance(entry, dict) and isinstance(entry.get("global_step"), int):
                 entries.append(entry)
-    return entries
+            elif not (isinstance(entry, dict) and "format_version" in entry):
+                damaged += 1
+    return entries, damaged
 
 
-def cut_after(model_dir: str, step: int) -> None:
-    """Drops the lines beyond a step: they belong to work that a restart repeats."""
-    path = os.path.join(model_dir, METRICS_FILE)
-    if not os.path.isfile(path):
-        return
-    kept = [entry for entry in read(model_dir) if entry["global_step"] <= step]
-    replace_text(path, _heading() + "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in kept))
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(plain(entry), sort_keys=True) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Returns JSON-ready data: numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _heading() -> str:

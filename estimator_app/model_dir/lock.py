@@ -1,4 +1,4 @@
-"""One process per model directory: a lock that the kernel drops with the process, so that a crash leaves none."""
+"""One training per model directory: locks that the kernel drops with the process, so that a crash leaves none."""
 import contextlib
 import fcntl
 import json
@@ -9,6 +9,8 @@ from typing import Iterator
 from feature_specs.errors import UserError
 
 LOCK_FILE = ".lock"
+# Held by the processes that train in phases: they may outlive the one that planned them, and its lock.
+PHASE_LOCK_FILE = ".phase-lock"
 
 
 @contextlib.contextmanager
@@ -24,7 +26,26 @@ def locked(model_dir: str, what: str = "model directory", flag: str = "--model_d
         UserError: another process holds it; the message names its process id and host.
     """
     os.makedirs(model_dir, exist_ok=True)
-    path = os.path.join(model_dir, LOCK_FILE)
+    with _held(model_dir, LOCK_FILE, what, flag):
+        with _held(model_dir, PHASE_LOCK_FILE, what, flag):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def phase_locked(model_dir: str) -> Iterator[None]:
+    """Holds the lock of a phase, whose directory the process that planned it has locked.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with _held(model_dir, PHASE_LOCK_FILE, "model directory", "--model_dir"):
+        yield
+
+
+@contextlib.contextmanager
+def _held(model_dir: str, name: str, what: str, flag: str) -> Iterator[None]:
+    path = os.path.join(model_dir, name)
     # Opened for appending: the file of another holder must not be cut before the lock is ours.
     with open(path, "a+", encoding="utf-8") as stream:
         try:

@@ -1,228 +1,300 @@
-"""The serving graph: stock TensorFlow ops only, from raw values to one probability per task.
+"""The serving graph: stock TensorFlow ops only, from raw values to one output per task.
 
-Three signatures lead to one scorer. Encoding and network are the very functions that training uses
-(:func:`input_fn.encode.encode_rows`, :func:`estimator_app.model.networks.build_network`).
+Three signatures lead to one scorer. Encoding, pooling, network and tasks are the very functions that training uses.
+Tables and vocabularies are variables, sorted by key or fingerprint and searched, so that the graph itself stays small.
 """
-from typing import Any, Dict, List, NamedTuple, Sequence
+import dataclasses
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
+import pyarrow.compute
+import pyarrow.parquet
 import tensorflow as tf
 
-from estimator_app.model.layers import NetworkShape
-from estimator_app.model.networks import build_network
-from estimator_app.serving.weights import ServingWeights
-from feature_specs.dataset import DENSE_FEATURE, SPARSE_FEATURE, DatasetDefinition
-from feature_specs.encoding import FeatureEncoding
-from feature_specs.errors import ConfigError
-from feature_specs.manifest import Manifest
+from estimator_app.config import SUM
+from estimator_app.model.definition import Model
+from estimator_app.model.networks import Inputs
+from estimator_app.model.pooling import row_weights
+from estimator_app.serving.weights import TrainedModel
+from feature_specs.dataset import FIRST, HASH, CategoricalFeature, DatasetDefinition
+from feature_specs.encoding import TableLayout
+from feature_specs.errors import ConfigError, UserError
+from feature_specs.records import (
+    DENSE_FEATURE,
+    HASH_BUCKETS,
+    NO_VALUE,
+    PADDING_KEY,
+    SPARSE_FEATURE,
+    UNKNOWN_INDEX,
+    table_keys,
+)
 from input_fn.encode import encode_rows
 
-IDS_SIGNATURE = "serving_default"
-EXAMPLES_SIGNATURE = "examples"
-RAW_SIGNATURE = "raw"
-SIGNATURES = (IDS_SIGNATURE, EXAMPLES_SIGNATURE, RAW_SIGNATURE)
+DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, RAW_SIGNATURE = "serving_default", "examples", "raw"
 EXAMPLES_INPUT = "examples"
 
-#: Raw numbers are limited to +-this where the transform does not clip them, so that no sum becomes infinite.
+#: Raw numbers are limited to +-this where no transform clips them, so that no sum becomes infinite.
 LARGEST_NUMBER = 1e20
-# Stands for "not in the Example"; the blank makes it a text that no stripped value equals.
-_ABSENT_TEXT = b" absent"
-_NO_ID = -1
+_FINGERPRINTS = (1 << 63) - 1
+_TEXTS_AT_ONCE = 1 << 19
+# Stands for "not in the Example": bytes that are no text.
+_ABSENT = b"\xff\x00absent"
 
 
-class Signature(NamedTuple):
-    """One way to call the model: input tensors by name, and float32 [batch, 1] outputs by task."""
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One way to call the model: input tensors by name, and float32 [batch, 1] outputs by name."""
 
     inputs: Dict[str, tf.Tensor]
     outputs: Dict[str, tf.Tensor]
 
 
-class Scorer:
-    """Scores ids and raw dense values; every call shares the same variables.
+class ServingGraph:
+    """Builds the graph of a trained model in the current graph; all signatures share its variables.
 
     Args:
-        dataset: columns and tasks.
-        shape: sizes of the network.
-        encoding: constants of the encoding.
+        trained: the model and its weights.
+        vocabulary_dir: folder with the vocabulary files of its manifest; empty: only indexes are served.
     """
 
-    def __init__(self, dataset: DatasetDefinition, shape: NetworkShape, encoding: FeatureEncoding) -> None:
-        self._shape = shape
-        self._encoding = encoding
-        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), use_resource=True):
-            self._table = tf.compat.v1.get_variable(dataset.table_name, [encoding.num_ids + 1, shape.width],
-                                                    initializer=tf.compat.v1.zeros_initializer())
+    def __init__(self, trained: TrainedModel, vocabulary_dir: str = "") -> None:
+        self._model: Model = trained.model
+        self._dataset: DatasetDefinition = trained.model.manifest.dataset
+        self._values: Dict[str, np.ndarray] = dict(trained.weights.dense)
+        self._tables: Dict[str, Sequence[tf.Variable]] = {}
+        self._vocabularies: Dict[str, Sequence[tf.Variable]] = {}
+        for name, table in trained.weights.tables.items():
+            self._tables[name] = (self._variable("%s/keys" % name, _not_empty(table.keys)),
+                                  self._variable("%s/rows" % name, _with_zero_row(table.rows)))
+        if vocabulary_dir:
+            for name, info in self._model.manifest.vocabularies.items():
+                if info.path:
+                    hashes, indexes = _fingerprints("%s/%s" % (vocabulary_dir, info.path), name)
+                    self._vocabularies[name] = (self._variable("vocabulary_%s/fingerprints" % name, _not_empty(hashes)),
+                                                self._variable("vocabulary_%s/indexes" % name, _not_empty(indexes)))
 
-    def __call__(self, ids: tf.Tensor, raw_dense: tf.Tensor) -> Dict[str, tf.Tensor]:
+    def assign(self, session: tf.compat.v1.Session) -> None:
+        """Sets all variables of the graph."""
+        with session.graph.as_default():
+            for variable in tf.compat.v1.global_variables():
+                variable.load(self._values[variable.op.name], session)
+
+    def score(self, sparse: tf.Tensor, raw_dense: tf.Tensor) -> Dict[str, tf.Tensor]:
         """Builds the scoring of a batch.
 
         Args:
-            ids: int64 [batch, S]; an id outside 0 to num_ids - 1 counts as one without a row.
+            sparse: int64 [batch, W], indexes and hashes as in records; one that the vocabulary lacks counts as unknown,
+                a negative one in a list as no value.
             raw_dense: float32 [batch, D], raw units; NaN is missing, infinities count as the largest numbers.
 
         Returns:
-            {task: float32 [batch, 1]}, probabilities.
+            {output: float32 [batch, 1]}.
         """
-        all_ids, dense = encode_rows(ids, limit_numbers(raw_dense, self._encoding), self._encoding)
-        pooled = sum_rows(self._table, all_ids, self._encoding.num_ids)
+        model = self._model
+        limits, encoding = model.encoding.limits, model.encoding
+        single = [not feature.is_list for feature in self._dataset.categorical for _ in range(feature.width)]
+        outside = tf.logical_or(sparse >= limits, tf.logical_and(sparse < 0, np.array([single], bool)))
+        known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(UNKNOWN_INDEX, tf.int64)), sparse)
+        keys, numbers = encode_rows(known, _limited(raw_dense), encoding)
+        is_sum = model.config.input_layer == SUM
+        pooled = {layout.name: self._pooled(keys[table_keys(layout.name)], layout, is_sum)
+                  for layout in encoding.tables}
+        vectors: Dict[str, tf.Tensor] = {}
+        if not is_sum:
+            for layout in encoding.tables:
+                vectors.update(zip((field.name for field in layout.fields), tf.unstack(pooled[layout.name], axis=1)))
+        inputs = Inputs(model.config, tf.add_n(list(pooled.values())) if is_sum else None, vectors, numbers)
         scope = tf.compat.v1.get_variable_scope()
-        with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
-            logits = build_network(pooled, dense, self._shape).logits
-        return {task: tf.expand_dims(tf.sigmoid(logits[task]), 1) for task in self._shape.tasks}
+        with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True), \
+                tf.compat.v1.variable_scope(model.config.model):
+            output = model.network(inputs, False)
+        return {name: tf.expand_dims(value, 1) for name, value in model.tasks.predictions(output.logits).items()}
+
+    def default_signature(self) -> Signature:
+        """``sparse_feature`` int64 [batch, W] and ``dense_feature`` float32 [batch, D], as records hold them."""
+        inputs: Dict[str, tf.Tensor] = {}
+        if self._dataset.sparse_width:
+            inputs[SPARSE_FEATURE] = _placeholder(tf.int64, [None, self._dataset.sparse_width], SPARSE_FEATURE)
+        if self._dataset.num_dense:
+            inputs[DENSE_FEATURE] = _placeholder(tf.float32, [None, self._dataset.num_dense], DENSE_FEATURE)
+        batch = tf.shape(next(iter(inputs.values())))[0]
+        sparse, dense = (_checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
+                         for name, dtype in ((SPARSE_FEATURE, tf.int64), (DENSE_FEATURE, tf.float32)))
+        return Signature(inputs, self.score(sparse, dense))
+
+    def raw_signature(self) -> Signature:
+        """Each feature by its name: string [batch, 1], a list as one text with its separator, or float32 [batch, 1]."""
+        inputs = {feature.name: _placeholder(tf.string, [None, 1], "text_%d" % number)
+                  for number, feature in enumerate(self._dataset.categorical)}
+        inputs.update((feature.name, _placeholder(tf.float32, [None, 1], "number_%d" % number))
+                      for number, feature in enumerate(self._dataset.numeric))
+        values = {name: _checked(tensor) for name, tensor in inputs.items()}
+        return Signature(inputs, self.score(*self._from_raw(values)))
+
+    def examples_signature(self) -> Signature:
+        """Serialized tf.Example protos of one row, string [batch]: the record's vectors, or features by their names
+        (which win), or both. What is in neither is an unknown value, an empty list or a missing number.
+
+        Raises:
+            ConfigError: a feature is named like a vector.
+        """
+        dataset = self._dataset
+        clash = {SPARSE_FEATURE, DENSE_FEATURE} & {feature.name for feature in dataset.features}
+        if clash:
+            raise ConfigError("dataset %s: the name of feature %s is reserved; rename it"
+                              % (dataset.name, ", ".join(sorted(clash))))
+        serialized = _placeholder(tf.string, [None], EXAMPLES_INPUT)
+        features = {feature.name: tf.io.FixedLenFeature([1], tf.string, [_ABSENT]) for feature in dataset.categorical}
+        features.update((feature.name, tf.io.FixedLenFeature([1], tf.float32, [np.nan])) for feature in dataset.numeric)
+        if dataset.sparse_width:
+            features[SPARSE_FEATURE] = tf.io.FixedLenFeature([dataset.sparse_width], tf.int64,
+                                                             [NO_VALUE] * dataset.sparse_width)
+        if dataset.num_dense:
+            features[DENSE_FEATURE] = tf.io.FixedLenFeature([dataset.num_dense], tf.float32,
+                                                            [np.nan] * dataset.num_dense)
+        # An Example has the wire format of a SequenceExample's context. The sequence parser is used because its
+        # errors do not quote the bytes that were sent: TensorFlow 1.15's Python crashes on a message that is not UTF-8.
+        parsed, _, _ = tf.io.parse_sequence_example(_checked(serialized), context_features=features)
+        sparse, dense = self._from_raw(parsed)
+        if dataset.sparse_width:
+            absent = tf.concat([tf.tile(tf.equal(parsed[feature.name], _ABSENT), [1, feature.width])
+                                for feature in dataset.categorical], axis=1)
+            sparse = tf.where(absent, parsed[SPARSE_FEATURE], sparse)
+        if dataset.num_dense:
+            dense = tf.where(tf.math.is_nan(dense), parsed[DENSE_FEATURE], dense)
+        return Signature({EXAMPLES_INPUT: serialized}, self.score(sparse, dense))
+
+    def _from_raw(self, values: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
+        """Returns int64 [batch, W] and float32 [batch, D] of raw values by feature."""
+        batch = tf.shape(values[self._dataset.features[0].name])[0]
+        sparse = [self._indexes(values[feature.name], feature) for feature in self._dataset.categorical]
+        dense = [values[feature.name] for feature in self._dataset.numeric]
+        return [tf.concat(sparse, axis=1) if sparse else tf.zeros([batch, 0], tf.int64),
+                tf.concat(dense, axis=1) if dense else tf.zeros([batch, 0], tf.float32)]
+
+    def _indexes(self, cells: tf.Tensor, feature: CategoricalFeature) -> tf.Tensor:
+        """Returns int64 [batch, width] indexes or hashes of string [batch, 1] cells, trimmed as preparation trims
+        them."""
+        texts = tf.strings.strip(cells)
+        for missing in self._dataset.files.missing:
+            texts = tf.where(tf.equal(texts, missing), tf.fill(tf.shape(texts), ""), texts)
+        if not feature.is_list:
+            return self._look_up(texts, feature)
+        pieces = tf.compat.v1.strings.split(tf.reshape(texts, [-1]), sep=feature.list_separator,
+                                            result_type="RaggedTensor")
+        pieces = pieces.with_values(tf.strings.strip(pieces.values))
+        pieces = tf.ragged.boolean_mask(pieces, pieces.with_values(tf.not_equal(pieces.values, "")))
+        kept = pieces[:, :feature.max_length] if feature.keep == FIRST else pieces[:, -feature.max_length:]
+        found = kept.with_values(self._look_up(kept.values, feature)).to_tensor(default_value=NO_VALUE)
+        filled = tf.pad(found, [[0, 0], [0, feature.max_length - tf.shape(found)[1]]], constant_values=NO_VALUE)
+        return tf.reshape(filled, [-1, feature.max_length])
+
+    def _look_up(self, texts: tf.Tensor, feature: CategoricalFeature) -> tf.Tensor:
+        if feature.encoding == HASH:
+            return 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
+        hashes, indexes = self._vocabularies[feature.vocabulary or feature.name]
+        flat = tf.reshape(tf.strings.to_hash_bucket_fast(texts, _FINGERPRINTS), [-1])
+        places, found = _search(hashes, flat)
+        values = tf.gather(indexes, tf.where(found, places, tf.zeros_like(places)))
+        unknown = tf.fill(tf.shape(values), tf.constant(UNKNOWN_INDEX, tf.int64))
+        return tf.reshape(tf.where(found, values, unknown), tf.shape(texts))
+
+    def _pooled(self, keys: tf.Tensor, layout: TableLayout, is_sum: bool) -> tf.Tensor:
+        """Returns the pooled rows, without a [batch, keys, dim] tensor where keys are added up."""
+        table_of_keys, rows = self._tables[layout.name]
+        flat = tf.reshape(keys, [-1])
+        places, found = _search(table_of_keys, flat)
+        if layout.has_lists:
+            # Training gives the key of empty places a row like any other.
+            found = tf.logical_and(found, tf.not_equal(flat, PADDING_KEY))
+        last = tf.shape(rows)[0] - 1
+        places = tf.where(found, places, tf.fill(tf.shape(places), last))
+        dim, widths, weights = rows.shape[1].value, [field.width for field in layout.fields], row_weights(keys, layout)
+        if is_sum and weights is None:
+            widths = [layout.width]
+        if all(width == 1 for width in widths):
+            vectors = tf.reshape(tf.gather(rows, places), [-1, len(widths), dim])
+        else:
+            field_of_key = np.repeat(np.arange(len(widths), dtype=np.int32), widths)
+            segments = tf.expand_dims(tf.range(tf.shape(keys)[0]) * len(widths), 1) + field_of_key
+            vectors = tf.reshape(tf.sparse.segment_sum(rows, places, tf.reshape(segments, [-1])),
+                                 [-1, len(widths), dim])
+        if weights is not None:
+            # The values of a list have one factor; the empty places beside them have added zeros.
+            vectors *= tf.stack([tf.reduce_max(part, axis=1, keepdims=True)
+                                 for part in tf.split(weights, widths, axis=1)], axis=1)
+        return tf.reduce_sum(vectors, axis=1) if is_sum else vectors
+
+    def _variable(self, name: str, value: np.ndarray) -> tf.Variable:
+        self._values[name] = value
+        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), use_resource=True):
+            return tf.compat.v1.get_variable(name, value.shape, tf.as_dtype(value.dtype), trainable=False,
+                                             initializer=tf.compat.v1.zeros_initializer())
 
 
-def limit_numbers(raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
-    """Limits numbers that the encoding passes on unclipped; NaN stays NaN.
+def _search(sorted_values: tf.Tensor, wanted: tf.Tensor) -> Sequence[tf.Tensor]:
+    """Returns the places int32 [n] of values in int64 [m] sorted ones, and bool [n], whether they are there."""
+    size = tf.shape(sorted_values)[0]
+    # tf.searchsorted itself cannot search for nothing, and a batch may have no rows.
+    places = tf.raw_ops.LowerBound(sorted_inputs=sorted_values[None], values=wanted[None], out_type=tf.int32)[0]
+    nearest = tf.gather(sorted_values, tf.minimum(places, size - 1))
+    return places, tf.logical_and(places < size, tf.equal(nearest, wanted))
 
-    Args:
-        raw_dense: float32 [batch, D].
-        encoding: constants of the encoding.
 
-    Returns:
-        float32 [batch, D].
+def _with_zero_row(rows: np.ndarray) -> np.ndarray:
+    """Returns float32 [max(n, 1) + 1, dim]: a zero row more, and one for the key that an empty table has."""
+    return np.concatenate([rows, np.zeros((1 if len(rows) else 2, rows.shape[1]), np.float32)])
+
+
+def _not_empty(values: np.ndarray) -> np.ndarray:
+    """Returns int64 [max(n, 1)]: where there is nothing to search in, a value that nobody looks for."""
+    return values if len(values) else np.array([NO_VALUE], np.int64)
+
+
+def _fingerprints(path: str, name: str) -> Sequence[np.ndarray]:
+    """Reads a vocabulary file: int64 [n] fingerprints of its values, ascending, and their indexes.
+
+    Raises:
+        UserError: the file cannot be read, or two values have one fingerprint.
     """
-    if encoding.transform != "none" or not raw_dense.shape[1].value:
-        return raw_dense
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["value", "index"])
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError("vocabulary %s cannot be read (%s); copy it from the data that the model was trained on"
+                        % (path, error)) from error
+    table = table.filter(pyarrow.compute.greater(table["index"], UNKNOWN_INDEX))
+    indexes, hashes = table["index"].to_numpy(), hash_texts(table["value"], _FINGERPRINTS)
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    if (hashes[1:] == hashes[:-1]).any():
+        raise UserError("vocabulary of %s: two values have the same 63-bit fingerprint, so the exported graph could "
+                        "not tell them apart; encode the feature with hash" % name)
+    return hashes, indexes[order]
+
+
+def hash_texts(texts: Any, buckets: int) -> np.ndarray:
+    """Returns int64 [n], ``tf.strings.to_hash_bucket_fast`` of a sequence or Arrow column of texts."""
+    found = np.empty(len(texts), np.int64)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        given = tf.compat.v1.placeholder(tf.string, [None])
+        call = session.make_callable(tf.strings.to_hash_bucket_fast(given, buckets), [given])
+        # Piece by piece: texts as Python objects take many times their size.
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            found[part] = call(np.array(texts[part], object))
+    return found
+
+
+def _limited(raw_dense: tf.Tensor) -> tf.Tensor:
+    """Limits numbers, so that those that no transform clips stay finite; NaN stays NaN."""
     limited = tf.clip_by_value(raw_dense, -LARGEST_NUMBER, LARGEST_NUMBER)
     return tf.where(tf.math.is_nan(raw_dense), raw_dense, limited)
 
 
-def sum_rows(table: tf.Tensor, ids: tf.Tensor, num_ids: int) -> tf.Tensor:
-    """Sums the table's rows of every example without a [batch, fields, dim] tensor.
-
-    The product adds the rows in the order of the fields, as the CPU's training graph does, so that both round alike.
-
-    Args:
-        table: float32 [num_ids + 1, dim], the last row zero.
-        ids: int64 [batch, fields]; an id outside 0 to num_ids - 1 contributes nothing.
-        num_ids: number of ids.
-
-    Returns:
-        float32 [batch, dim].
-    """
-    fields = ids.shape[1].value
-    known = tf.logical_and(ids >= 0, ids < num_ids)
-    rows = tf.where(known, ids, tf.fill(tf.shape(ids), tf.constant(num_ids, tf.int64)))
-    batch = tf.shape(ids, out_type=tf.int64)[0]
-    examples = tf.tile(tf.expand_dims(tf.range(batch), 1), [1, fields])
-    indices = tf.reshape(tf.stack([examples, rows], axis=2), [-1, 2])
-    counts = tf.SparseTensor(indices, tf.ones([batch * fields]), tf.stack([batch, num_ids + 1]))
-    pooled = tf.sparse.sparse_dense_matmul(counts, table)
-    pooled.set_shape([None, table.shape[1].value])
-    return pooled
-
-
-def build_ids_signature(scorer: Scorer, dataset: DatasetDefinition) -> Signature:
-    """Builds ``serving_default``: ``sparse_feature`` int64 [batch, S] and ``dense_feature`` float32 [batch, D], raw."""
-    inputs = {SPARSE_FEATURE: _placeholder(tf.int64, [None, dataset.num_sparse], SPARSE_FEATURE)}
-    ids = _checked(inputs[SPARSE_FEATURE])
-    if dataset.num_dense:
-        inputs[DENSE_FEATURE] = _placeholder(tf.float32, [None, dataset.num_dense], DENSE_FEATURE)
-        dense = _checked(inputs[DENSE_FEATURE])
-    else:
-        dense = tf.zeros([tf.shape(ids)[0], 0])
-    return Signature(inputs, scorer(ids, dense))
-
-
-def build_raw_signature(scorer: Scorer, manifest: Manifest, vocabulary: Any) -> Signature:
-    """Builds ``raw``: each feature column by its name, string [batch, 1] or float32 [batch, 1].
-
-    Args:
-        scorer: the scorer.
-        manifest: columns and ids.
-        vocabulary: lookup table from ``column<TAB>value`` to id.
-    """
-    dataset = manifest.dataset
-    inputs: Dict[str, tf.Tensor] = {}
-    for kind, dtype, columns in (("text", tf.string, dataset.sparse_columns),
-                                 ("number", tf.float32, dataset.dense_columns)):
-        for number, column in enumerate(columns):
-            inputs[column] = _placeholder(dtype, [None, 1], "%s_%d" % (kind, number))
-    texts = [_checked(inputs[column]) for column in dataset.sparse_columns]
-    ids = _or_unknown(_look_up(texts, dataset.sparse_columns, vocabulary), manifest)
-    if dataset.num_dense:
-        dense = tf.concat([_checked(inputs[column]) for column in dataset.dense_columns], axis=1)
-    else:
-        dense = tf.zeros([tf.shape(ids)[0], 0])
-    return Signature(inputs, scorer(ids, dense))
-
-
-def build_examples_signature(scorer: Scorer, manifest: Manifest, vocabulary: Any) -> Signature:
-    """Builds ``examples``: serialized tf.Example protos, one row each, string [batch].
-
-    A row is given as the record's vectors ``sparse_feature`` and ``dense_feature``, or column by column under the
-    columns' names (which win), or both. What is in neither is an unknown value or a missing number.
-
-    Args:
-        scorer: the scorer.
-        manifest: columns and ids.
-        vocabulary: lookup table from ``column<TAB>value`` to id.
-
-    Raises:
-        ConfigError: a column is named like a vector.
-    """
-    dataset = manifest.dataset
-    clash = {SPARSE_FEATURE, DENSE_FEATURE} & set(dataset.sparse_columns + dataset.dense_columns)
-    if clash:
-        raise ConfigError("dataset %s: the name of column %s is reserved; rename the column"
-                          % (dataset.name, ", ".join(sorted(clash))))
-    serialized = _placeholder(tf.string, [None], EXAMPLES_INPUT)
-    features: Dict[str, Any] = {
-        SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.num_sparse], tf.int64, [_NO_ID] * dataset.num_sparse)}
-    for column in dataset.sparse_columns:
-        features[column] = tf.io.FixedLenFeature([1], tf.string, [_ABSENT_TEXT])
-    for column in dataset.dense_columns:
-        features[column] = tf.io.FixedLenFeature([1], tf.float32, [np.nan])
-    if dataset.num_dense:
-        features[DENSE_FEATURE] = tf.io.FixedLenFeature([dataset.num_dense], tf.float32, [np.nan] * dataset.num_dense)
-    # An Example has the wire format of a SequenceExample's context. The sequence parser is used because its errors do
-    # not quote the bytes that were sent: TensorFlow 1.15's Python crashes on a message that is not UTF-8.
-    parsed, _, _ = tf.io.parse_sequence_example(_checked(serialized), context_features=features)
-    texts = [parsed[column] for column in dataset.sparse_columns]
-    absent = tf.equal(tf.concat(texts, axis=1), _ABSENT_TEXT)
-    named = _look_up(texts, dataset.sparse_columns, vocabulary)
-    ids = tf.where(absent, parsed[SPARSE_FEATURE], _or_unknown(named, manifest))
-    if dataset.num_dense:
-        numbers = tf.concat([parsed[column] for column in dataset.dense_columns], axis=1)
-        dense = tf.where(tf.math.is_nan(numbers), parsed[DENSE_FEATURE], numbers)
-    else:
-        dense = tf.zeros([tf.shape(ids)[0], 0])
-    return Signature({EXAMPLES_INPUT: serialized}, scorer(_or_unknown(ids, manifest), dense))
-
-
-def assign_weights(session: tf.compat.v1.Session, weights: ServingWeights, table_name: str) -> None:
-    """Sets the variables of the session's graph.
-
-    Args:
-        session: a session on a graph that has a :class:`Scorer`.
-        weights: the weights.
-        table_name: name of the embedding table.
-    """
-    values = dict(weights.dense)
-    values[table_name] = weights.table
-    with session.graph.as_default():
-        for variable in tf.compat.v1.global_variables():
-            variable.load(values[variable.op.name], session)
-
-
-def _placeholder(dtype: tf.DType, shape: Sequence[Any], name: str) -> tf.Tensor:
+def _placeholder(dtype: tf.DType, shape: Sequence[object], name: str) -> tf.Tensor:
     return tf.compat.v1.placeholder(dtype, shape, name="input_%s" % name)
 
 
 def _checked(tensor: tf.Tensor) -> tf.Tensor:
     # A server feeds what a client sends without looking at the placeholder's shape.
     return tf.ensure_shape(tensor, tensor.shape)
-
-
-def _look_up(texts: List[tf.Tensor], columns: Sequence[str], vocabulary: Any) -> tf.Tensor:
-    """Returns int64 [batch, S] ids of string [batch, 1] values, -1 for values that are not in the vocabulary."""
-    keys = [tf.strings.join(["%s\t" % column, tf.strings.strip(text)]) for column, text in zip(columns, texts)]
-    return vocabulary.lookup(tf.concat(keys, axis=1))
-
-
-def _or_unknown(ids: tf.Tensor, manifest: Manifest) -> tf.Tensor:
-    """Replaces negative ids by their column's out-of-vocabulary id."""
-    offsets = manifest.id_offsets()
-    unknown = tf.constant([[offsets[column] + len(manifest.vocabularies[column])
-                            for column in manifest.dataset.sparse_columns]], tf.int64)
-    return tf.where(ids < 0, tf.tile(unknown, [tf.shape(ids)[0], 1]), ids)

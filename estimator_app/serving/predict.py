@@ -1,260 +1,220 @@
-"""The ``predict`` command: raw text -> one line of probabilities per row, in order, through the serving graph.
+"""The ``predict`` command: raw files -> one line of predictions per row, in order, through the serving graph.
 
-The file is read, scored and written in bounded pieces: they are scored on threads of their own while the next is read.
+Files are read, scored and written in bounded pieces: they are scored on threads of their own while the next is read.
 """
 import collections
 import concurrent.futures
+import contextlib
+import csv
+import dataclasses
+import io
 import json
 import os
 import sys
+import tempfile
 import time
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Union
+from typing import IO, Any, Deque, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 import tensorflow as tf
 from tqdm import tqdm
 
-from estimator_app.serving.export import Model, read_model
-from estimator_app.serving.graph import Scorer, assign_weights, build_ids_signature
-from estimator_app.serving.weights import network_shape
-from estimator_app.training import machine
-from feature_specs.dataset import DENSE_FEATURE, SPARSE_FEATURE
+from estimator_app.serving.graph import ServingGraph
+from estimator_app.serving.weights import TrainedModel, read_model
+from feature_specs.cores import usable_cores
+from feature_specs.dataset import PARQUET
 from feature_specs.errors import ConfigError, DataError
-from preprocessing.bad_rows import BadRows, parse_limit
-from preprocessing.raw_reader import InputFile, new_value_table, read_chunks
-from preprocessing.temporary_names import remove_leftovers, temporary_name
+from feature_specs.manifest import MODEL_DATA_FOLDER
+from feature_specs.outputs import STANDARD, open_output
+from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
+from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.vocabulary import Vocabularies, encode_frame
 
 FORMATS = ("csv", "jsonl")
-BATCH_SIZE = 4096
 _PROGRESS_SECONDS = 0.2
+# Every block is encoded on its own, and large ones repeat less.
+_BLOCK_BYTES = 16 << 20
 
 
-class Piece(NamedTuple):
-    """Some lines of the input: the usable rows, and how many lines there are.
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is to be scored.
 
     Attributes:
-        lines: number of lines, unusable ones included.
-        places: int64 [n], 0-based place of each usable row among the lines.
-        ids: int64 [n, S].
-        dense: float32 [n, D], raw units.
+        model_dir: a directory that training wrote.
+        checkpoint: ``latest``, ``best`` or a step number.
+        inputs: files, folders or patterns in the dataset's format; ``-`` is standard input. Labels may be absent.
+        output: file to write; ``-`` is standard output (:func:`feature_specs.outputs.open_output`).
+        format: ``csv`` (a header and a line per row) or ``jsonl`` (an object per row).
+        batch_size: rows that are scored together.
+        max_bad_rows: ``N`` or ``P%`` rows per file that may be unusable; each leaves a line without values.
+        threads: for reading and scoring; 0: one per core that the process may use.
     """
+
+    model_dir: str
+    checkpoint: str
+    inputs: Tuple[str, ...]
+    output: str
+    format: str = "csv"
+    batch_size: int = 4096
+    max_bad_rows: Union[int, str] = 0
+    threads: int = 0
+
+
+@dataclasses.dataclass
+class Done:
+    """What was scored: rows, unusable ones among them, and seconds of reading, scoring and writing."""
+
+    rows: int = 0
+    bad_rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """Some rows of a file: how many lines they span, the 0-based place of each usable one, and their inputs."""
 
     lines: int
     places: np.ndarray
-    ids: np.ndarray
+    keys: Optional[np.ndarray]
+    sparse: np.ndarray
     dense: np.ndarray
 
 
-def predict_file(model_dir: str, checkpoint: str, input_path: str, output_path: str, file_format: str = "csv",
-                 batch_size: int = BATCH_SIZE, max_bad_rows: Union[int, str, None] = None, threads: int = 0,
-                 progress: Optional[TextIO] = None) -> Dict[str, Any]:
-    """Scores a file of raw text.
-
-    Args:
-        model_dir: a directory that training wrote.
-        checkpoint: ``latest``, ``best`` or a step number.
-        input_path: raw text, plain or gzip; the label columns may be absent.
-        output_path: appears when it is complete.
-        file_format: ``csv`` (a header with the tasks' names) or ``jsonl`` (an object per row).
-        batch_size: rows that are scored together, at least.
-        max_bad_rows: ``N`` or ``P%`` rows that may be unusable, default none; each leaves a line without values.
-        threads: threads for scoring; 0: one per core that the process may use.
-        progress: where a progress bar goes if it is a terminal, default standard error.
-
-    Returns:
-        rows, bad_rows, seconds and rows_per_second, of reading, scoring and writing.
+def predict(request: Prediction) -> Done:
+    """Scores files.
 
     Raises:
-        UserError: the model or a file cannot be used, or the file has more bad rows than allowed.
+        UserError: the model or a file cannot be used, or a file has more bad rows than allowed; the output stays
+        what it was.
     """
-    if file_format not in FORMATS:
-        raise ConfigError("format %r is not known; allowed: %s" % (file_format, ", ".join(FORMATS)))
-    if batch_size < 1 or threads < 0:
-        raise ConfigError("batch_size %d and threads %d: give at least 1 row and 0 threads" % (batch_size, threads))
-    _check_paths(input_path, output_path)
-    number, share = parse_limit(max_bad_rows)
-    bad_rows = BadRows(input_path, max_bad_rows)
-    model = read_model(model_dir, checkpoint)
-    threads = machine.threads(threads)
-    folder, name = os.path.split(os.path.abspath(output_path))
-    remove_leftovers(folder, name + ".partial-")
-    temporary = os.path.join(folder, temporary_name(name + ".partial-"))
-    rows = 0
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as output, \
-                _ProgressBar(input_path, progress or sys.stderr) as bar, \
-                GraphScorer(model, threads) as scorer:
-            write = LineWriter(output, model.manifest.dataset.task_names, file_format)
-            began = time.time()
-            pieces = read_pieces(input_path, model, batch_size, bad_rows, None if share else number, bar.at_byte)
-            for piece, probabilities in _score_ahead(pieces, scorer, threads):
-                write(piece, probabilities)
-                rows += piece.lines
-                bar.add_rows(piece.lines)
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(temporary, output_path)
-    except OSError as error:
-        raise DataError("%s cannot be written: %s" % (output_path, error.strerror or error)) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-    seconds = time.time() - began
-    return {"rows": rows, "bad_rows": bad_rows.total, "seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9)}
+    if request.format not in FORMATS:
+        raise ConfigError("format %r is not known; allowed: %s" % (request.format, ", ".join(FORMATS)))
+    if request.batch_size < 1 or request.threads < 0:
+        raise ConfigError("batch_size %d and threads %d: give at least 1 row and 0 threads"
+                          % (request.batch_size, request.threads))
+    trained = read_model(request.model_dir, request.checkpoint)
+    threads = request.threads or usable_cores()
+    with tempfile.TemporaryDirectory() as folder, _without_folder(folder):
+        paths = _inputs(request, trained, folder)
+        if request.output != STANDARD and any(os.path.exists(request.output) and os.path.samefile(path, request.output)
+                                              for path in paths):
+            raise ConfigError("output %s is an input file; give another name" % request.output)
+        vocabularies = Vocabularies.load(os.path.join(request.model_dir, MODEL_DATA_FOLDER), trained.model.manifest)
+        scorer = Scorer(trained, threads)
+        began = time.time()
+        with open_output(request.output) as stream:
+            writer = _Writer(stream, trained, request.format)
+            done = Done()
+            for piece, values in _score_ahead(_pieces(request, trained, paths, vocabularies, threads), scorer, threads):
+                writer.write(piece, values)
+                done.rows += piece.lines
+                done.bad_rows += piece.lines - len(piece.places)
+        done.seconds = time.time() - began
+    return done
 
 
-def read_pieces(path: str, model: Model, batch_size: int, bad_rows: BadRows, limit: Optional[int] = None,
-                progress: Optional[Callable[[int], None]] = None) -> Iterator[Piece]:
-    """Reads raw text as pieces of at least ``batch_size`` rows (the last one may be smaller).
+class Scorer:
+    """The serving graph in a session.
 
     Args:
-        path: the file.
-        model: vocabularies and columns.
-        batch_size: rows.
-        bad_rows: collects the unusable rows and holds their limit.
-        limit: the limit where it is a number of rows: reading ends as soon as it is passed.
-        progress: called with the number of bytes read.
-
-    Yields:
-        The pieces, in file order; together they cover every line.
-
-    Raises:
-        DataError: the file cannot be read, or has more bad rows than allowed.
-    """
-    dataset = model.manifest.dataset
-    offsets = model.manifest.id_offsets()
-    first_ids = np.array([offsets[column] for column in dataset.sparse_columns], np.int64)
-    table = new_value_table(dataset, {column: model.manifest.vocabularies[column] for column in dataset.sparse_columns})
-    info = InputFile(path)
-    held: List[Any] = []
-    held_rows = start = 0
-    for chunk in read_chunks(path, dataset, table, grow=False, require_labels=False, bad_rows=bad_rows, info=info,
-                             progress=progress):
-        if limit is not None and bad_rows.total > limit:
-            bad_rows.check(info.lines)
-        held.append(chunk)
-        held_rows += len(chunk.line_numbers)
-        if held_rows >= batch_size:
-            yield _piece(held, start, info.lines, first_ids)
-            start, held, held_rows = info.lines, [], 0
-    if info.lines > start:
-        yield _piece(held, start, info.lines, first_ids)
-
-
-class GraphScorer:
-    """The serving graph in a session; a context manager.
-
-    Args:
-        model: the trained model.
-        threads: threads of TensorFlow.
+        trained: the model.
+        threads: of TensorFlow.
     """
 
-    def __init__(self, model: Model, threads: int) -> None:
-        dataset = model.manifest.dataset
+    def __init__(self, trained: TrainedModel, threads: int) -> None:
         with tf.Graph().as_default() as graph:
-            scorer = Scorer(dataset, network_shape(model.config, dataset), model.encoding)
-            signature = build_ids_signature(scorer, dataset)
-            outputs = tf.concat([signature.outputs[task] for task in dataset.task_names], axis=1)
-        self._has_dense = DENSE_FEATURE in signature.inputs
-        # Batches run beside each other, so one op need not be split among threads.
-        self._session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=1, inter_op_parallelism_threads=threads))
-        assign_weights(self._session, model.weights, dataset.table_name)
-        feeds = [signature.inputs[name] for name in (SPARSE_FEATURE, DENSE_FEATURE) if name in signature.inputs]
-        self._call = self._session.make_callable(outputs, feed_list=feeds)
+            serving = ServingGraph(trained)
+            signature = serving.default_signature()
+            outputs = tf.concat([signature.outputs[name] for name in trained.model.tasks.output_names()], axis=1)
+            # Batches run beside each other, so one op need not be split among threads.
+            session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(
+                intra_op_parallelism_threads=1, inter_op_parallelism_threads=threads))
+            serving.assign(session)
+        self._names = [name for name in (SPARSE_FEATURE, DENSE_FEATURE) if name in signature.inputs]
+        self._call = session.make_callable(outputs, feed_list=[signature.inputs[name] for name in self._names],
+                                           accept_options=True)
+        # In the thread that calls: nothing is handed over, and nobody waits.
+        self._options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
 
-    def __call__(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    def __call__(self, sparse: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """Scores rows; may be called from several threads.
 
         Args:
-            ids: int64 [n, S].
+            sparse: int64 [n, W].
             dense: float32 [n, D], raw units.
 
         Returns:
-            float32 [n, tasks], probabilities.
+            float32 [n, outputs].
         """
-        return self._call(ids, dense) if self._has_dense else self._call(ids)
-
-    def __enter__(self) -> "GraphScorer":
-        return self
-
-    def __exit__(self, *_error: Any) -> None:
-        self._session.close()
+        given = {SPARSE_FEATURE: sparse, DENSE_FEATURE: dense}
+        return self._call(*[given[name] for name in self._names], options=self._options)
 
 
-class LineWriter:
-    """Writes a line per row.
-
-    Args:
-        stream: the text file.
-        tasks: names of the tasks, in output order.
-        file_format: one of :data:`FORMATS`.
-    """
-
-    def __init__(self, stream: TextIO, tasks: Sequence[str], file_format: str) -> None:
-        self._stream = stream
-        # Nine significant digits give every float32 back exactly.
-        if file_format == "csv":
-            stream.write(",".join(tasks) + "\n")
-            self._line, self._empty = ",".join(["%.9g"] * len(tasks)) + "\n", "," * (len(tasks) - 1) + "\n"
-        else:
-            keys = [json.dumps(task) for task in tasks]
-            self._line = "{%s}\n" % ", ".join("%s: %%.9g" % key for key in keys)
-            self._empty = "{%s}\n" % ", ".join("%s: null" % key for key in keys)
-
-    def __call__(self, piece: Piece, probabilities: np.ndarray) -> None:
-        """Writes the lines of a piece.
-
-        Args:
-            piece: the rows.
-            probabilities: float32 [usable rows, tasks].
-        """
-        if len(piece.places) == piece.lines:
-            lines = self._line * piece.lines
-        else:
-            kinds = np.full(piece.lines, self._empty, dtype=object)
-            kinds[piece.places] = self._line
-            lines = "".join(kinds)
-        self._stream.write(lines % tuple(probabilities.ravel().tolist()))
+def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str]:
+    """Returns the files; standard input is copied into one, since not every kind of it has a name to open."""
+    if request.inputs != (STANDARD,):
+        return find_inputs(request.inputs)
+    if trained.model.manifest.dataset.files.format == PARQUET:
+        raise ConfigError("--input - takes text; the dataset's files are Parquet: give a file")
+    path = os.path.join(folder, "standard input")
+    with open(path, "wb") as stream:
+        for data in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
+            stream.write(data)
+    return [path]
 
 
-class _ProgressBar:
-    """Share of the file's bytes and rows/s, at most a few times a second; nothing where the stream is no terminal."""
-
-    def __init__(self, path: str, stream: TextIO) -> None:
-        self._bar: Optional[Any] = None
-        self._rows = 0
-        if stream.isatty():
-            self._bar = tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, file=stream, leave=False,
-                             dynamic_ncols=True, mininterval=_PROGRESS_SECONDS, desc="predict")
-        self._began = time.time()
-
-    def at_byte(self, position: int) -> None:
-        """Notes how many bytes were read."""
-        if self._bar is not None:
-            self._bar.update(position - self._bar.n)
-
-    def add_rows(self, rows: int) -> None:
-        """Notes rows that were written."""
-        self._rows += rows
-        if self._bar is not None:
-            speed = self._rows / max(time.time() - self._began, 1e-9)
-            self._bar.set_postfix_str("%d rows, %.0f rows/s" % (self._rows, speed), refresh=False)
-
-    def __enter__(self) -> "_ProgressBar":
-        return self
-
-    def __exit__(self, *_error: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
+@contextlib.contextmanager
+def _without_folder(folder: str) -> Iterator[None]:
+    """Takes the name of a temporary folder out of messages."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace(folder + os.sep, "")) from error
 
 
-def _score_ahead(pieces: Iterator[Piece], scorer: GraphScorer, threads: int) -> Iterator[Any]:
-    """Yields (piece, probabilities) in order; a fixed number of pieces is under way, so that memory stays bounded."""
+def _pieces(request: Prediction, trained: TrainedModel, paths: Sequence[str], vocabularies: Vocabularies,
+            threads: int) -> Iterator[_Piece]:
+    """Yields all rows in order; together the pieces cover every line of every file."""
+    model = trained.model
+    dataset = model.manifest.dataset
+    bar = _progress(paths)
+    reading = Reading(max_bad_rows=request.max_bad_rows, num_workers=threads, block_bytes=_BLOCK_BYTES, progress=bar,
+                      rows_needed=False)
+    # What the model does not look at may be absent.
+    dropped = [feature.column for feature in dataset.numeric if feature.name in model.config.drop_dense]
+    for path in paths:
+        frames = read_frames(dataset, [path], reading, labels_optional=True, optional=dropped)
+        # The first row of a file comes after its header.
+        start = 1
+        for frame in frames:
+            start = max(start, frames.first_row)
+            sparse, dense = encode_frame(frame, vocabularies)
+            keys = frame[dataset.row_key].astype(object).to_numpy() if dataset.row_key else None
+            lines = frame.index.to_numpy(np.int64)
+            for first in range(0, len(lines), request.batch_size):
+                part = slice(first, first + request.batch_size)
+                last = int(lines[part][-1])
+                yield _Piece(last - start + 1, lines[part] - start, None if keys is None else keys[part], sparse[part],
+                             dense[part])
+                start = last + 1
+        start = max(start, frames.first_row)
+        if frames.last_row >= start:
+            yield _Piece(frames.last_row - start + 1, np.zeros(0, np.int64), None,
+                         np.zeros((0, dataset.sparse_width), np.int64), np.zeros((0, dataset.num_dense), np.float32))
+    if bar is not None:
+        bar.close()
+
+
+def _score_ahead(pieces: Iterator[_Piece], scorer: Scorer, threads: int) -> Iterator[Tuple[_Piece, np.ndarray]]:
+    """Yields (piece, outputs) in order; a fixed number of pieces is under way, so that memory stays bounded."""
     pending: Deque[Any] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for piece in pieces:
-            pending.append((piece, pool.submit(scorer, piece.ids, piece.dense)))
+            pending.append((piece, pool.submit(scorer, piece.sparse, piece.dense)))
             if len(pending) > threads:
                 done, future = pending.popleft()
                 yield done, future.result()
@@ -263,22 +223,59 @@ def _score_ahead(pieces: Iterator[Piece], scorer: GraphScorer, threads: int) -> 
             yield done, future.result()
 
 
-def _piece(chunks: Sequence[Any], start: int, end: int, first_ids: np.ndarray) -> Piece:
-    def joined(name: str) -> np.ndarray:
-        parts = [getattr(chunk, name) for chunk in chunks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+class _Writer:
+    """Writes a line per row: the row key where the dataset has one, then the outputs; unusable rows have no values."""
 
-    return Piece(end - start, joined("line_numbers") - (start + 1), joined("sparse") + first_ids, joined("dense"))
+    def __init__(self, stream: IO[bytes], trained: TrainedModel, file_format: str) -> None:
+        self._stream = stream
+        self._outputs = trained.model.tasks.output_names()
+        self._key = trained.model.manifest.dataset.row_key
+        self._format = file_format
+        if file_format == "csv":
+            names = io.StringIO()
+            csv.writer(names, lineterminator="\n").writerow(([self._key] if self._key else []) + self._outputs)
+            self._stream.write(names.getvalue().encode("utf-8"))
+
+    def write(self, piece: _Piece, values: np.ndarray) -> None:
+        """Writes the lines of a piece; ``values`` float32 [usable rows, outputs]."""
+        whole = np.full((piece.lines, len(self._outputs)), np.nan, np.float32)
+        whole[piece.places] = values
+        columns = {name: pa.array(whole[:, number], from_pandas=True) for number, name in enumerate(self._outputs)}
+        if self._key:
+            keys = np.full(piece.lines, None, object)
+            if piece.keys is not None:
+                keys[piece.places] = piece.keys
+            columns = dict({self._key: pa.array(keys, pa.string())}, **columns)
+        if self._format == "csv":
+            # Every float32 is written with the digits that give it back exactly.
+            pyarrow.csv.write_csv(pa.table(columns), self._stream, pyarrow.csv.WriteOptions(include_header=False))
+            return
+        parts: List[Any] = []
+        for name, column in columns.items():
+            if name == self._key:
+                texts = pa.array([None if text is None else json.dumps(text) for text in column.to_pylist()],
+                                 pa.string())
+            else:
+                # JSON has no infinity, which a regression of logarithms may reach.
+                texts = pc.if_else(pc.is_finite(column), column.cast(pa.string()), None)
+            parts += [(", " if parts else "{") + json.dumps(name) + ": ", pc.fill_null(texts, "null")]
+        lines = pc.binary_join_element_wise(*parts, "}\n", "")
+        self._stream.write("".join(lines.to_pylist()).encode("utf-8"))
 
 
-def _check_paths(input_path: str, output_path: str) -> None:
-    if not os.path.isfile(input_path):
-        raise DataError("input %s %s; give a raw text file, plain or gzip"
-                        % (input_path, "is no file" if os.path.exists(input_path) else "does not exist"))
-    if os.path.isdir(output_path):
-        raise ConfigError("output %s is a directory; give the name of a file" % output_path)
-    if os.path.exists(output_path) and os.path.samefile(input_path, output_path):
-        raise ConfigError("output %s is the input file; give another name" % output_path)
-    folder = os.path.dirname(os.path.abspath(output_path))
-    if not os.path.isdir(folder):
-        raise ConfigError("output %s: the directory %s does not exist; make it first" % (output_path, folder))
+def _progress(paths: Sequence[str]) -> Optional[Any]:
+    """Returns a callable bar of bytes read, or None where nobody would see it."""
+    if not sys.stderr.isatty():
+        return None
+
+    class Bar(tqdm):
+        """tqdm that is called with a file and the bytes of it that are read."""
+
+        def __call__(self, path: str, count: int) -> None:
+            self._done[path] = count
+            self.update(sum(self._done.values()) - self.n)
+
+        _done: dict = {}
+
+    return Bar(total=sum(os.path.getsize(path) for path in paths), unit="B", unit_scale=True, leave=False,
+               dynamic_ncols=True, mininterval=_PROGRESS_SECONDS, desc="predict")

@@ -1,22 +1,22 @@
-"""The ``eval`` command: one pass over the evaluation rows with a chosen checkpoint."""
-from typing import Any, Dict
+"""The ``eval`` command, and what an evaluation's result is made of."""
+import contextlib
+from typing import Any, Dict, Iterator, Sequence
+
+import tensorflow as tf
 
 from estimator_app.config import Config
-from estimator_app.metric_names import (
-    AUC_PREFIX,
-    CALIBRATION_PREFIX,
-    EXAMPLES,
-    LOG_LOSS_PREFIX,
-    LOSS,
-    PR_AUC_PREFIX,
-    RELIABILITY_PREFIX,
-    WEIGHTED_PREFIX,
-)
-from estimator_app.model_dir import checkpoints
-from estimator_app.model_dir import directory as model_directory
+from estimator_app.model.definition import Model, make_model
+from estimator_app.model.metrics import WEIGHTED_PREFIX
+from estimator_app.model.tasks import MEAN_LOSS
+from estimator_app.model_dir import checkpoints, directory
+from estimator_app.model_dir.history import plain
+from estimator_app.training.run_start import Run
 from estimator_app.training.runtime import build_runtime
-from estimator_app.training.train import explained_input_errors, plain_metrics
+from estimator_app.training.steps import EVALUATE, Phase, step_numbers
+from feature_specs import sdk
+from feature_specs.errors import DataError
 from feature_specs.manifest import TEST_SPLIT, Manifest, check_shards, read_manifest
+from input_fn.diagnose import first_bad_record
 
 
 def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str, Any]:
@@ -33,39 +33,63 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     Raises:
         UserError: checkpoint or data are missing, or do not fit the model.
     """
-    path = checkpoints.resolve(config.model_dir, checkpoint)
+    chosen = checkpoints.resolve(config.model_dir, checkpoint)
     manifest = read_manifest(config.data_dir)
-    model_directory.check_same_data(trained_on, manifest, config)
+    directory.check_same_encoding(trained_on, manifest, config, may_grow=True)
     check_shards(manifest, config.data_dir, TEST_SPLIT)
-    runtime = build_runtime(config, manifest, training=False)
+    model = make_model(config, manifest)
+    rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
+    numbers = step_numbers(config, manifest, 0, rank_id, rank_size, training=False)
+    runtime = build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),
+                            Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
     try:
-        with explained_input_errors(manifest, config.data_dir, (TEST_SPLIT,)):
-            metrics = plain_metrics(runtime.estimator.evaluate(
-                runtime.eval_input_fn, steps=runtime.numbers.eval_steps, hooks=runtime.hooks(), checkpoint_path=path))
+        with explained_input_errors(model, (TEST_SPLIT,)):
+            # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
+            for attempt in range(3):
+                try:
+                    result = runtime.estimator.evaluate(
+                        runtime.eval_input_fn, steps=numbers.eval_steps, hooks=runtime.hooks(),
+                        checkpoint_path=chosen.path)
+                    break
+                except (tf.errors.NotFoundError, ValueError, OSError):
+                    if attempt == 2 or chosen.problem() is None:
+                        raise
+                    chosen = checkpoints.resolve(config.model_dir, checkpoint)
     finally:
         runtime.close()
-    return summary(metrics, manifest.dataset.task_names)
+    return summary(plain_metrics(result), model)
 
 
-def summary(metrics: Dict[str, Any], tasks: Any) -> Dict[str, Any]:
-    """Returns the figures that ``eval`` prints as JSON.
+def summary(metrics: Dict[str, Any], model: Model) -> Dict[str, Any]:
+    """Returns the figures that ``eval`` prints as JSON: global_step, examples, loss and every task's scores; those with
+    ``weighted_`` where rows have weights. One that is not defined is None."""
+    names = model.tasks.score_names()
+    names += [WEIGHTED_PREFIX + name for name in names]
+    result = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}
+    result.update((name, metrics[name]) for name in names if name in metrics)
+    return plain(result)
 
-    Args:
-        metrics: of the evaluation.
-        tasks: names of the tasks.
 
-    Returns:
-        global_step, examples, loss; per task ``auc_``, ``pr_auc_``, ``log_loss_`` and ``calibration_``, the same with
-        ``weighted_`` where rows have weights, and ``reliability_`` with one list each of predicted and observed rates
-        and rows.
+def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns Estimator metrics as Python numbers, None where one is not defined; without the unweighted ``loss`` of
+    batches, whose place the exact ``mean_loss`` takes."""
+    metrics = plain({name: value.tolist() for name, value in eval_result.items() if name != "loss"})
+    for name in ("global_step", "examples"):
+        metrics[name] = int(eval_result[name])
+    return metrics
+
+
+@contextlib.contextmanager
+def explained_input_errors(model: Model, splits: Sequence[str]) -> Iterator[None]:
+    """Turns TensorFlow's errors about records into one that names file and record.
+
+    Raises:
+        DataError: a record of the splits is damaged or does not fit the manifest.
     """
-    result: Dict[str, Any] = {"global_step": metrics["global_step"], "examples": metrics[EXAMPLES],
-                              "loss": metrics[LOSS]}
-    for weighted in ("", WEIGHTED_PREFIX):
-        names = [weighted + prefix + task for prefix in (AUC_PREFIX, PR_AUC_PREFIX, LOG_LOSS_PREFIX,
-                                                         CALIBRATION_PREFIX) for task in tasks]
-        result.update((name, metrics[name]) for name in names if name in metrics)
-    for task in tasks:
-        result[RELIABILITY_PREFIX + task] = dict(zip(("predicted", "observed", "rows"),
-                                                     metrics[RELIABILITY_PREFIX + task]))
-    return result
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        found = first_bad_record(model.manifest, model.encoding, model.config.data_dir, splits)
+        if found is None:
+            raise
+        raise DataError("%s; prepare the data again" % found) from error

@@ -1,153 +1,207 @@
-"""What happens before a training starts, once per run and without TensorFlow: data, model directory, step numbers."""
+"""What happens before a training starts, without TensorFlow: data, settings and step numbers are checked, the model
+directory is made ready."""
 import dataclasses
 import os
-from typing import List, TextIO
+import time
+from typing import List, Optional, TextIO
 
 from estimator_app.config import Config
-from estimator_app.model_dir import checkpoints, history
-from estimator_app.model_dir import directory as model_directory
-from feature_specs.census import CENSUS
-from feature_specs.dataset import differences
+from estimator_app.model.definition import Model
+from estimator_app.model.tasks import AUC_MEAN, MEAN_LOSS, TaskSet
+from estimator_app.model_dir import checkpoints, directory, history
+from estimator_app.model_dir.checkpoints import Best, Checkpoint
+from estimator_app.training.early_stopping import run_stop_reason
+from estimator_app.training.steps import StepNumbers, step_numbers
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, check_shards, read_manifest
-from input_fn.plan import eval_steps, plan_training
-
-_KNOWN_DATASETS = {CENSUS.name: CENSUS}
+from feature_specs.manifest import (
+    MODEL_DATA_FOLDER,
+    TEST_SPLIT,
+    TRAIN_SPLIT,
+    Manifest,
+    check_shards,
+    read_manifest,
+    verify_shards,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class StepNumbers:
-    """The steps of a whole training; the same on every rank.
+class TrainRequest:
+    """What ``train`` was asked for.
 
     Attributes:
-        steps_per_epoch: steps of one pass over the training rows.
-        max_steps: steps of all epochs.
-        save_steps: steps between checkpoints, each followed by an evaluation.
-        eval_steps: batches of one evaluation.
-    """
-
-    steps_per_epoch: int
-    max_steps: int
-    save_steps: int
-    eval_steps: int
-
-
-def step_numbers(config: Config, manifest: Manifest, rank_size: int, training: bool = True) -> StepNumbers:
-    """Works the step numbers of a training out.
-
-    Args:
         config: settings.
-        manifest: of the data.
-        rank_size: number of ranks.
-        training: False where only an evaluation is asked for; the training's numbers are -1 then.
-
-    Raises:
-        ConfigError: the batch size does not go with the data.
+        fresh: move the old run aside and start over.
+        verify_data: read all data files and compare their hashes, whatever is remembered of them.
+        continue_on: other data may follow, which was prepared with the model's vocabularies.
+        warm_start_from: model directory whose variables and tables a new model takes over; empty for none.
+        phase: what this process does of a training that others planned; empty: plan and do all.
     """
-    evaluation = eval_steps(manifest.split(TEST_SPLIT), manifest.line_per_sample, config.eval_batch_size, rank_size)
-    if not training:
-        return StepNumbers(-1, -1, -1, evaluation)
-    plan = plan_training(manifest.split(TRAIN_SPLIT), manifest.line_per_sample, config.batch_size, config.window_rows,
-                         0, rank_size)
-    max_steps = plan.steps_per_epoch * config.train_epoch
-    return StepNumbers(plan.steps_per_epoch, max_steps, min(config.eval_interval or plan.steps_per_epoch, max_steps),
-                       evaluation)
+
+    config: Config
+    fresh: bool = False
+    verify_data: bool = False
+    continue_on: bool = False
+    warm_start_from: str = ""
+    phase: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training that may begin: what is trained, and where it stands.
+
+    Attributes:
+        model: settings and data.
+        numbers: steps.
+        start: global step of the checkpoint that training continues from; 0 for none.
+        owed: steps of checkpoints that lack their evaluation.
+        rank_id, rank_size: this process among the ranks.
+    """
+
+    model: Model
+    numbers: StepNumbers
+    start: int
+    owed: List[int]
+    rank_id: int = 0
+    rank_size: int = 1
 
 
 def load_data(config: Config) -> Manifest:
-    """Reads the manifest of the data and checks that the data is there and what this program was built for.
+    """Reads the manifest of the data and checks that the files are there.
 
     Raises:
-        DataError: naming what is missing or which field differs.
+        DataError: naming what is missing.
     """
     manifest = read_manifest(config.data_dir)
-    check_dataset(manifest, config.data_dir)
     for split in (TRAIN_SPLIT, TEST_SPLIT):
         if not manifest.split(split).rows:
             raise DataError("%s: split %r has no rows; prepare the data again" % (config.data_dir, split))
-        # A cut-off file is a number of damaged records to whoever allows them.
-        check_shards(manifest, config.data_dir, split, sizes=not config.max_corrupt_records)
+        check_shards(manifest, config.data_dir, split)
     return manifest
 
 
-def check_weight_column(column: str, manifest: Manifest) -> None:
-    """Refuses a weight column for evaluations that the data does not have, or that holds negative values.
-
-    Raises:
-        ConfigError: naming the columns that there are.
-    """
-    if not column:
-        return
-    known = manifest.dataset.dense_columns
-    if column not in known:
-        raise ConfigError("eval_weight_column %s is no dense column of the data; it has %s"
-                          % (column, ", ".join(known) or "none"))
-    least = manifest.dense_statistics[column].minimum
-    if least < 0:
-        raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
-                          % (column, least))
-
-
-def check_dataset(manifest: Manifest, data_dir: str) -> None:
-    """Refuses data whose definition is not the one of its name.
-
-    Raises:
-        DataError: naming the fields that differ.
-    """
-    expected = _KNOWN_DATASETS.get(manifest.dataset.name)
-    if expected is None:
-        return
-    lines = differences(manifest.dataset, expected)
-    if lines:
-        raise DataError("%s/manifest.json does not describe the %s dataset of this program: %s; prepare the data again"
-                        % (data_dir, expected.name, "; ".join(lines)))
-
-
-def prepare_model_dir(config: Config, manifest: Manifest, fresh: bool, stream: TextIO) -> int:
-    """Makes the model directory ready: deletes for a fresh start, or checks that training may go on.
+def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO) -> Run:
+    """Makes the model directory ready, whose lock is held: checks that it fits, heals what is damaged.
 
     Args:
-        config: settings.
-        manifest: of the data.
-        fresh: start over.
-        stream: where deletions and warnings are told.
-
-    Returns:
-        The step that training goes on from.
+        request: what was asked for.
+        model: settings and data.
+        ranks: number of ranks of the training.
+        stream: where warnings are told.
 
     Raises:
-        UserError: the directory belongs to another model, or is none that training wrote.
+        UserError: the directory belongs to another model or other data, or is none that training wrote.
     """
-    if fresh:
-        _start_over(config.model_dir, stream)
-    model_directory.finish_partial_restore(config.model_dir)
-    model_directory.check_resumable(config, manifest)
-    start = _latest_whole(config.model_dir, stream)
-    model_directory.write_settings(config, manifest)
-    return start
+    config = model.config
+    _check_stopping_metric(model)
+    copy = os.path.join(config.model_dir, MODEL_DATA_FOLDER)
+    if os.path.realpath(copy) == os.path.realpath(config.data_dir):
+        raise ConfigError("the data is in %s, where the model directory keeps its copy of vocabularies and manifest; "
+                          "choose another --model_dir" % copy)
+    verify_shards(model.manifest, config.data_dir, request.verify_data)
+    directory.finish_move(config.model_dir)
+    if request.fresh:
+        moved = directory.move_old_run(config.model_dir)
+        if moved:
+            stream.write("--fresh: the old run is now in %s\n" % moved)
+    data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
+    damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
+    start, warnings = directory.heal(config.model_dir, damaged)
+    data_start = min(data_start, start)
+    line = history.repair(config.model_dir, start, damaged)
+    warnings += [line] if line else []
+    warnings += heal_best(model.tasks, config.model_dir, start, damaged)
+    for line in warnings:
+        stream.write("warning: %s\n" % line)
+    stream.flush()
+    return open_run(model, data_start, start, 0, ranks)
 
 
-def _latest_whole(model_dir: str, stream: TextIO) -> int:
-    """Makes the latest whole checkpoint the one that TensorFlow restores, and returns its step."""
-    known = checkpoints.steps(model_dir)
-    step = checkpoints.latest(model_dir, contents=True)
-    for number in [number for number in known if step is None or number > step]:
-        wrong = checkpoints.problem(model_dir, number, contents=True)
-        stream.write("warning: the checkpoint of step %d is not whole (%s); it is set aside in %s and training goes on "
-                     "from %s\n" % (number, wrong, checkpoints.set_aside(model_dir, number),
-                                    "the start" if step is None else "step %d" % step))
-    if step is not None:
-        checkpoints.write_state(model_dir, [number for number in known if number <= step])
-    if os.path.isdir(model_dir):
-        checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
-    history.cut_after(model_dir, step or 0)
-    return step or 0
+def _check_stopping_metric(model: Model) -> None:
+    """Refuses early stopping by a metric that no evaluation can have."""
+    metric = model.config.early_stopping_metric or model.tasks.main_metric
+    rows = model.manifest.split(TEST_SPLIT)
+    lacking = [name for name, count in rows.positives.items() if count in (0, rows.rows - rows.unknown_labels[name])]
+    undefined = [task.metric(score) for name, task in model.tasks.tasks.items() if name in lacking
+                 for score in task.scores if score not in task.losses]
+    if sorted(lacking) == sorted(rows.positives):
+        undefined.append(AUC_MEAN)
+    if model.config.early_stopping_patience and metric in undefined:
+        raise ConfigError("early stopping looks at %s, which is not defined on the evaluation rows: a class of %s is "
+                          "missing there; choose another --early_stopping_metric, such as %s"
+                          % (metric, ", ".join(lacking), MEAN_LOSS))
 
 
-def _start_over(model_dir: str, stream: TextIO) -> None:
-    paths: List[str] = model_directory.contents_to_delete(model_dir)
-    if paths:
-        stream.write("--fresh: deleting %d files and folders of %s: %s\n" % (
-            len(paths), model_dir, ", ".join(path[len(model_dir):].lstrip("/") for path in paths)))
-        stream.flush()
-        model_directory.delete_contents(paths)
+def begin_stage(run: Run, stream: TextIO) -> None:
+    """Notes what is trained from here, and says where other data begins."""
+    config, data_start = run.model.config, run.numbers.data_start
+    directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
+    if run.start and run.start == data_start:
+        entry = {"global_step": run.start, "data": run.model.manifest.identity()}
+        # A start that was killed before its first checkpoint has noted it already.
+        if not any(entry.items() <= known.items() for known in history.read(config.model_dir)):
+            history.append(config.model_dir, history.DATA, dict(entry, time=time.time()))
+        stream.write("continues on other data from step %d\n" % run.start)
+
+
+def nothing_to_train(run: Run) -> Optional[str]:
+    """Says why a run has nothing left to train and what would change that; None where it has."""
+    reason = run_stop_reason(run.model, run.numbers.data_start, history.evaluations(run.model.config.model_dir))
+    if reason is not None and run.start > run.numbers.data_start:
+        return ("stopped early at step %d: %s; nothing to train; train on: --early_stopping_patience; start over: "
+                "--fresh" % (run.start, reason))
+    if run.start >= run.numbers.max_steps:
+        return ("already at step %d of %d: nothing to train; more epochs: --train_epoch; start over: --fresh"
+                % (run.start, run.numbers.max_steps))
+    return None
+
+
+def open_run(model: Model, data_start: int, start: int, rank_id: int, rank_size: int) -> Run:
+    """Returns the run of one rank in a model directory that is ready."""
+    numbers = step_numbers(model.config, model.manifest, data_start, rank_id, rank_size)
+    recorded = {entry["global_step"] for entry in history.evaluations(model.config.model_dir)}
+    owed = [step for step in checkpoints.steps(model.config.model_dir)
+            if numbers.is_evaluated(step) and step not in recorded]
+    return Run(model, numbers, start, owed, rank_id, rank_size)
+
+
+def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[str]:
+    """Makes ``best/`` hold the best evaluation whose checkpoint is whole; returns what was wrong, a line each.
+
+    Args:
+        tasks: they say what the best one is chosen by.
+        model_dir: the model directory.
+        start: global step that training continues from.
+        damaged: where a damaged best checkpoint is kept.
+    """
+    metric, lower = tasks.main_metric, tasks.is_loss(tasks.main_metric)
+    entries = history.evaluations(model_dir)
+    expected = history.best_of(entries, metric, lower)
+    found = checkpoints.read_best(model_dir, contents=True)
+    if expected is None or found == Best(expected["global_step"], metric, expected[metric]):
+        return []
+    if found is not None and found.metric == metric and found.step <= start:
+        sign = -1.0 if lower else 1.0
+        is_known = any(entry["global_step"] == found.step for entry in entries)
+        # Where only its line in the history is lost: what is better than all that is known stays the best.
+        if not is_known and sign * found.value > sign * expected[metric]:
+            return []
+    folder, warnings = os.path.join(model_dir, checkpoints.BEST_FOLDER), []
+    for step in checkpoints.steps(folder):
+        wrong = Checkpoint(folder, step).problem(contents=True)
+        if wrong:
+            Checkpoint(folder, step).set_aside(os.path.join(damaged, checkpoints.BEST_FOLDER))
+            warnings.append("the best checkpoint is not whole (%s); it is set aside in %s" % (wrong, damaged))
+    while expected is not None:
+        step, value = expected["global_step"], expected[metric]
+        inside = Checkpoint(folder, step)
+        source = inside if inside.problem(contents=True) is None else Checkpoint(model_dir, step)
+        if source.problem(contents=True) is None:
+            if source is inside:
+                checkpoints.write_best(model_dir, Best(step, metric, value))
+            else:
+                checkpoints.keep_best(model_dir, Best(step, metric, value))
+            warnings.append("the best checkpoint is found again: step %d, %s %.5f" % (step, metric, value))
+            return warnings
+        entries = [entry for entry in entries if entry is not expected]
+        expected = history.best_of(entries, metric, lower)
+    return warnings

@@ -1,161 +1,182 @@
 """The ``train`` command: train_and_evaluate with an evaluation at every checkpoint and at the end."""
 import contextlib
-import os
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, List, Optional, TextIO
 
 import tensorflow as tf
 
-from estimator_app.config import Config
-from estimator_app.metric_names import AUC_MEAN, LOSS
-from estimator_app.model.gate_metrics import collapse_warnings
-from estimator_app.model_dir import checkpoints, history
-from estimator_app.model_dir.directory import METRICS_FILE, REPLACED_FOLDER, OtherModelError
-from estimator_app.model_dir.lock import locked
-from estimator_app.training import early_stopping, partial_restore, report
-from estimator_app.training import phases as eval_schedule
-from estimator_app.training.damaged_data import readable_data
-from estimator_app.training.early_stop_hook import EarlyStopHook
-from estimator_app.training.gate_summaries import write_gate_histograms
-from estimator_app.training.interruption import SignalHook
-from estimator_app.training.loss_guard import BadLossError, LossGuard, is_bad
+from estimator_app.model.definition import Model
+from estimator_app.model.metrics import collapse_warnings
+from estimator_app.model.tasks import MEAN_LOSS
+from estimator_app.model_dir import checkpoints, directory, history
+from estimator_app.model_dir.checkpoints import Best, Checkpoint
+from estimator_app.model_dir.lock import locked, phase_locked
+from estimator_app.training import report
+from estimator_app.training.early_stopping import run_stop_reason
+from estimator_app.training.evaluate import explained_input_errors, plain_metrics
+from estimator_app.training.hooks import (
+    BadLossError,
+    GridSaver,
+    LossGuard,
+    SignalHook,
+    StopHook,
+    explained_storage_errors,
+    is_bad,
+    set_spoilt_aside,
+)
 from estimator_app.training.progress import EvaluationTable, ProgressHook
-from estimator_app.training.rollback import TrainAgainError, after_bad_loss
-from estimator_app.training.run_start import load_data, prepare_model_dir
+from estimator_app.training.run_start import (
+    Run,
+    TrainRequest,
+    begin_stage,
+    nothing_to_train,
+    open_run,
+    prepare_run,
+)
 from estimator_app.training.runtime import Runtime, build_runtime
-from estimator_app.training.storage_errors import explained_storage_errors
-from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
-from input_fn.diagnose import first_bad_record
+from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
+from feature_specs import sdk
+from feature_specs.errors import ConfigError, UserError
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
 
 
-def train(config: Config, fresh: bool = False, stream: Optional[TextIO] = None,
-          partial: bool = False) -> Dict[str, Any]:
-    """Trains a model, or goes on training it, in this process.
+def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) -> Dict[str, Any]:
+    """Trains a model, or resumes its training, in this process; with a phase, does that part of a planned training.
 
     Args:
-        config: settings.
-        fresh: start over; what is there is deleted after it was listed.
+        request: what was asked for.
+        model: settings and data.
         stream: where results go, default standard output.
-        partial: take over what fits where the model directory holds another network.
 
     Returns:
-        The metrics of the last evaluation, with ``global_step``.
+        The metrics of the last evaluation, with ``global_step``; empty where nothing was evaluated.
 
     Raises:
         UserError: data, settings or model directory do not fit, or the loss is no number.
-        TrainAgainError: the model directory is back at the last good checkpoint; train again in a new process.
     """
     stream = stream or sys.stdout
-    manifest = load_data(config)
+    config, rank_id, rank_size = model.config, sdk.get_rank_id(), sdk.get_rank_size()
+    if request.phase:
+        # The process that planned the phases has made the directory ready.
+        with contextlib.nullcontext() if rank_id else phase_locked(config.model_dir):
+            stages = directory.read_stages(config.model_dir)
+            start = checkpoints.latest(config.model_dir) or 0
+            run = open_run(model, stages[-1].data_start if stages else start, start, rank_id, rank_size)
+            return _run(request, run, stream)
+    if rank_size > 1:
+        raise ConfigError("this is rank %d of %d, started by another launcher: start them with train --ranks %d, which "
+                          "plans what each process does" % (rank_id, rank_size, rank_size))
     with locked(config.model_dir):
-        try:
-            start = prepare_model_dir(config, manifest, fresh, stream)
-        except OtherModelError as error:
-            _take_over(config, manifest, error, stream, partial)
-            raise TrainAgainError("the network of %s was converted" % config.model_dir) from error
-        readable, left_out = readable_data(config, manifest, start, stream)
-        runtime = build_runtime(config, readable, training=True)
-        try:
-            with explained_storage_errors(config.model_dir), explained_input_errors(
-                    readable, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
-                result = _run(runtime, start, stream)
-        except BadLossError as error:
-            after_bad_loss(config, error, stream, runtime.rank_size == 1)
-            raise TrainAgainError(str(error)) from error
-        finally:
-            runtime.close()
-        if left_out:
-            stream.write("%d damaged records were left out; %s names them\n" % (left_out, METRICS_FILE))
-        return result
+        run = prepare_run(request, model, 1, stream)
+        done = nothing_to_train(run)
+        if done and not run.owed:
+            return _tell_last(run, done, stream)
+        return _run(request, run, stream)
 
 
-def _take_over(config: Config, manifest: Manifest, error: OtherModelError, stream: TextIO, partial: bool) -> None:
-    path = checkpoints.resolve(config.model_dir, "latest")
-    # Not closed: no session starts the host pipeline here, and this process ends or is replaced.
-    expected = partial_restore.initial_values(build_runtime(config, manifest, training=True))
-    rows = partial_restore.compare(path, expected, config, manifest)
-    partial_restore.describe(rows, stream)
-    if not partial:
-        raise ConfigError("%s, or take over what fits with --partial_restore" % error) from error
-    partial_restore.convert(path, rows, expected, config, manifest)
-    stream.write("what fits of %s was taken over; the old checkpoints are in %s\n" % (
-        path, os.path.join(config.model_dir, REPLACED_FOLDER)))
+def _tell_last(run: Run, done: str, stream: TextIO) -> Dict[str, Any]:
+    """Says why nothing is trained and shows the last evaluation as it was recorded; trains and evaluates nothing."""
+    stream.write(done + "\n")
+    evaluations = history.evaluations(run.model.config.model_dir)
+    if not evaluations:
+        return {}
+    report.complete_report(run.model.config.model_dir, run.model.tasks)
+    EvaluationTable(run.model.tasks, run.numbers, stream).show(evaluations[-1]["global_step"], evaluations[-1])
+    return evaluations[-1]
 
 
-def run_phase(config: Config, text: str, stream: Optional[TextIO] = None) -> Dict[str, Any]:
-    """Does one phase of an alternating training; the parent process has locked and prepared the model directory.
-
-    Args:
-        config: settings.
-        text: ``train:FROM:TO`` or ``eval:STEP``.
-        stream: where results go, default standard output.
-
-    Returns:
-        The metrics of the evaluation, with ``global_step``; empty after training.
-
-    Raises:
-        UserError: the phase is not understood, or data and settings do not fit.
-    """
-    stream = stream or sys.stdout
-    manifest, left_out = readable_data(config, load_data(config), checkpoints.latest(config.model_dir) or 0, stream)
-    runtime = build_runtime(config, manifest, training=True, phase=text)
-    assert runtime.phase is not None
+def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
+    config = run.model.config
+    phase = parse_phase(request.phase, run.start, run.numbers)
+    warm_start = None
+    if request.warm_start_from and not run.start and phase.kind != EVALUATE:
+        from estimator_app.training.warm_start import warm_start_settings
+        warm_start = warm_start_settings(request.warm_start_from, run.model, stream)
+    runtime = build_runtime(run, phase, warm_start)
     try:
-        with explained_storage_errors(config.model_dir), explained_input_errors(
-                manifest, config.data_dir, (TRAIN_SPLIT, TEST_SPLIT)):
-            progress = _progress(runtime)
-            if runtime.phase.kind == eval_schedule.TRAIN:
-                with _signals(runtime) as signals:
-                    runtime.estimator.train(
-                        runtime.train_input_fn, max_steps=runtime.phase.stop,
-                        hooks=runtime.hooks([LossGuard(config.max_loss), progress] + signals))
-                return {}
-            recorder = _recorder(runtime, progress, stream)
-            _evaluate(runtime, recorder, checkpoints.prefix(config.model_dir, runtime.phase.stop))
-            if runtime.rank_id == 0:
-                report.write_report(config.model_dir, manifest.dataset.task_names)
-                if left_out:
-                    stream.write("%d damaged records are left out; %s names them\n" % (left_out, METRICS_FILE))
+        with explained_storage_errors(config.model_dir), explained_input_errors(run.model, (TRAIN_SPLIT, TEST_SPLIT)):
+            progress = ProgressHook(run)
+            recorder = EvaluationRecorder(runtime, progress, stream)
+            if phase.kind == TRAIN:
+                _train_phase(runtime, progress)
+            elif phase.kind == EVALUATE:
+                _evaluate(runtime, recorder, phase.stop)
+            else:
+                _train_and_evaluate(request, runtime, recorder, progress, stream)
+            if phase.kind != TRAIN and run.rank_id == 0:
+                path = report.write_report(config.model_dir, run.model.tasks)
+                if not request.phase:
+                    stream.write("model directory %s, report %s\n" % (config.model_dir, path))
             return recorder.last
     except BadLossError as error:
-        if runtime.rank_id == 0:
-            after_bad_loss(config, error, stream, may_restore=False)
-        raise UserError(str(error)) from error
+        if run.rank_id:
+            raise UserError(str(error)) from error
+        good, warnings = set_spoilt_aside(config.model_dir, error.step)
+        for line in warnings:
+            stream.write("warning: %s\n" % line)
+        place = "the last good checkpoint is of step %d" % good if good else "there is no checkpoint yet"
+        raise UserError("%s; %s. The same command resumes from there: lower --learning_rate and "
+                        "--sparse_learning_rate, or "
+                        "look for extreme values in the data" % (error, place)) from error
     finally:
         runtime.close()
 
 
-@contextlib.contextmanager
-def explained_input_errors(manifest: Manifest, data_dir: str, splits: Sequence[str]) -> Iterator[None]:
-    """Turns TensorFlow's errors about records into one that names file and record.
+def _train_phase(runtime: Runtime, progress: ProgressHook) -> None:
+    config = runtime.run.model.config
+    with _signals(runtime) as signals:
+        runtime.estimator.train(runtime.train_input_fn, max_steps=runtime.phase.stop, hooks=runtime.hooks(
+            [LossGuard(config.max_loss), progress] + signals))
 
-    Raises:
-        DataError: a record of the splits is damaged or does not fit the manifest.
-    """
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        found = first_bad_record(manifest, data_dir, splits)
-        if found is None:
-            raise
-        raise DataError("%s; prepare the data again" % found) from error
+
+def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder",
+                        progress: ProgressHook, stream: TextIO) -> None:
+    run = runtime.run
+    config, numbers, manifest = run.model.config, run.numbers, run.model.manifest
+    if run.rank_id == 0:
+        stream.write(
+            "train: %d rows, %d steps of %d examples (%d epochs), from step %d; evaluation: %d rows every %d "
+            "steps\n" % (
+                manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
+                config.batch_size * run.rank_size, numbers.epochs, run.start, manifest.split(TEST_SPLIT).rows,
+                numbers.save_steps))
+        stream.flush()
+    for step in run.owed:
+        _evaluate(runtime, recorder, step)
+    done = nothing_to_train(run)
+    if done:
+        stream.write(done + "\n")
+        return
+    if not request.phase:
+        begin_stage(run, stream)
+    began = time.time()
+    with _signals(runtime) as signals:
+        # A step's loss is looked at and noted before its checkpoint exists: a restart from there does not repeat it.
+        hooks = [LossGuard(config.max_loss), progress, GridSaver(config.model_dir, numbers), recorder.stopper] + signals
+        tf.estimator.train_and_evaluate(
+            runtime.estimator,
+            tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps, hooks=runtime.hooks(hooks)),
+            tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps, exporters=[recorder],
+                                  hooks=runtime.hooks([_EvaluationClock(recorder)]), start_delay_secs=0,
+                                  throttle_secs=0))
+    if run.rank_id == 0:
+        stream.write("trained %d steps in %.1f s, evaluations included\n"
+                     % (recorder.last["global_step"] - run.start, time.time() - began))
 
 
 class EvaluationRecorder(tf.estimator.Exporter):
-    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints."""
+    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints, early stopping."""
 
-    def __init__(self, runtime: Runtime, table: EvaluationTable, progress: ProgressHook,
-                 stopper: Optional[EarlyStopHook] = None):
-        self._runtime = runtime
-        self._table = table
+    def __init__(self, runtime: Runtime, progress: ProgressHook, stream: TextIO):
+        run = runtime.run
+        self._run = run
+        self._table = EvaluationTable(run.model.tasks, run.numbers, stream if run.rank_id == 0 else None)
         self._progress = progress
-        self._stopper = stopper
+        self.stopper = StopHook()
         self.last: Dict[str, Any] = {}
-        # A run that is done is evaluated again by the same command; that adds nothing to its history.
-        self._recorded = {entry["global_step"] for entry in history.read(runtime.config.model_dir)
-                          if entry.get("kind") == history.EVALUATION}
+        # On several ranks every one keeps the list, since all must end at the same step.
+        self._evaluations = history.evaluations(run.model.config.model_dir)
         self._started = time.time()
 
     @property
@@ -167,43 +188,54 @@ class EvaluationRecorder(tf.estimator.Exporter):
         """Notes the time, so that evaluation does not count as training."""
         self._started = time.time()
 
+    def stop_reason(self) -> Optional[str]:
+        """Returns why training ends now, or None."""
+        return run_stop_reason(self._run.model, self._run.numbers.data_start, self._evaluations)
+
     def export(self, estimator: Any, export_path: Any, checkpoint_path: Any, eval_result: Dict[str, Any],
                is_the_final_export: bool) -> None:
-        """Records an evaluation.
-
-        Args:
-            estimator: the Estimator.
-            export_path: not used; nothing is exported.
-            checkpoint_path: the checkpoint that was evaluated.
-            eval_result: its metrics.
-            is_the_final_export: not used.
-        """
-        del estimator, export_path, is_the_final_export
-        config = self._runtime.config
+        """Records an evaluation, ``eval_result``; the other arguments are not used."""
+        del estimator, export_path, checkpoint_path, is_the_final_export
         seconds = time.time() - self._started
         metrics = plain_metrics(eval_result)
         step = metrics["global_step"]
         if self.last.get("global_step") == step:
             return
-        if is_bad(metrics[LOSS], 0.0):
+        if metrics[MEAN_LOSS] is None or is_bad(metrics[MEAN_LOSS], 0.0):
             # The last update spoilt the weights; the next step's loss would say so too late for this checkpoint.
-            raise BadLossError(step, metrics[LOSS], "evaluation")
+            raise BadLossError(step, metrics[MEAN_LOSS] or float("nan"), "evaluation")
         self.last = metrics
-        best = False
-        if self._runtime.rank_id == 0:
-            if step not in self._recorded:
-                history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
-            checkpoints.ensure_checksums(config.model_dir, step)
-            best = checkpoints.keep_best(config.model_dir, step, AUC_MEAN, metrics[AUC_MEAN])
-            checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
-            early_stopping.note_best_steps(config.model_dir, self._runtime.manifest.dataset.task_names)
-            write_gate_histograms(config.model_dir, metrics)
+        best = self._record(step, metrics, seconds) if self._run.rank_id == 0 else False
+        if step not in [entry["global_step"] for entry in self._evaluations]:
+            self._evaluations = sorted(self._evaluations + [metrics], key=lambda entry: entry["global_step"])
         self._progress.note_evaluation(metrics, seconds)
-        self._table.show(step, metrics, "  best" if best else "")
+        self._table.show(step, metrics, "best" if best else "")
         for line in collapse_warnings(metrics):
             self._table.note("warning: " + line)
-        if self._stopper is not None and self._stopper.look():
-            self._table.note("early stopping: %s" % self._stopper.reason)
+        self.stopper.reason = self.stop_reason()
+        if self.stopper.reason:
+            self._table.note("early stopping: %s" % self.stopper.reason)
+
+    def _record(self, step: int, metrics: Dict[str, Any], seconds: float) -> bool:
+        config, tasks = self._run.model.config, self._run.model.tasks
+        checkpoint = Checkpoint(config.model_dir, step)
+        checkpoint.ensure_checksums()
+        # A run that is done is evaluated again by the same command; that adds nothing to its history.
+        if step not in [entry["global_step"] for entry in self._evaluations]:
+            undefined = [name for name in tasks.main_scores() if metrics.get(name) is None]
+            if undefined and not self._evaluations:
+                self._table.note("warning: %s cannot be computed: the evaluation rows lack a class or a label; it is "
+                                 "left "
+                                 "out of means and of the best" % ", ".join(undefined))
+            history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
+        value, current = metrics[tasks.main_metric], checkpoints.read_best(config.model_dir)
+        sign = -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
+        best = value is not None and (current is None or current.metric != tasks.main_metric
+                                      or sign * value > sign * current.value)
+        if best:
+            checkpoints.keep_best(config.model_dir, Best(step, tasks.main_metric, value))
+        checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
+        return best
 
 
 class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
@@ -214,84 +246,16 @@ class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
         self._recorder.evaluation_begins()
 
 
-def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
-    """Returns Estimator metrics as Python numbers.
-
-    Args:
-        eval_result: {name: NumPy scalar or array}.
-
-    Returns:
-        {name: float or lists of floats}, ``global_step`` and ``examples`` as int; without the unweighted ``loss`` of
-        batches, whose place the exact ``mean_loss`` takes.
-    """
-    # tolist: a Python number of a scalar, nested lists of an array.
-    metrics: Dict[str, Any] = {name: value.tolist() for name, value in eval_result.items() if name != "loss"}
-    for name in ("global_step", "examples"):
-        metrics[name] = int(eval_result[name])
-    return metrics
-
-
-def _progress(runtime: Runtime) -> ProgressHook:
-    config = runtime.config
-    return ProgressHook(config.model_dir, runtime.numbers.max_steps, config.batch_size, config.log_interval,
-                        runtime.rank_id == 0)
-
-
-def _recorder(runtime: Runtime, progress: ProgressHook, stream: TextIO,
-              stopper: Optional[EarlyStopHook] = None) -> EvaluationRecorder:
-    tasks = runtime.manifest.dataset.task_names
-    return EvaluationRecorder(runtime, EvaluationTable(tasks, runtime.numbers.steps_per_epoch, stream), progress,
-                              stopper)
-
-
 @contextlib.contextmanager
 def _signals(runtime: Runtime) -> Iterator[List[Any]]:
-    """Handles signals where there is one rank; gives the hooks for it."""
-    if runtime.rank_size > 1:
-        yield []
-        return
-    hook = SignalHook(runtime.config.model_dir)
+    """Handles signals; gives the hooks for it."""
+    hook = SignalHook(runtime.run.model.config.model_dir, runtime.run.rank_size)
     with hook.handling():
         yield [hook]
 
 
-def _evaluate(runtime: Runtime, recorder: EvaluationRecorder, path: Optional[str]) -> None:
-    result = runtime.estimator.evaluate(runtime.eval_input_fn, steps=runtime.numbers.eval_steps, checkpoint_path=path,
-                                        hooks=runtime.hooks([_EvaluationClock(recorder)]))
+def _evaluate(runtime: Runtime, recorder: EvaluationRecorder, step: int) -> None:
+    path = Checkpoint(runtime.run.model.config.model_dir, step).path
+    result = runtime.estimator.evaluate(runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps,
+                                        checkpoint_path=path, hooks=runtime.hooks([_EvaluationClock(recorder)]))
     recorder.export(runtime.estimator, None, path, result, True)
-
-
-def _run(runtime: Runtime, start: int, stream: TextIO) -> Dict[str, Any]:
-    config, numbers = runtime.config, runtime.numbers
-    stream.write("train: %d rows, %d steps of %d examples (%d epochs), from step %d; evaluation: %d rows every %d "
-                 "steps\n" % (runtime.manifest.split(TRAIN_SPLIT).rows, numbers.max_steps, config.batch_size,
-                              config.train_epoch, start, runtime.manifest.split(TEST_SPLIT).rows, numbers.save_steps))
-    stream.flush()
-    progress = _progress(runtime)
-    stopper = EarlyStopHook(config, runtime.manifest.dataset.task_names, runtime.rank_size)
-    recorder = _recorder(runtime, progress, stream, stopper)
-    if stopper.look():
-        stream.write("stopped early at step %d: %s; nothing to train; go on: --early_stopping_patience, start over: "
-                     "--fresh\n" % (start, stopper.reason))
-        stopper.reason = None
-        _evaluate(runtime, recorder, None)
-    elif start >= numbers.max_steps:
-        stream.write("already at step %d of %d: nothing to train; more epochs: --train_epoch, start over: --fresh\n"
-                     % (start, numbers.max_steps))
-        _evaluate(runtime, recorder, None)
-    else:
-        began = time.time()
-        with _signals(runtime) as signals:
-            tf.estimator.train_and_evaluate(
-                runtime.estimator,
-                tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps,
-                                       hooks=runtime.hooks([LossGuard(config.max_loss), progress, stopper] + signals)),
-                tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps,
-                                      hooks=runtime.hooks([_EvaluationClock(recorder)]), exporters=[recorder],
-                                      start_delay_secs=0, throttle_secs=0))
-        stream.write("trained %d steps in %.1f s, evaluations included\n"
-                     % (recorder.last["global_step"] - start, time.time() - began))
-    if runtime.rank_id == 0:
-        path = report.write_report(config.model_dir, runtime.manifest.dataset.task_names)
-        stream.write("model directory %s, report %s\n" % (config.model_dir, path))
-    return recorder.last

@@ -1,6 +1,6 @@
 """The lookup itself: distinct ids once, one gather, and a pooled product for those who sum over the ids."""
 import functools
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,38 +67,52 @@ def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool,
     return output
 
 
-def sum_over_ids(embedded: tf.Tensor) -> Optional[tf.Tensor]:
-    """Sums a lookup over its ids without the [batch, fields, dim] intermediate.
+def pooled_product(embedded: tf.Tensor, weights: Optional[tf.Tensor],
+                   widths: Optional[Sequence[int]]) -> tf.Tensor:
+    """Sums the rows of a lookup per field without the [batch, ids, dim] intermediate.
 
-    The sum is a product of the [batch, unique] matrix of id counts, which is sparse, with the [unique, dim] rows.
+    The sums are a product of a sparse [batch * fields, unique] matrix of weights with the [unique, dim] rows.
 
     Args:
-        embedded: float32 [batch, fields, dim], exactly what ``sparse_lookup`` returned.
+        embedded: float32 [batch, ids, dim], exactly what ``sparse_lookup`` returned.
+        weights: float32 [batch, ids], factors of the rows; None where all are 1.
+        widths: how many neighbouring ids each field has; None sums over all ids.
 
     Returns:
-        float32 [batch, dim], or None where the tensor is not the result of such a lookup.
+        float32 [batch, fields, dim], or [batch, dim] without ``widths``.
+
+    Raises:
+        RuntimeError: the tensor is not the result of a lookup: what was done to it would be lost.
     """
     result = graph_state.of(embedded.graph).find_lookup(embedded)
     if result is None or embedded.shape.rank != 3:
-        return None
-    with tf.name_scope("sum_over_ids"):
-        batch, fields = embedded.shape[0].value, embedded.shape[1].value
-        if batch is not None and fields is not None:
+        raise RuntimeError("%s is not the [batch, ids, dim] tensor that sparse_lookup returned; pool that tensor itself"
+                           % embedded.name)
+    ids = embedded.shape[1].value
+    if widths is not None and weights is None and all(width == 1 for width in widths):
+        return embedded
+    fields = 1 if widths is None else len(widths)
+    field_of_id = np.repeat(np.arange(fields), [ids] if widths is None else list(widths))
+    with tf.name_scope("pooled_product"):
+        batch = embedded.shape[0].value
+        if batch is not None:
             # Constants where the sizes are known: at small batches a step is little more than the number of its ops.
-            example = tf.constant(np.repeat(np.arange(batch), fields), tf.int64)
-            ones = tf.constant(np.ones(batch * fields, np.float32))
+            places = tf.constant((np.arange(batch)[:, None] * fields + field_of_id).ravel(), tf.int64)
+            ones = tf.constant(np.ones(batch * ids, np.float32))
         else:
-            count = tf.shape(result.positions, out_type=tf.int64)[0]
-            fields = tf.shape(embedded, out_type=tf.int64)[1]
-            batch = count // fields
-            example = tf.range(count) // fields
-            ones = tf.ones([count], tf.float32)
-        indices = tf.stack([example, tf.cast(result.positions, tf.int64)], axis=1)
+            batch = tf.shape(result.positions, out_type=tf.int64)[0] // ids
+            places = tf.reshape(tf.expand_dims(tf.range(batch) * fields, 1) + field_of_id, [-1])
+            ones = tf.ones([batch * ids], tf.float32)
+        indices = tf.stack([places, tf.cast(result.positions, tf.int64)], axis=1)
         unique = tf.shape(result.rows, out_type=tf.int64)[0]
-        counts = tf.SparseTensor(indices, ones, tf.stack([batch, unique]))
-        pooled = tf.sparse.sparse_dense_matmul(counts, result.rows)
-        pooled.set_shape([embedded.shape[0], embedded.shape[2]])
-        return pooled
+        values = ones if weights is None else tf.reshape(weights, [-1])
+        matrix = tf.SparseTensor(indices, values, tf.stack([batch * fields, unique]))
+        pooled = tf.sparse.sparse_dense_matmul(matrix, result.rows)
+        if widths is None:
+            pooled.set_shape([embedded.shape[0], embedded.shape[2]])
+            return pooled
+        return tf.reshape(pooled, [-1 if embedded.shape[0].value is None else embedded.shape[0].value, fields,
+                                   embedded.shape[2].value])
 
 
 def _server(table: BaseSparseEmbedding, is_train: bool, is_grad: bool, default_value: Optional[tf.Tensor],

@@ -103,6 +103,8 @@ class Sandbox:
             "one==1 --hash=sha256:00\ntensorflow==1.15.5 \\\n    --hash=sha256:01\n")
         (self.project / "requirements-dev.txt").write_text("one==1 --hash=sha256:00\ntwo==2 --hash=sha256:00\n")
         (self.project / "requirements-tf2.txt").write_text("three==3 --hash=sha256:00\n")
+        (self.project / "requirements-peers.txt").write_text("four==4 --hash=sha256:00\n")
+        (self.project / "requirements-peers-tf2.txt").write_text("five==5 --hash=sha256:00\n")
         (self.project / "requirements-spark.txt").write_text("pyspark==4 --hash=sha256:00\n")
         (self.project / "requirements-distributed.txt").write_text(DISTRIBUTED)
         (self.project / "tests").mkdir()

@@ -59,5 +59,5 @@ def test_unknown_flag_of_the_scripts_own_commands(ready, args):
 def test_help_of_setup_names_every_flag(sandbox):
     done = sandbox.run("setup", "--help")
     assert done.returncode == 0 and sandbox.calls() == []
-    for flag in "--dev --tf2 --distributed --spark --recreate".split():
+    for flag in "--dev --tf2 --peers --distributed --spark --recreate".split():
         assert re.search(r"^  %s +\S" % flag, done.out, re.M), flag

@@ -156,3 +156,24 @@ def test_spark_without_java_is_one_line_before_anything_is_fetched(ready):
     assert not ready.calls("requirements-spark.txt")
     java = ready.program(ready.folder / "jdk" / "bin" / "java", "#!%s\n" % BASH)
     assert ready.run("setup", "--spark", JAVA_HOME=str(java.parents[1])).returncode == 0
+
+
+# --- Peers of benchmarks ----------------------------------------------------------------------------------------------
+
+
+def test_peers_go_into_both_environments_once(ready):
+    ready.fake("python3.11", probe="3.11")
+    assert ready.run("setup", "--peers").returncode == 0
+    for lock, place in (("requirements-peers.txt", ".venv"), ("requirements-peers-tf2.txt", ".venv-tf2")):
+        (install,) = ready.calls(lock)
+        assert "--require-hashes --no-deps" in install
+        assert lock in (ready.project / place / ".estimator-stamp-peers").read_text()
+    assert ready.calls("requirements-tf2.txt")
+    ready.forget()
+    assert ready.run("setup", "--peers").returncode == 0
+    assert ready.calls("pip install") == []
+
+
+def test_peers_without_a_python_for_tensorflow_2_say_so(ready):
+    done = ready.run("setup", "--peers")
+    assert done.returncode == 1 and "Python 3.11 or 3.10" in done.err.splitlines()[-1]

@@ -1,60 +1,161 @@
-"""The command line itself: help, exit statuses and one-line errors."""
+"""The command line itself: help, exit statuses, suggestions, and one line for every fault of the environment."""
+import json
 import os
-import signal
-import time
+import resource
+import subprocess
+import sys
 
 import pytest
 
-from preprocessing.sample_data import write_sample
-from tests.estimator_app.cli_runner import run_app, start_app
+from estimator_app import cli
+from tests.support import runs
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# What TensorFlow's allocator may take in a test of its limits.
+_MB = 1 << 20
 
 
-def test_help_lists_every_kind_of_flag(tmp_path):
-    text = run_app("train", "--help", cwd=tmp_path).stdout
-    for flag in ("--batch_size", "--use_dynamic", "--fresh", "--eval_mode", "--ranks"):
+def test_help_shows_the_values_that_a_run_would_use(fresh):
+    """The dataset's preset, a preset that is named, and the default one; the flags of a launch are there too."""
+    text = fresh.here("train", "--help", "--data_dir", "data").ok().out
+    assert shown_default(text, "--batch_size") == "1024" and shown_default(text, "--input_layer") == "concat"
+    text = fresh.here("train", "--help", "--data_dir", "data", "--preset", "reference").out
+    assert shown_default(text, "--batch_size") == "32" and shown_default(text, "--reference_init") == "true"
+    # Without --data_dir it is the sample, which is census data.
+    text = fresh.here("train", "--help").out
+    assert shown_default(text, "--learning_rate") == "0.024" and shown_default(text, "--drop_dense") == (
+        "instance_weight")
+    for flag in ("--fresh", "--eval_mode", "--ranks", "--continue_on", "--warm_start_from", "--verify_data"):
         assert flag in text
 
 
+def test_help_of_eval_shows_what_the_model_was_trained_with(whole):
+    text = whole.here("eval", "--help", "--model_dir", "model").ok().out
+    assert shown_default(text, "--threads") == "1" and shown_default(text, "--data_dir") == "data"
+
+
+def shown_default(text, flag):
+    words = " ".join(text.split("options")[-1].split())
+    described = words.split(flag + " ", 2)[-1]
+    return described.split("(default: ", 1)[1].split(")", 1)[0]
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_every_command_has_help(tmp_path, command):
+    assert "usage: run_estimator.sh %s" % command in runs.run_here(tmp_path, command, "--help").ok().out
+
+
 @pytest.mark.parametrize("arguments, status, message", [
-    (["train", "--batch_size", "0"], 1, "batch_size 0 is out of range"),
-    (["train", "--nonsense", "1"], 2, "unrecognized arguments"),
+    (["tran"], 2, "unknown command 'tran', did you mean train?"),
+    (["train", "--learning_rat", "3"], 2, "unknown flag --learning_rat; did you mean --learning_rate?"),
+    (["eval", "--chekpoint=best"], 2, "did you mean --checkpoint?"),
+    (["train", "--qqqqq", "1"], 2, "unknown flag --qqqqq; run_estimator.sh train --help lists all flags"),
     (["train", "--batch_size", "many"], 2, "invalid int value"),
-    (["eval", "--checkpoint", "newest"], 1, "holds no trained model"),
-    (["predict"], 1, "holds no trained model"),
-    (["prepare", "--output_path", "x"], 1, "error: "),
+    (["train", "--batch_size", "0"], 1, "batch_size 0 is out of range; allowed: 1 to"),
+    (["train", "--preset", "nothing"], 1, "preset 'nothing' cannot be read"),
+    (["train", "--data_dir", "absent"], 1, "data directory absent does not exist"),
+    (["eval"], 1, "holds no trained model"), (["predict"], 1, "holds no trained model"),
+    (["export"], 1, "holds no trained model"), (["prepare", "--output_path", "x"], 1, "no data given"),
+    (["tune"], 2, "--trials"), (["bench", "nothing"], 2, "invalid choice"),
 ])
 def test_wrong_command_lines_give_one_line(tmp_path, arguments, status, message):
-    done = run_app(*arguments, cwd=tmp_path, check=False)
-    assert done.returncode == status and message in done.stderr
-    assert "Traceback" not in done.stderr
+    runs.run_here(tmp_path, *arguments).refused(message, status=status)
 
 
-def test_an_interrupted_preparation_ends_its_processes_and_leaves_nothing(tmp_path):
-    train, test = write_sample(str(tmp_path), 60000, 100, 1)
-    process = start_app("prepare", "--train_data_path", train, "--test_data_path", test, "--output_path", "out",
-                        "--num_workers", "2", "--chunk_bytes", "4000", cwd=tmp_path, start_new_session=True)
-    end = time.time() + 60
-    while len(workers_of(process.pid)) < 2:
-        assert time.time() < end and process.poll() is None
-        time.sleep(0.02)
-    workers = workers_of(process.pid)
-    # As Ctrl-C does: to the whole process group.
-    os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate()[0]
-    assert process.returncode == 130 and output == "interrupted; what was there before is unchanged\n"
-    assert not any(os.path.exists("/proc/%d" % pid) for pid in workers)
-    assert sorted(os.listdir(str(tmp_path))) == ["census-income.data.gz", "census-income.test.gz"]
+@pytest.mark.parametrize("name, words", [
+    ("lr=[0.1]", "'[' ']'"), ("a*b", "'*'"), ("a\\b", "\\\\"), ("a\nb", "\\n"), ("x/" * 600, "characters"),
+    ("small.yaml", "is not a directory"), ("/dev/null", "is not a directory"), ("/proc/nothing/here", "")])
+def test_paths_that_cannot_work_are_refused_before_the_first_step(fresh, name, words):
+    (fresh.root / "small.yaml").write_text("")
+    before = sorted(os.listdir(str(fresh.root)))
+    fresh.here(*(runs.TRAIN + ("--model_dir", name))).refused(words)
+    assert sorted(os.listdir(str(fresh.root))) == before
 
 
-def workers_of(pid):
-    """Returns the children of a process."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/stat" % name, encoding="ascii", errors="replace") as stream:
-                parent = int(stream.read().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == pid:
-            found.append(int(name))
-    return found
+def test_a_link_in_the_path_is_resolved_on_a_cpu_and_refused_on_npus(fresh):
+    from estimator_app.model_dir import directory
+    from feature_specs.errors import ConfigError
+    os.makedirs(str(fresh.root / "disk"))
+    os.symlink(str(fresh.root / "disk"), str(fresh.root / "runs"))
+    done = fresh.train("--train_epoch", "1", "--model_dir", "runs/one").ok()
+    assert "trained 10 steps" in done.out and os.path.isfile(str(fresh.root / "disk" / "one" / "args.json"))
+    with pytest.raises(ConfigError, match="leads through a symbolic link"):
+        directory.check_path(str(fresh.root / "runs" / "one"), "npu")
+
+
+@pytest.mark.parametrize("environment, words", [
+    ({"TF_CONFIG": "{nonsense"}, "TF_CONFIG does not hold a JSON object"),
+    ({"TF_CONFIG": "[1]"}, "TF_CONFIG does not hold a JSON object"),
+    ({"TF_CONFIG": '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}'}, "TF_CONFIG names a"),
+    ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": None}, "OMPI_COMM_WORLD_SIZE=4 is set"),
+    ({"OMPI_COMM_WORLD_SIZE": "four"}, "OMPI_COMM_WORLD_SIZE='four' is not a whole number"),
+    ({"OMPI_COMM_WORLD_RANK": "3"}, "OMPI_COMM_WORLD_RANK=3 is not below OMPI_COMM_WORLD_SIZE=1"),
+    ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, "rank"),
+    ({"USE_FAAE": "yes"}, "USE_FAAE='yes'; allowed: 0, 1"),
+])
+def test_variables_of_somebody_else_are_named(trained, environment, words):
+    trained.command(*(runs.TRAIN + ("--train_epoch", "4")), environment=environment).refused(words)
+    if "USE_FAAE" not in environment:
+        trained.command("eval", "--model_dir", "model", environment=environment).refused(words)
+
+
+@pytest.mark.parametrize("path, value, words", [
+    (("splits", "train", "rows"), 1 << 62, "rows"), (("splits", "train", "rows"), 1 << 40, "rows"),
+    (("splits", "train", "shards", 0, "rows"), 1 << 62, "rows"), (("line_per_sample",), 1 << 62, "line_per_sample"),
+    (("vocabularies", "item", "size"), 1 << 62, "size"), (("vocabularies", "item", "size"), 1 << 40, ""),
+    (("vocabularies", "user", "distinct"), 1 << 62, ""), (("vocabularies", "user", "distinct"), 1 << 40, ""),
+    (("seed",), 1 << 80, "seed"), (("splits", "test", "rows"), True, "rows"),
+    (("dense_statistics", "x", "mean"), float("inf"), "finite"), (("format_version",), 1 << 62, "newer"),
+])
+def test_manifests_with_absurd_numbers_are_one_line(fresh, path, value, words):
+    name = os.path.join(fresh.data, "manifest.json")
+    with open(name, encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    place = manifest
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    if path[-1] == "rows" and not isinstance(value, bool):
+        split = manifest["splits"][path[1]]
+        split["rows"] = split["shards"][0]["rows"] = value
+    with open(name, "w", encoding="utf-8") as stream:
+        json.dump(manifest, stream)
+    fresh.here(*runs.TRAIN).refused(words)
+    assert not os.path.exists(os.path.join(fresh.model, "args.json"))
+
+
+def test_a_reader_that_goes_away_is_no_error(trained):
+    """``run_estimator.sh help | head -0``, and of every kind of command: 141 as shells say it, and not a word."""
+    for arguments in (["help"], ["train", "--help"], ["eval", "--model_dir", "model"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        environment = dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore")
+        done = subprocess.run([sys.executable, "-m", "estimator_app"] + arguments, cwd=str(trained.root),
+                              env=environment, stdout=writing, stderr=subprocess.PIPE, timeout=300)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (141, b""), arguments
+
+
+def test_too_little_address_space_is_one_line(trained):
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
+
+    environment = dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore")
+    for arguments in (list(runs.TRAIN) + ["--train_epoch", "4"], ["eval", "--model_dir", "model"]):
+        done = subprocess.run([sys.executable, "-m", "estimator_app"] + arguments, cwd=str(trained.root),
+                              capture_output=True, text=True, env=environment, preexec_fn=limited, timeout=300)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+        assert "ulimit -v" in done.stderr
+
+
+def test_what_is_unexpected_says_so_and_debug_shows_where(fresh, monkeypatch):
+    """The last resort: no fault that the other tests inject ends here."""
+    def broken(config):
+        raise ZeroDivisionError("a fault\nof ours")
+
+    monkeypatch.setattr("estimator_app.training.run_start.load_data", broken)
+    done = fresh.here(*runs.TRAIN)
+    assert done.status == 1 and done.err == "error: ZeroDivisionError in the program: a fault of ours; --debug shows " \
+                                            "where\n"
+    with pytest.raises(ZeroDivisionError):
+        fresh.here(*(runs.TRAIN + ("--debug",)))

@@ -10,8 +10,10 @@ from feature_specs.errors import ConfigError
 
 def parse(arguments, environment=None):
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return module.from_arguments(parser.parse_args(arguments), environment or {})
+    module.add_preset_argument(parser, module.DEFAULT_PRESET)
+    module.add_arguments(parser, Config())
+    parsed = vars(parser.parse_args(arguments))
+    return module.from_arguments(parsed, parsed.pop("preset") or module.DEFAULT_PRESET, environment or {})
 
 
 def test_flags_win_over_environment_and_preset():
@@ -30,8 +32,8 @@ def test_the_switches_of_the_original_script(variable, field, text, value):
 
 def test_the_reference_preset_has_the_settings_of_the_original():
     config = parse(["--preset", "reference"])
-    assert (config.model, config.expert_num, config.expert_size, config.tower_size, config.network_num) == (
-        "mmoe", 8, 16, 8, 1)
+    assert (config.model, config.input_layer, config.expert_num, config.expert_layers, config.tower_layers) == (
+        "mmoe", "sum", 8, (16,), (8,))
     assert (config.batch_size, config.train_epoch, config.learning_rate, config.sparse_learning_rate) == (
         32, 100, 0.001, 0.001)
     assert config.reference_init and config.dense_transform == "none" and config.dense_bins == 0
@@ -57,7 +59,10 @@ def test_wrong_switches(environment, message):
     ({"batch_size": 0}, "batch_size 0 is out of range; allowed: 1 to"),
     ({"batch_size": True}, "batch_size must be of type int"),
     ({"learning_rate": -1.0}, "learning_rate -1.0 is out of range"),
-    ({"model": "tree"}, "model 'tree' is not allowed; choose from"),
+    ({"input_layer": "max"}, "input_layer 'max' is not allowed; choose from sum, concat"),
+    ({"expert_layers": ()}, "expert_layers must name at least one layer"),
+    ({"tower_layers": (8, 0)}, "tower_layers 0 is out of range"),
+    ({"early_stopping_metric": "auc_a"}, "has no effect without early_stopping_patience"),
     ({"use_dynamic": 1}, "use_dynamic must be true or false"),
     ({"model_dir": ""}, "model_dir must not be empty"),
     ({"use_dynamic_expansion": True, "cache_mode": "SSD", "use_modify_graph": True}, "goes with cache_mode HBM only"),
@@ -71,7 +76,8 @@ def test_wrong_settings(changes, message):
 def test_unknown_settings_in_a_preset_file_are_errors(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"batchsize": 3}))
-    with pytest.raises(ConfigError, match="unknown settings batchsize; known: access_threshold, batch_size"):
+    with pytest.raises(ConfigError,
+                       match="unknown setting batchsize, did you mean batch_size.; known: access_threshold"):
         parse(["--preset", str(path)])
 
 
@@ -84,7 +90,7 @@ def test_unreadable_preset(tmp_path, text):
 
 
 def test_every_preset_that_ships_is_valid():
-    assert {"default", "reference"} <= set(module.preset_names())
+    assert {"census", "default", "plain", "reference"} == set(module.preset_names())
     for name in module.preset_names():
         assert parse(["--preset", name])
 
@@ -99,3 +105,18 @@ def test_switch_flags_take_true_or_false_only(text, capsys):
     with pytest.raises(SystemExit):
         parse(["--use_faae", text])
     assert "neither true nor false" in capsys.readouterr().err
+
+
+def test_layers_are_read():
+    assert parse(["--expert_layers", "64,16"]).expert_layers == (64, 16)
+    with pytest.raises(SystemExit):
+        parse(["--expert_layers", "64;16"])
+
+
+def test_the_help_shows_the_values_that_a_run_would_use(capsys):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser, Config(batch_size=77, expert_layers=(9, 3)), choices={"model": ["a", "b"]})
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: 77)" in text and "(default: 9,3)" in text and "--model a|b" in text

@@ -1,4 +1,6 @@
 """Every call that the app makes of the SDK, recorded by running it, binds to every recorded signature."""
+import ast
+import glob
 import inspect
 import json
 import os
@@ -7,8 +9,8 @@ import sys
 
 import pytest
 
-from tests.estimator_app.cli_runner import PROJECT
-from tests.small_data import write_data
+from tests.support.cli_runner import PROJECT
+from tests.support.small_data import write_data
 
 _CONTRACTS = os.path.join(PROJECT, "rec_sdk_cpu", "contracts")
 with open(os.path.join(_CONTRACTS, "mx_rec.json")) as _stream:
@@ -24,8 +26,8 @@ RUNS = (
 )
 # A call of these is part of any run; what else is called depends on the mode.
 ALWAYS = ("init", "terminate_config_initializer", "FeatureSpec", "get_asc_insert_func", "create_table", "sparse_lookup",
-          "get_dense_and_sparse_variable", "GraphModifierHook", "NPURunConfig", "NPUEstimator",
-          "npu_hooks_append", "get_rank_id", "get_rank_size")
+          "get_dense_and_sparse_variable", "GraphModifierHook", "NPURunConfig", "NPUEstimator", "get_rank_id",
+          "get_rank_size")
 # Ops and dataset methods whose signatures are in the sheet's text, not in its tables (rec_sdk_api 2.2, 6).
 IN_TEXT = {"mx_rec.util.ops.HostOps.return_timestamp": [["input"]]}
 
@@ -34,18 +36,17 @@ IN_TEXT = {"mx_rec.util.ops.HostOps.return_timestamp": [["input"]]}
 def recorded(tmp_path_factory):
     """{generation: calls} of short trainings with evaluation."""
     base = tmp_path_factory.mktemp("calls")
-    write_data(str(base / "data"), train_rows=80, test_rows=20)
+    write_data(base / "data", 40, 20)
     environment = dict(os.environ, PYTHONPATH=PROJECT, TF_CPP_MIN_LOG_LEVEL="2", PYTHONWARNINGS="ignore::FutureWarning",
                        OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="1", OMPI_COMM_WORLD_LOCAL_SIZE="1", JOB_ID="1")
     found = {"G2": [], "G3": []}
     for number, (generation, flags) in enumerate(RUNS):
         output, model = base / ("calls-%d.json" % number), base / ("model-%d" % number)
-        # G2 takes no schedule of the sparse learning rate.
         subprocess.run(
-            [sys.executable, "-m", "tests.estimator_app.sdk_recorder", generation, str(output), "train", "--data_dir",
+            [sys.executable, "-m", "tests.support.sdk_recorder", generation, str(output), "train", "--data_dir",
              str(base / "data"), "--model_dir", str(model), "--train_epoch", "1", "--batch_size", "20",
-             "--eval_batch_size", "20", "--expert_num", "2", "--network_num", "1", "--expert_dropout", "0.1",
-             "--sparse_learning_rate_schedule", "fixed", *flags],
+             "--eval_batch_size", "20", "--expert_num", "2", "--expert_layers", "4", "--expert_dropout", "0.1",
+             "--device", "cpu", *flags],
             env=environment, cwd=str(base), check=True, stdout=subprocess.DEVNULL)
         with open(str(output), encoding="utf-8") as stream:
             found[generation] += json.load(stream)
@@ -61,8 +62,6 @@ def _signatures(generation, profile):
                 names[path] = entry["parameters"]
     # Only two versions have all signatures on record; the two between them are held to the older one.
     names.update(NPU_BRIDGE["signatures"]["2026-07" if profile == "2026-07" else "2021-02"])
-    names["npu_bridge.npu_init.npu_hooks_append"] = NPU_BRIDGE["signatures"]["2026-07"][
-        "npu_bridge.npu_init.npu_hooks_append"]
     names[NPU_BRIDGE["run_config_class"]] = NPU_BRIDGE["run_config_by_profile"][profile]
     names.update(IN_TEXT)
     return {name[:-len(".__new__")] if name.endswith(".__new__") else name: value for name, value in names.items()}
@@ -120,3 +119,16 @@ def test_a_call_that_does_not_fit_is_seen():
     signature = _as_signature(NPU_BRIDGE["run_config_by_profile"]["2021-02"])
     with pytest.raises(TypeError, match="deterministic"):
         signature.bind(deterministic=1)
+
+
+@pytest.mark.parametrize("profile", ["2021-02", "2026-07"])
+def test_what_is_imported_of_npu_bridge_is_there_in_every_version(profile):
+    """Names that a version lacks end the app at its start, before any call could be recorded."""
+    exported = set(NPU_BRIDGE["npu_init_exports"][profile])
+    asked = set()
+    for path in glob.glob(os.path.join(PROJECT, "estimator_app", "**", "*.py"), recursive=True):
+        with open(path, encoding="utf-8") as stream:
+            for node in ast.walk(ast.parse(stream.read())):
+                if isinstance(node, ast.ImportFrom) and node.module == "npu_bridge.npu_init":
+                    asked |= {alias.name for alias in node.names}
+    assert {"NPUEstimator", "NPURunConfig"} <= asked <= exported

@@ -8,12 +8,21 @@ from hypothesis import strategies as st
 
 from feature_specs.errors import DataError
 from feature_specs.manifest import Manifest, check_shards, read_manifest, write_manifest
-from tests.small_data import write_data
+from preprocessing.pipeline import Preparation, prepare
+from tests.support.rows import TOY, text_of, toy_rows, write
+
+
+def write_data(directory):
+    """Prepares a small data directory; returns its manifest."""
+    files = directory + "-files"
+    os.makedirs(files, exist_ok=True)
+    path = write(os.path.join(files, "f.tsv"), text_of(toy_rows(40)))
+    return prepare(Preparation(TOY, (path,), (path,), directory, num_shards=3)), None
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    directory = str(tmp_path_factory.mktemp("data"))
+    directory = str(tmp_path_factory.mktemp("data") / "d")
     return directory, write_data(directory)[0]
 
 
@@ -23,19 +32,21 @@ def test_what_is_written_is_read(written):
     assert not [name for name in os.listdir(directory) if name.endswith(".tmp")]
 
 
-def test_ids_are_offset_and_have_one_out_of_vocabulary_id_per_column(written):
-    manifest = written[1]
-    assert manifest.id_offsets() == {"a": 0, "b": 6, "c": 14}
-    assert manifest.num_ids() == 18
-
-
 def test_fingerprint_changes_with_the_vocabulary_only_where_it_should(written):
     data = written[1].to_dict()
-    same, other = copy.deepcopy(data), copy.deepcopy(data)
+    same, other, statistics = copy.deepcopy(data), copy.deepcopy(data), copy.deepcopy(data)
     same["seed"] = 77
-    other["vocabularies"]["a"].reverse()
-    prints = [Manifest.from_dict(item).encoding_fingerprint() for item in (data, same, other)]
-    assert prints[0] == prints[1] != prints[2]
+    other["vocabularies"]["city"]["sha256"] = "0"
+    statistics["label_statistics"]["watch"]["mean"] = 3.0
+    prints = [Manifest.from_dict(item).encoding_fingerprint() for item in (data, same, other, statistics)]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+    assert Manifest.from_dict(data).identity() != Manifest.from_dict(same).identity()
+
+
+def test_every_vocabulary_has_a_number_of_its_own(written):
+    numbers = [info.number for info in written[1].vocabularies.values()]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert set(written[1].vocabularies) == set(TOY.vocabulary_names)
 
 
 def change(path, value):
@@ -47,15 +58,19 @@ def change(path, value):
 
 
 @pytest.mark.parametrize("path, value, message", [
-    (("format_version",), 2, "newer than this program reads"),
-    (("format_version",), "1", "is not a version"),
+    (("format_version",), 3, "newer; update the program"),
+    (("format_version",), "1", "this program reads version 2"),
     (("line_per_sample",), 0, "line_per_sample must be a whole number of at least 1"),
     (("line_per_sample",), True, "line_per_sample must be a whole number"),
-    (("vocabularies", "a"), ["x", "x"], "vocabulary of a must hold different texts"),
-    (("num_ids",), 3, "do not fit the vocabularies"),
-    (("dense_statistics", "x", "mean"), float("nan"), "x.mean must be a finite number"),
-    (("dense_statistics", "x", "bin_edges"), [3.0, 1.0], "not ascending"),
+    (("vocabularies", "city", "number"), 1, "two vocabularies have one number"),
+    (("vocabularies", "city", "path"), "../x", "does not stay inside"),
+    (("vocabularies", "city", "size"), -1, "city.size"),
+    (("dataset", "tasks"), [], "no task given"),
+    (("dense_statistics", "price", "mean"), float("nan"), "price.mean must be a finite number"),
+    (("dense_statistics", "price", "bin_edges"), [3.0, 1.0], "not ascending"),
+    (("label_statistics", "watch", "std"), "x", "watch must be a finite number"),
     (("splits", "train", "rows"), 5, "do not hold its 5 rows"),
+    (("splits", "train", "unknown_labels"), {}, "counts no labels of click"),
     (("splits", "train", "shards", 0, "path"), "../../etc/passwd", "does not stay inside"),
     (("splits", "train", "shards", 0, "path"), "/etc/passwd", "does not stay inside"),
 ])
@@ -68,8 +83,8 @@ def test_damaged_manifests_are_refused(written, path, value, message):
 
 def test_missing_keys_are_named(written):
     data = written[1].to_dict()
-    del data["dense_statistics"]["y"]
-    with pytest.raises(DataError, match="missing key 'y'"):
+    del data["dense_statistics"]["age"]
+    with pytest.raises(DataError, match="missing key 'age'"):
         Manifest.from_dict(data)
 
 
@@ -105,24 +120,24 @@ def test_unreadable_files_are_named(tmp_path, text):
 
 
 def test_shards_are_checked_for_presence_and_size(tmp_path):
-    manifest, _ = write_data(str(tmp_path))
-    paths = check_shards(manifest, str(tmp_path), "train")
+    manifest, _ = write_data(str(tmp_path / "d"))
+    paths = check_shards(manifest, str(tmp_path / "d"), "train")
     assert len(paths) == 3
     with open(paths[1], "ab") as stream:
         stream.write(b"x")
     with pytest.raises(DataError, match="part-00001.*changed or cut off"):
-        check_shards(manifest, str(tmp_path), "train")
+        check_shards(manifest, str(tmp_path / "d"), "train")
     os.remove(paths[0])
     with pytest.raises(DataError, match="part-00000.*is missing"):
-        check_shards(manifest, str(tmp_path), "train")
+        check_shards(manifest, str(tmp_path / "d"), "train")
     with pytest.raises(DataError, match="split 'dev' is not in the data; it has test, train"):
-        check_shards(manifest, str(tmp_path), "dev")
+        check_shards(manifest, str(tmp_path / "d"), "dev")
 
 
 def test_an_interrupted_write_leaves_the_old_manifest(tmp_path, monkeypatch):
-    manifest, _ = write_data(str(tmp_path))
-    before = (tmp_path / "manifest.json").read_text()
+    manifest, _ = write_data(str(tmp_path / "d"))
+    before = (tmp_path / "d" / "manifest.json").read_text()
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full: '.*manifest.json'"):
-        write_manifest(manifest, str(tmp_path))
-    assert (tmp_path / "manifest.json").read_text() == before
+        write_manifest(manifest, str(tmp_path / "d"))
+    assert (tmp_path / "d" / "manifest.json").read_text() == before

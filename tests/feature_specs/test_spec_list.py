@@ -1,32 +1,29 @@
+"""The FeatureSpecs of a dataset: one per table and lookup, with the thresholds of admission."""
 import pytest
 
-from tests.small_data import SMALL
+
+def specs(*arguments):
+    from feature_specs.spec_list import create_feature_spec_list
+    return create_feature_spec_list(*arguments)
 
 
-def test_the_switches_of_the_original(sdk):
-    from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
-    specs = create_feature_spec_list(SMALL, lookups=3, use_timestamp=True, access_threshold=5, eviction_threshold=60,
-                                     faae_coefficient=2)
-    assert [spec.is_timestamp for spec in specs] == [True, None, None, None]
-    ids = specs[1:]
-    assert {spec.table_name for spec in ids} == {"small_table"}
-    assert {spec.index_key for spec in ids} == {"sparse_feature"}
-    assert {(spec.access_threshold, spec.eviction_threshold, spec.faae_coefficient) for spec in ids} == {(5, 60, 2)}
-    assert len({spec.name for spec in specs}) == 4
-    holder = FeatureSpecLists()
-    holder.put(specs, True)
-    assert holder.get(True) == ids
+def test_one_spec_per_table_and_lookup(sdk):
+    found = specs(["users", "items"], 2)
+    assert [(spec.table_name, spec.index_key) for spec in found] == 2 * [("users", "sparse_feature_users")] + 2 * [
+        ("items", "sparse_feature_items")]
+    assert len({spec.name for spec in found}) == 4
+    assert {(spec.access_threshold, spec.eviction_threshold, spec.is_timestamp) for spec in found} == {
+        (None, None, None)}
+
+
+def test_admission_puts_the_timestamp_first(sdk):
+    from feature_specs.spec_list import Admission, FeatureSpecLists
+    found = specs(["users", "items"], 1, Admission(5, 60))
+    assert [spec.is_timestamp for spec in found] == [True, None, None]
+    assert {(spec.access_threshold, spec.eviction_threshold) for spec in found[1:]} == {(5, 60)}
+    assert {spec.eviction_threshold for spec in specs(["users"], 1, Admission(5))[1:]} == {None}
+    lists = FeatureSpecLists()
+    lists.put(found, True)
+    assert lists.get(True) == found[1:]
     with pytest.raises(RuntimeError, match="has built no evaluation dataset"):
-        holder.get(False)
-
-
-def test_plain_list_has_no_thresholds(sdk):
-    from feature_specs.spec_list import create_feature_spec_list
-    (spec,) = create_feature_spec_list(SMALL)
-    assert spec.access_threshold is None and spec.eviction_threshold is None and spec.is_timestamp is None
-
-
-def test_eviction_needs_admission(sdk):
-    from feature_specs.spec_list import create_feature_spec_list
-    with pytest.raises(ValueError, match="Access_threshold should be configured before"):
-        create_feature_spec_list(SMALL, eviction_threshold=60)
+        lists.get(False)

@@ -7,8 +7,8 @@ import os
 import pytest
 import tensorflow as tf
 
-from tests.estimator_app.cli_runner import run_app
 from tests.rec_sdk_cpu.tools import ids_placeholder, lookup, make_table, start
+from tests.support.cli_runner import run_app
 
 GUARD = "The dynamic expansion mode is not compatible with the optimizer"
 TOLERANCE = 0.002
@@ -165,7 +165,8 @@ def prepared(tmp_path_factory):
     if not source:
         pytest.skip("CENSUS_KDD_DIR does not name the folder of the real census files")
     target = tmp_path_factory.mktemp("census") / "data"
-    run_app("prepare", "--source", source, "--output_path", target, cwd=target.parent)
+    run_app("prepare", "--train_data_path", os.path.join(source, "census-income.data.gz"), "--test_data_path",
+            os.path.join(source, "census-income.test.gz"), "--output_path", target, cwd=target.parent)
     return target
 
 

@@ -92,8 +92,10 @@ def test_meta_graph_of_later_checkpoints_equals_a_new_one(tmp_path):
         assert session.run("value:0") == 1.0
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("widths", [None, (1, 3), (2, 2)])
 @pytest.mark.parametrize("known_batch", [True, False])
-def test_pooled_product_equals_the_sum_with_and_without_known_sizes(known_batch):
+def test_pooled_product_equals_the_sum_with_and_without_known_sizes(known_batch, widths, weighted):
     random = np.random.RandomState(0)
     ids = random.randint(0, 9, (5, 4))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -104,10 +106,14 @@ def test_pooled_product_equals_the_sum_with_and_without_known_sizes(known_batch)
         embedded = tf.reshape(tf.gather(picked, positions), tf.concat([tf.shape(flat), [3]], 0))
         embedded.set_shape(flat.shape.concatenate([3]))
         lookup.graph_state.of().lookups.append(lookup.LookupResult(embedded, picked, positions, True))
-        pooled = lookup.sum_over_ids(embedded)
-        weight = tf.constant(random.normal(0, 1, (5, 3)), tf.float32)
-        fast = tf.gradients(tf.reduce_sum(pooled * weight), picked)[0]
-        plain = tf.gradients(tf.reduce_sum(tf.reduce_sum(embedded, axis=1) * weight), picked)[0]
-        found = session.run([pooled, tf.reduce_sum(embedded, axis=1), fast, tf.convert_to_tensor(plain)])
+        weights = tf.constant(random.rand(5, 4), tf.float32) if weighted else None
+        pooled = lookup.pooled_product(embedded, weights, widths)
+        factors = embedded if weights is None else embedded * weights[:, :, None]
+        plain = (tf.reduce_sum(factors, axis=1) if widths is None else
+                 tf.stack([tf.reduce_sum(part, axis=1) for part in tf.split(factors, widths, axis=1)], axis=1))
+        factor = tf.constant(random.normal(0, 1, (5, 3) if widths is None else (5, len(widths), 3)), tf.float32)
+        gradients = [tf.convert_to_tensor(tf.gradients(tf.reduce_sum(value * factor), picked)[0])
+                     for value in (pooled, plain)]
+        found = session.run([pooled, plain] + gradients)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     np.testing.assert_allclose(found[2], found[3], atol=1e-6)

@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.estimator_app.cli_runner import run_app
 from tests.rec_sdk_cpu.tools import write_sparse
-from tests.small_data import write_data
+from tests.support.cli_runner import run_app
+from tests.support.small_data import write_data
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(data directory, model directory, its metrics, directory of the run gone on) of a short run on small data."""
     base = tmp_path_factory.mktemp("npu")
-    write_data(str(base / "data"), train_rows=200, test_rows=60)
+    write_data(base / "data", 200, 60)
     _train(base / "data", base / "model", 2)
     metrics = _evaluate(base / "model")
     shutil.copytree(str(base / "model"), str(base / "own"))
@@ -25,10 +25,10 @@ def trained(tmp_path_factory):
 
 def _train(data, model, epochs):
     return run_app("train", "--data_dir", data, "--model_dir", model, "--train_epoch", epochs, "--batch_size", 20,
-                   "--eval_batch_size", 20, "--device", "cpu", cwd=data.parent)
+                   "--eval_batch_size", 20, "--expert_num", 2, "--expert_layers", 4, "--device", "cpu", cwd=data.parent)
 
 
-def _read(folder, table="small_table"):
+def _read(folder, table="embeddings"):
     def array(name, dtype, size):
         return np.fromfile(os.path.join(folder, table, name, "slice.data"), dtype).reshape(size)
     keys = array("key", np.int64, -1)
@@ -50,12 +50,12 @@ def _as_npu(source, target, ranks):
                                 for rank in sorted(range(ranks), key=str)])[:keys.size]
         shutil.rmtree(folder)
         embedding = states.pop("embedding")[order]
-        write_sparse(folder, "small_table", keys[order], embedding, {state: v[order] for state, v in states.items()})
+        write_sparse(folder, "embeddings", keys[order], embedding, {state: v[order] for state, v in states.items()})
 
 
 def _predict(model, output):
     rows = output.parent / "rows.txt"
-    rows.write_text("".join("a%d,b%d,c%d,%d.5,%d\n" % (n % 6, n % 8, n % 4, n, -n) for n in range(40)))
+    rows.write_text("".join("a%d,b%d,c%d,%d.5,%d\n" % (n % 7, n % 8, n % 4, n, -n) for n in range(40)))
     run_app("predict", "--model_dir", model, "--input", rows, "--output", output, cwd=model.parent)
     lines = output.read_text().splitlines()
     assert len(lines) == 41

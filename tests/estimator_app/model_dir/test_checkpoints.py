@@ -1,225 +1,168 @@
+"""Checkpoints as files, written here by hand: which are whole, what is kept, what is found damaged."""
 import json
 import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from estimator_app.model_dir import checkpoints
+from estimator_app.model_dir import checkpoints, directory, sparse_tables
+from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from feature_specs.errors import UserError
-from rec_sdk_cpu.core import checksums, sparse_files
+
+FILES = ("model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "sparse-model.ckpt-7/table/key/slice.data",
+         "sparse-model.ckpt-7/table/key/slice.attribute", "sparse-model.ckpt-7/table/embedding/slice.data",
+         "sparse-model.ckpt-7/table/embedding/slice.attribute")
 
 
-def make(directory, step, keys=(3, 5), sparse=True):
-    os.makedirs(directory, exist_ok=True)
-    path = checkpoints.prefix(directory, step)
+def make(folder, step, keys=(3, 5), sparse=True, checksums=True):
+    """Writes a checkpoint file by file, from the layout's description."""
+    checkpoint = Checkpoint(str(folder), step)
+    os.makedirs(str(folder), exist_ok=True)
     for ending in (".index", ".data-00000-of-00001", ".meta"):
-        with open(path + ending, "w", encoding="utf-8") as stream:
+        with open(checkpoint.path + ending, "w", encoding="utf-8") as stream:
             stream.write("step %d" % step)
     if sparse:
-        with sparse_files.FolderWriter(sparse_files.sparse_directory(path)) as writer:
-            writer.write_keys("table", np.array(keys, np.int64))
-            writer.write_rows("table", "embedding", 2, [np.full((len(keys), 2), step, np.float32)])
-    return path
+        for name, data, attribute in (("key", np.array(keys, np.int64), [len(keys), 8]),
+                                      ("embedding", np.full((len(keys), 2), step, np.float32), [len(keys), 2, 4])):
+            place = os.path.join(checkpoint.tables, "table", name)
+            os.makedirs(place, exist_ok=True)
+            data.tofile(os.path.join(place, "slice.data"))
+            np.array(attribute, np.int64).tofile(os.path.join(place, "slice.attribute"))
+    if checksums:
+        checkpoint.ensure_checksums()
+    return checkpoint
 
 
 def test_latest_is_the_latest_whole_one(tmp_path):
-    directory = str(tmp_path)
-    make(directory, 9)
-    make(directory, 10)
-    make(directory, 100, sparse=False)
-    assert checkpoints.steps(directory) == [9, 10, 100]
-    assert checkpoints.latest(directory) == 10
-    assert "does not exist" in checkpoints.problem(directory, 100)
+    for step in (9, 10):
+        make(tmp_path, step)
+    unfinished = make(tmp_path, 100, sparse=False)
+    assert checkpoints.steps(str(tmp_path)) == [9, 10, 100] and checkpoints.latest(str(tmp_path)) == 10
+    assert "does not exist" in unfinished.problem()
+    assert checkpoints.latest(str(tmp_path / "absent")) is None
 
 
-def test_a_cut_off_slice_makes_a_checkpoint_incomplete(tmp_path):
-    path = make(str(tmp_path), 7)
-    data = os.path.join(sparse_files.sparse_directory(path), "table", "embedding", "slice.data")
-    with open(data, "r+b") as stream:
-        stream.truncate(9)
-    assert checkpoints.latest(str(tmp_path)) is None
-    assert "has 9 bytes, its attribute file says 16" in checkpoints.problem(str(tmp_path), 7)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_flipped_bit_or_a_cut_in_any_file_is_found_and_named(tmp_path, name, cut):
+    checkpoint = make(tmp_path, 7)
+    assert checkpoint.problem(contents=True) is None
+    with open(str(tmp_path / name), "r+b") as stream:
+        if cut:
+            stream.truncate(os.path.getsize(str(tmp_path / name)) - 1)
+        else:
+            byte = stream.read(1)[0]
+            stream.seek(0)
+            stream.write(bytes([byte ^ 1]))
+    # Sizes that contradict each other name the data, whichever of the two is wrong.
+    shown = "slice." if "slice" in name else os.path.basename(name)
+    assert shown in checkpoint.problem(contents=True)
+    with pytest.raises(UserError, match="the checkpoint of step 7 is not whole"):
+        checkpoints.resolve(str(tmp_path), "7")
 
 
-def test_prune_keeps_the_latest_and_removes_leftovers(tmp_path):
-    directory = str(tmp_path)
+def test_a_damaged_latest_is_passed_over_with_a_warning(tmp_path, capsys):
+    make(tmp_path, 5)
+    make(tmp_path, 7)
+    with open(str(tmp_path / FILES[4]), "r+b") as stream:
+        stream.write(b"\xff")
+    assert checkpoints.resolve(str(tmp_path), "latest").step == 5
+    assert capsys.readouterr().err.count("warning: the checkpoint of step 7 is not whole") == 1
+    step, warnings = directory.heal(str(tmp_path), str(tmp_path / "damaged"))
+    assert step == 5 and len(warnings) == 1 and checkpoints.steps(str(tmp_path / "damaged")) == [7]
+    assert tf.train.latest_checkpoint(str(tmp_path)) == Checkpoint(str(tmp_path), 5).path
+
+
+def test_a_checkpoint_without_checksums_is_accepted_and_one_with_damaged_ones_is_not(tmp_path):
+    checkpoint = make(tmp_path, 7, checksums=False)
+    assert checkpoint.problem(contents=True) is None
+    for text in ("garbage", "{}", '{"format_version": 1, "crc32": {"x": 3}}', "[" * 100000):
+        with open(checkpoint.path + ".checksums", "w") as stream:
+            stream.write(text)
+        assert "cannot be read" in checkpoint.problem(contents=True)
+    with open(checkpoint.path + ".checksums", "w") as stream:
+        stream.write('{"format_version": 9, "crc32": {}}')
+    # Of a newer program: refused and left where it is, not set aside as damaged.
+    with pytest.raises(UserError, match="newer than this program reads"):
+        directory.heal(str(tmp_path), str(tmp_path / "damaged"))
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     for step in (1, 2, 3, 4):
-        make(directory, step)
-    os.makedirs(os.path.join(directory, ".sparse-model.ckpt-5.partial-1", "table"))
-    os.makedirs(os.path.join(directory, "sparse-model.ckpt-6"))
-    checkpoints.prune(directory, 2)
-    assert checkpoints.steps(directory) == [3, 4]
-    assert sorted(name for name in os.listdir(directory) if "sparse" in name) == [
-        "sparse-model.ckpt-3", "sparse-model.ckpt-4"]
+        make(tmp_path, step)
+    os.makedirs(str(tmp_path / ".sparse-model.ckpt-5.partial-host-1" / "table"))
+    os.makedirs(str(tmp_path / "sparse-model.ckpt-6"))
+    for name in ("model.ckpt-4.data-00000-of-00001.tempstate123", "model.ckpt-9.meta", "graph.pbtxt.tmp1", "mine.txt"):
+        (tmp_path / name).write_text("")
+    checkpoints.prune(str(tmp_path), 2)
+    assert sorted(os.listdir(str(tmp_path))) == ["mine.txt"] + [
+        "model.ckpt-%d%s" % (step, ending) for step in (3, 4)
+        for ending in (".checksums", ".data-00000-of-00001", ".index", ".meta")] + [
+            "sparse-model.ckpt-3", "sparse-model.ckpt-4"]
 
 
-def test_best_is_copied_out_of_the_savers_reach(tmp_path):
-    directory = str(tmp_path)
+def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
     for step in (1, 2, 3):
-        make(directory, step)
-    assert checkpoints.keep_best(directory, 1, "auc_mean", 0.7)
-    assert checkpoints.keep_best(directory, 2, "auc_mean", 0.9)
-    assert not checkpoints.keep_best(directory, 3, "auc_mean", 0.9)
-    checkpoints.prune(directory, 1)
-    assert checkpoints.read_best(directory) == {"step": 2, "metric": "auc_mean", "value": 0.9}
-    best = checkpoints.resolve(directory, "best")
-    assert checkpoints.step_of(best) == 2 and checkpoints.steps(os.path.dirname(best)) == [2]
-    keys, rows = sparse_files.read_table(sparse_files.sparse_directory(best), "table")
-    assert keys.tolist() == [3, 5] and (np.asarray(rows) == 2).all()
+        make(tmp_path, step)
+    assert checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    assert not checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    checkpoints.prune(str(tmp_path), 1)
+    found = checkpoints.resolve(str(tmp_path), "best")
+    assert found.step == 1 and found.problem(contents=True) is None
+    assert sparse_tables.read_keys(found.tables, "table").tolist() == [3, 5]
+    assert checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
+    assert checkpoints.steps(str(tmp_path / "best")) == [3]
+    assert tf.train.latest_checkpoint(str(tmp_path / "best")) == Checkpoint(str(tmp_path / "best"), 3).path
 
 
-def test_a_damaged_best_note_does_not_stop_training(tmp_path):
-    directory = str(tmp_path)
-    make(directory, 1)
-    checkpoints.keep_best(directory, 1, "auc_mean", 0.7)
-    with open(os.path.join(directory, "best", "best.json"), "w", encoding="utf-8") as stream:
-        stream.write("{")
-    assert checkpoints.read_best(directory) is None
-    assert checkpoints.keep_best(directory, 1, "auc_mean", 0.6)
+@pytest.mark.parametrize("note", ["garbage", "[]", '{"format_version": 2}', "[" * 100000,
+                                  '{"format_version": 2, "step": 5, "metric": "auc", "value": 1}'])
+def test_a_damaged_note_is_no_best(tmp_path, note):
+    make(tmp_path, 3)
+    checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
+    (tmp_path / "best" / "best.json").write_text(note)
+    assert checkpoints.read_best(str(tmp_path)) is None
+    with pytest.raises(UserError, match="no best checkpoint that is whole"):
+        checkpoints.resolve(str(tmp_path), "best")
 
 
-@pytest.mark.parametrize("choice, message", [
-    ("latest", "holds no whole checkpoint; train first"), ("best", "holds no best checkpoint"),
-    ("7", "has no checkpoint of step 7; it has none"), ("newest", "'newest' is not known; allowed: latest, best")])
-def test_missing_checkpoints(tmp_path, choice, message):
+def test_a_newer_note_is_refused(tmp_path):
+    make(tmp_path, 3)
+    checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
+    (tmp_path / "best" / "best.json").write_text(json.dumps(
+        {"format_version": 3, "step": 3, "metric": "auc_mean", "value": 0.8}))
+    with pytest.raises(UserError, match="newer than this program reads"):
+        checkpoints.read_best(str(tmp_path))
+
+
+@pytest.mark.parametrize("choice, message", [("latest", "holds no whole checkpoint"), ("best", "no best checkpoint"),
+                                             ("newest", "allowed: latest, best or a step"), ("4", "no checkpoint of")])
+def test_checkpoints_that_are_not_there(tmp_path, choice, message):
     with pytest.raises(UserError, match=message):
         checkpoints.resolve(str(tmp_path), choice)
 
 
-def test_resolve(tmp_path):
-    directory = str(tmp_path)
-    make(directory, 4)
-    make(directory, 5)
-    assert checkpoints.resolve(directory, "latest").endswith("model.ckpt-5")
-    assert checkpoints.resolve(directory, "4").endswith("model.ckpt-4")
-
-
-def test_state_file_is_what_tensorflow_reads(tmp_path):
-    import tensorflow as tf
-    directory = str(tmp_path)
-    for step in (3, 4):
-        make(directory, step)
-    checkpoints.write_state(directory, [3, 4])
-    assert tf.train.latest_checkpoint(directory) == checkpoints.prefix(directory, 4)
-    state = tf.train.get_checkpoint_state(directory)
-    assert [checkpoints.step_of(path) for path in state.all_model_checkpoint_paths] == [3, 4]
-
-
-def test_best_file_is_json(tmp_path):
-    make(str(tmp_path), 1)
-    checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.5)
-    with open(str(tmp_path / "best" / "best.json"), encoding="utf-8") as stream:
-        assert json.load(stream) == {"format_version": 1, "step": 1, "metric": "auc_mean", "value": 0.5}
-
-
-def test_a_newer_best_note_is_refused(tmp_path):
-    make(str(tmp_path), 1)
-    checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.5)
-    (tmp_path / "best" / "best.json").write_text('{"format_version": 2, "step": 1}')
-    with pytest.raises(UserError, match="best.json has format version 2, newer than this program reads"):
-        checkpoints.keep_best(str(tmp_path), 1, "auc_mean", 0.6)
-
-
-def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
-    make(str(tmp_path), 1)
-    assert not checkpoints.keep_best(str(tmp_path), 1, "auc_mean", float("nan"))
-    assert checkpoints.read_best(str(tmp_path)) is None
-
-
-def test_prune_removes_what_kills_leave(tmp_path):
-    directory = str(tmp_path)
-    make(directory, 3)
-    make(directory, 4)
-    kept = set(os.listdir(directory))
-    for name in ("model.ckpt-2.data-00000-of-00001", "model.ckpt-9.meta", "model.ckpt-2.checksums",
-                 "model.ckpt-4.checksums.tmp", "args.json"):
-        (tmp_path / name).write_text("x")
-    for name in ("model.ckpt-4_temp_0123abcd", ".sparse-model.ckpt-3.deleted-7", "sparse-model.ckpt-7"):
-        os.makedirs(os.path.join(directory, name, "part"))
-    checkpoints.prune(directory, 2)
-    assert set(os.listdir(directory)) == kept | {"args.json"}
-
-
-def summed(directory, step):
-    path = make(directory, step)
-    checksums.write(path)
-    return path
-
-
-FILES = ["model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "sparse-model.ckpt-7/table/key/slice.data",
-         "sparse-model.ckpt-7/table/key/slice.attribute", "sparse-model.ckpt-7/table/embedding/slice.data",
-         "sparse-model.ckpt-7/table/embedding/slice.attribute"]
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_flipped_bit_or_a_cut_in_any_file_is_found_and_named(tmp_path, name):
-    directory = str(tmp_path)
-    summed(directory, 6)
-    summed(directory, 7)
-    assert checkpoints.latest(directory, contents=True) == 7
-    good = (tmp_path / name).read_bytes()
-    for place in range(len(good)):
-        bad = bytearray(good)
-        bad[place] ^= 1 << place % 8
-        (tmp_path / name).write_bytes(bytes(bad))
-        assert os.path.dirname(name.replace("model.ckpt-7.index", "")) in checkpoints.problem(directory, 7, True)
-        assert checkpoints.latest(directory, contents=True) == 6
-    for length in range(len(good)):
-        (tmp_path / name).write_bytes(good[:length])
-        assert checkpoints.latest(directory, contents=True) == 6
-    (tmp_path / name).unlink()
-    assert checkpoints.latest(directory, contents=True) == 6
-
-
-def test_a_damaged_latest_is_passed_over_with_a_warning_and_asked_for_it_is_refused(tmp_path, capsys):
-    directory = str(tmp_path)
-    summed(directory, 6)
-    path = summed(directory, 7)
-    checkpoints.keep_best(directory, 7, "auc_mean", 0.5)
-    os.remove(path + ".data-00000-of-00001")
-    (tmp_path / "model.ckpt-7.data-00000-of-00001").write_text("step 8")
-    assert checkpoints.resolve(directory, "latest").endswith("ckpt-6")
-    assert "model.ckpt-7.data-00000-of-00001 is damaged" in capsys.readouterr().err
-    with pytest.raises(UserError, match="step 7 is not whole: .*model.ckpt-7.data-00000-of-00001 is damaged"):
-        checkpoints.resolve(directory, "7")
-    assert checkpoints.resolve(directory, "best").endswith("best/model.ckpt-7")
-    (tmp_path / "best" / "model.ckpt-7.data-00000-of-00001").write_text("step 8")
-    with pytest.raises(UserError, match="is damaged"):
-        checkpoints.resolve(directory, "best")
-
-
-def test_a_checkpoint_without_checksums_is_accepted_and_gets_them(tmp_path):
-    directory = str(tmp_path)
-    make(directory, 7)
-    assert checkpoints.latest(directory, contents=True) == 7
-    checkpoints.ensure_checksums(directory, 7)
-    (tmp_path / "model.ckpt-7.index").write_text("step 9")
-    assert checkpoints.latest(directory, contents=True) is None
-
-
-@pytest.mark.parametrize("text, message", [("{", "cannot be read"), ("[]", "cannot be read"), ("[" * 10 ** 5, "cannot"),
-                                           ('{"format_version": 1, "crc32": {"a": 3}}', "cannot be read"),
-                                           ('{"format_version": 1, "crc32": {"a\\u0000b": [1, 2]}}', "cannot be read"),
-                                           ('{"format_version": 1, "crc32": {"\\ud800": [1, 2]}}', "cannot be read")])
-def test_a_damaged_checksum_file_is_a_damaged_checkpoint(tmp_path, text, message):
-    path = make(str(tmp_path), 7)
-    with open(checksums.path_of(path), "w", encoding="utf-8") as stream:
-        stream.write(text)
-    assert message in checkpoints.problem(str(tmp_path), 7, contents=True)
-
-
-def test_a_newer_checksum_file_is_refused_not_set_aside(tmp_path):
-    path = make(str(tmp_path), 7)
-    with open(checksums.path_of(path), "w", encoding="utf-8") as stream:
-        json.dump({"format_version": 2, "crc32": {}}, stream)
-    with pytest.raises(UserError, match="newer than this program reads"):
-        checkpoints.latest(str(tmp_path), contents=True)
-
-
 def test_set_aside_moves_every_file_and_replaces_an_earlier_one(tmp_path):
-    directory = str(tmp_path)
-    for _ in range(2):
-        summed(directory, 7)
-        folder = checkpoints.set_aside(directory, 7)
-    assert os.listdir(directory) == ["damaged"]
-    assert checkpoints.latest(folder, contents=True) == 7
+    make(tmp_path / "damaged", 7, keys=(1,))
+    names = {name for name in os.listdir(str(make(tmp_path, 7).directory)) if name != "damaged"}
+    Checkpoint(str(tmp_path), 7).set_aside(str(tmp_path / "damaged"))
+    assert set(os.listdir(str(tmp_path))) == {"damaged"} and set(os.listdir(str(tmp_path / "damaged"))) == names
+    assert sparse_tables.read_keys(Checkpoint(str(tmp_path / "damaged"), 7).tables, "table").tolist() == [3, 5]
+
+
+def test_a_checkpoint_that_appears_while_one_looks_is_taken(tmp_path, monkeypatch):
+    """A training beside deletes the listed one and writes the next."""
+    make(tmp_path, 1)
+    original, calls = Checkpoint.problem, []
+
+    def problem(self, contents=False):
+        calls.append(self.step)
+        if len(calls) == 1:
+            Checkpoint(str(tmp_path), 1).delete()
+            make(tmp_path, 2)
+        return original(self, contents)
+
+    monkeypatch.setattr(Checkpoint, "problem", problem)
+    assert checkpoints.resolve(str(tmp_path), "latest").step == 2 and calls == [1, 2]

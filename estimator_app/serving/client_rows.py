@@ -1,0 +1,93 @@
+"""Rows as records hold them, in the forms in which clients send them: vectors, features by name, tf.Examples."""
+import itertools
+import os
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+import tensorflow as tf
+
+from estimator_app.serving.graph import hash_texts
+from feature_specs.dataset import HASH, CategoricalFeature
+from feature_specs.manifest import Manifest
+from feature_specs.records import DENSE_FEATURE, HASH_BUCKETS, NO_VALUE, SPARSE_FEATURE, UNKNOWN_INDEX
+
+
+def vectors(sparse: np.ndarray, dense: np.ndarray) -> Dict[str, np.ndarray]:
+    """Returns the inputs of the signature of vectors; one of width 0 is no input."""
+    return {name: value for name, value in ((SPARSE_FEATURE, sparse), (DENSE_FEATURE, dense)) if value.shape[1]}
+
+
+def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
+          vocabulary_dir: str) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
+    """Returns rows feature by feature, lists as one text.
+
+    Hashed values have no texts any more and get made-up ones; a value that cannot be told by a text becomes unknown.
+
+    Args:
+        sparse: int64 [n, W], indexes and hashes.
+        dense: float32 [n, D].
+        manifest: of the data.
+        vocabulary_dir: folder that its vocabulary files are relative to.
+
+    Returns:
+        {feature: object [n, 1] of texts, or float32 [n, 1]}; and int64 [n, W], what the texts mean.
+    """
+    dataset = manifest.dataset
+    inputs: Dict[str, np.ndarray] = {}
+    meant = sparse.copy()
+    start = 0
+    for feature in dataset.categorical:
+        values = meant[:, start:start + feature.width]
+        used = np.unique(values[values != NO_VALUE])
+        if feature.encoding == HASH:
+            texts = ["made up %d" % value for value in used.tolist()]
+            indexes = 1 + hash_texts(texts, HASH_BUCKETS)
+        else:
+            path = os.path.join(vocabulary_dir, manifest.vocabularies[feature.vocabulary or feature.name].path)
+            texts, indexes = _texts(used, path, feature, dataset.files.missing)
+        of_value = dict(zip(used.tolist(), texts))
+        inputs[feature.name] = np.array([[feature.list_separator.join(
+            of_value[value] for value in row if value != NO_VALUE)] for row in values.tolist()], object).reshape(-1, 1)
+        if len(used):
+            values[...] = np.where(values == NO_VALUE, NO_VALUE, indexes[np.minimum(
+                np.searchsorted(used, values), len(used) - 1)])
+        start += feature.width
+    inputs.update((feature.name, dense[:, [place]]) for place, feature in enumerate(dataset.numeric))
+    return inputs, meant
+
+
+def example(features: Mapping[str, Any]) -> bytes:
+    """Serializes one row as a tf.Example: {name: [numbers or texts]}."""
+    encoded = {}
+    for name, values in features.items():
+        if values.dtype.kind == "i":
+            encoded[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values.tolist()))
+        elif values.dtype.kind == "f":
+            encoded[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
+        else:
+            encoded[name] = tf.train.Feature(bytes_list=tf.train.BytesList(
+                value=[item.encode("utf-8") for item in values]))
+    return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
+
+
+def _texts(used: np.ndarray, path: str, feature: CategoricalFeature,
+           missing: Sequence[str]) -> Tuple[List[str], np.ndarray]:
+    """Returns the texts of int64 [k] indexes, and what they mean: the same ones, or the unknown value."""
+    table = pyarrow.parquet.read_table(path, columns=["value", "index"])
+    wanted = table.filter(pc.is_in(table["index"], value_set=pa.array(used[used != UNKNOWN_INDEX])))
+    by_index = dict(zip(wanted["index"].to_pylist(), wanted["value"].to_pylist()))
+    for text in itertools.chain.from_iterable(("?" * count, "!" * count) for count in itertools.count(1)):
+        if text not in missing and text[0] != feature.separator and not pc.any(pc.equal(table["value"], text)).as_py():
+            unknown = text
+            break
+    texts, indexes = [], used.copy()
+    for place, index in enumerate(used.tolist()):
+        found = by_index.get(index)
+        # In a list there is neither an empty text nor one with the separator, but a shared vocabulary may have it.
+        if found is None or feature.is_list and (not found or feature.list_separator in found):
+            found, indexes[place] = unknown, UNKNOWN_INDEX
+        texts.append(found)
+    return texts, indexes

@@ -1,0 +1,49 @@
+"""Predicts evaluation rows with the Estimator: what an export is checked against.
+
+``python -m estimator_app.training.reference --model_dir M --checkpoint PATH --data_dir D --rows N --output FILE``;
+on a CPU, in a process of its own, so that serving loads no SDK.
+"""
+import argparse
+import sys
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_app.config import CPU
+from estimator_app.device import prepare_device
+from estimator_app.model.definition import make_model
+from estimator_app.model_dir import directory
+from feature_specs.manifest import read_manifest
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes {output: float32 [rows]} as an npz file."""
+    parser = argparse.ArgumentParser(prog="estimator_app.training.reference")
+    for name in ("model_dir", "checkpoint", "data_dir", "output"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--rows", type=int, required=True)
+    parsed = parser.parse_args(list(arguments))
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    prepare_device(CPU)
+    from estimator_app.training.run_start import Run
+    from estimator_app.training.runtime import build_runtime
+    from estimator_app.training.steps import EVALUATE, Phase, step_numbers
+    config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
+    model = make_model(config, read_manifest(parsed.data_dir))
+    numbers = step_numbers(config, model.manifest, 0, 0, 1, training=False)
+    runtime = build_runtime(Run(model, numbers, 0, []), Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
+    names = model.tasks.output_names()
+    rows = []
+    for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
+                                         checkpoint_path=parsed.checkpoint):
+        rows.append([row[name][0] for name in names])
+        if len(rows) == parsed.rows:
+            break
+    values = np.array(rows, np.float32)
+    np.savez(parsed.output, **{name: values[:, number] for number, name in enumerate(names)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,236 @@
+"""Periodic evaluation as a sequence of phases, and the step numbers that the SDK must be told in each of them.
+
+The SDK's host pipeline counts the batches of its own process, from 0, and blocks where the numbers given to ``init()``
+say so (rec_sdk_api 1.1, 5.2). This module only plans: no process is started and nothing is imported that a phase needs.
+``docs/npu.md`` ("Periodic evaluation") explains the choice of mode.
+"""
+import dataclasses
+import re
+from typing import Dict, List, Optional, Sequence
+
+from estimator_app.config import NPU, Config
+from feature_specs.errors import ConfigError
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
+from input_fn.plan import TrainPlan, eval_steps, plan_training
+
+AUTO, TRAIN_AND_EVALUATE, ALTERNATE = "auto", "train_and_evaluate", "alternate"
+EVAL_MODES = (AUTO, TRAIN_AND_EVALUATE, ALTERNATE)
+
+TRAIN, EVALUATE = "train", "eval"
+_ALL = "all"
+_MAX_INT32 = 2 ** 31 - 1
+# What --train_epoch 0 makes of the data; chosen on validation rows, see docs/quality.md.
+_ROWS_PER_VALUE, _ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 10, 600, 2, 10
+_PHASE = re.compile(r"(train:(?P<start>\d{1,10}):(?P<stop>\d{1,10})|eval:(?P<step>\d{1,10}))\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepNumbers:
+    """The steps of a training on one data directory; the same on every rank.
+
+    Attributes:
+        data_start: global step at which training on this data began.
+        steps_per_epoch: steps of one pass over the training rows.
+        max_steps: global step at which training ends.
+        save_steps: steps between checkpoints, each followed by an evaluation.
+        eval_steps: batches of one evaluation.
+        plan: arithmetic of this rank's training pipeline; None where nothing is trained.
+    """
+
+    data_start: int
+    steps_per_epoch: int
+    max_steps: int
+    save_steps: int
+    eval_steps: int
+    plan: Optional[TrainPlan] = None
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training rows."""
+        return (self.max_steps - self.data_start) // self.steps_per_epoch
+
+    def is_evaluated(self, step: int) -> bool:
+        """Returns whether an evaluation belongs to a step: every ``save_steps``, and at the end."""
+        return step > self.data_start and ((step - self.data_start) % self.save_steps == 0 or step == self.max_steps)
+
+
+def step_numbers(config: Config, manifest: Manifest, data_start: int, rank_id: int, rank_size: int,
+                 training: bool = True) -> StepNumbers:
+    """Computes the step numbers of a training.
+
+    Args:
+        config: settings.
+        manifest: of the data.
+        data_start: global step at which training on this data began.
+        rank_id, rank_size: this process among the ranks.
+        training: False where only an evaluation is asked for; the training's numbers are -1 then.
+
+    Raises:
+        ConfigError: the batch size does not go with the data.
+    """
+    evaluation = eval_steps(manifest.split(TEST_SPLIT), manifest.line_per_sample, config.eval_batch_size, rank_size)
+    if not training:
+        return StepNumbers(0, -1, -1, -1, evaluation)
+    plan = plan_training(manifest.split(TRAIN_SPLIT), manifest.line_per_sample, config.batch_size, config.window_rows,
+                         rank_id, rank_size)
+    steps = plan.steps_per_epoch * (config.train_epoch or epochs_of(manifest, plan.steps_per_epoch))
+    _check("the last step of the training", data_start + steps, 1)
+    return StepNumbers(data_start, plan.steps_per_epoch, data_start + steps,
+                       min(config.eval_interval or plan.steps_per_epoch, steps), evaluation, plan)
+
+
+def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
+    """Returns the passes over the training rows where the settings leave them to the data.
+
+    Values that come few times each are learnt by heart in a second pass, and scores of other rows fall: one pass there.
+    Where every value comes often, as many passes as make enough steps.
+
+    Args:
+        manifest: of the data.
+        steps_per_epoch: steps of one pass.
+    """
+    values = sum(info.distinct for info in manifest.vocabularies.values())
+    if values * _ROWS_PER_VALUE > manifest.split(TRAIN_SPLIT).rows:
+        return 1
+    return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitNumbers:
+    """The step arguments of ``mx_rec.util.initialize.init``; -1 means that the pipeline never blocks there."""
+
+    max_steps: int
+    train_steps: int
+    eval_steps: int
+    save_steps: int
+
+    def as_arguments(self) -> Dict[str, int]:
+        """Returns the keyword arguments for ``init()``."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """What one set of rank processes does between its start and its end.
+
+    Attributes:
+        kind: ``train``, ``eval`` or ``train_and_evaluate``.
+        start: global step of the checkpoint that the phase begins with; 0 where there is none.
+        stop: global step at which it ends; of an evaluation: the checkpoint's step, equal to ``start``.
+        save_steps: steps between checkpoints, for ``NPURunConfig(save_checkpoints_steps=...)``; 0 in an evaluation.
+        eval_steps: batches of one evaluation, for ``evaluate(steps=...)`` or ``EvalSpec(steps=...)``; 0 where the phase
+            evaluates nothing.
+    """
+
+    kind: str
+    start: int
+    stop: int
+    save_steps: int
+    eval_steps: int
+
+    @property
+    def init(self) -> InitNumbers:
+        """The numbers for ``init()`` (rec_sdk_api 1.1, 5.2, 8).
+
+        Training alone: the Estimator's ``max_steps``, no blocking for an evaluation, and a save interval that is the
+        length of the phase, so that the pipeline's process-local count meets the checkpoint at the last step.
+        Evaluation alone: only ``eval_steps`` counts. ``train_and_evaluate``: ``train_steps`` equals ``save_steps``.
+        """
+        if self.kind == TRAIN:
+            return InitNumbers(self.stop, -1, -1, self.save_steps)
+        if self.kind == EVALUATE:
+            return InitNumbers(-1, -1, self.eval_steps, -1)
+        return InitNumbers(self.stop, self.save_steps, self.eval_steps, self.save_steps)
+
+
+def stops(start: int, numbers: StepNumbers) -> List[int]:
+    """Returns the global steps of the checkpoints that are still to come after a step: the grid, and the end."""
+    first = start - (start - numbers.data_start) % numbers.save_steps + numbers.save_steps
+    return list(range(first, numbers.max_steps, numbers.save_steps)) + (
+        [numbers.max_steps] if start < numbers.max_steps else [])
+
+
+def plan_phases(start: int, numbers: StepNumbers, owed: Sequence[int]) -> List[Phase]:
+    """Plans the rest of a training in which every evaluation has processes of its own.
+
+    Args:
+        start: step of the latest whole checkpoint, 0 for none.
+        numbers: of the training.
+        owed: steps of checkpoints whose evaluation an interrupted run still owes.
+
+    Returns:
+        The phases in order, each for a process set of its own. Where nothing is left to train or owed: one evaluation.
+    """
+    phases = [Phase(EVALUATE, step, step, 0, numbers.eval_steps) for step in owed]
+    for stop in stops(start, numbers):
+        phases.append(Phase(TRAIN, start, stop, stop - start, 0))
+        phases.append(Phase(EVALUATE, stop, stop, 0, numbers.eval_steps))
+        start = stop
+    return phases or [Phase(EVALUATE, start, start, 0, numbers.eval_steps)]
+
+
+def resolve_eval_mode(requested: str, device: str, evaluations: int) -> str:
+    """Chooses how training and evaluation take turns.
+
+    Args:
+        requested: ``auto``, ``train_and_evaluate`` or ``alternate``.
+        device: ``cpu`` or ``npu``.
+        evaluations: how many evaluations the rest of the training has.
+
+    Returns:
+        ``train_and_evaluate`` or ``alternate``. ``auto`` is the former on a CPU and the latter on NPUs.
+
+    Raises:
+        ConfigError: ``train_and_evaluate`` would evaluate more than once on NPUs, which the SDK's documentation
+        excludes
+            (rec_sdk_api 5.2).
+    """
+    if requested == AUTO:
+        return ALTERNATE if device == NPU else TRAIN_AND_EVALUATE
+    if requested == TRAIN_AND_EVALUATE and device == NPU and evaluations > 1:
+        raise ConfigError("--eval_mode train_and_evaluate would evaluate %d times in one process, which the Rec SDK "
+                          "does not support on NPUs; use --eval_mode alternate, or an --eval_interval of at least the "
+                          "whole training for one evaluation at its end" % evaluations)
+    return requested
+
+
+def phase_flag(phase: Phase) -> str:
+    """Returns the value of ``--phase`` that tells a rank process its part: ``train:FROM:TO``, ``eval:STEP`` or
+    ``all``."""
+    if phase.kind == TRAIN:
+        return "train:%d:%d" % (phase.start, phase.stop)
+    if phase.kind == EVALUATE:
+        return "eval:%d" % phase.stop
+    return _ALL
+
+
+def parse_phase(text: str, start: int, numbers: StepNumbers) -> Phase:
+    """Reads a ``--phase`` value back; the opposite of :func:`phase_flag`.
+
+    Args:
+        text: ``train:FROM:TO``, ``eval:STEP`` or ``all``; empty: all.
+        start: step of the latest whole checkpoint.
+        numbers: of the training.
+
+    Raises:
+        ConfigError: it is neither, or a number is out of range.
+    """
+    if text in ("", _ALL):
+        return Phase(TRAIN_AND_EVALUATE, start, numbers.max_steps, numbers.save_steps, numbers.eval_steps)
+    match = _PHASE.match(text)
+    if not match:
+        raise ConfigError("--phase %r is not understood; allowed: train:FROM:TO, eval:STEP (global steps) or "
+                          "all" % text)
+    if match.group("step"):
+        step = int(match.group("step"))
+        _check("the step of --phase", step, 0)
+        return Phase(EVALUATE, step, step, 0, numbers.eval_steps)
+    first, stop = int(match.group("start")), int(match.group("stop"))
+    _check("the end of --phase", stop, first + 1)
+    return Phase(TRAIN, first, stop, stop - first, 0)
+
+
+def _check(name: str, value: int, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MAX_INT32:
+        raise ConfigError("%s %r is out of range; allowed: whole numbers from %d to %d"
+                          % (name, value, low, _MAX_INT32))

@@ -1,0 +1,95 @@
+"""``--warm_start_from``: a new model takes over the variables and tables of another one that mean the same there."""
+import os
+import re
+from typing import Any, Dict, List, Optional, TextIO, Tuple
+
+import pyarrow.parquet
+import tensorflow as tf
+
+from estimator_app.model.definition import Model, dense_variable_shapes, make_model
+from estimator_app.model_dir import checkpoints, directory, sparse_tables
+from estimator_app.model_dir.checkpoints import Checkpoint
+from feature_specs.encoding import TableLayout
+from feature_specs.errors import ConfigError
+from feature_specs.manifest import MODEL_DATA_FOLDER
+
+
+def warm_start_settings(source: str, model: Model, stream: TextIO) -> Any:
+    """Compares a trained model with a new one and prints what is taken over.
+
+    Args:
+        source: model directory, which is left as it is.
+        model: the new model.
+        stream: where the table of variables goes: taken, or left and why.
+
+    Returns:
+        tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4).
+
+    Raises:
+        UserError: ``source`` holds no trained model.
+        ConfigError: nothing fits.
+    """
+    config, manifest = directory.read_settings(source, {"device": model.config.device})
+    checkpoint = checkpoints.resolve(source, "latest")
+    old = make_model(config, manifest)
+    found = tf.train.load_checkpoint(checkpoint.path).get_variable_to_shape_map()
+    rows: List[Tuple[str, str, str]] = []
+    taken: List[str] = []
+    for name, shape in sorted(dense_variable_shapes(model).items()):
+        reason = ("not there" if name not in found else
+                  "shape %s" % found[name] if tuple(found[name]) != shape else "")
+        rows.append((name, str(list(shape)), reason))
+        # TensorFlow matches with the name of the variable's tensor.
+        taken += [] if reason else ["^%s:0$" % re.escape(name)]
+    for layout in model.encoding.tables:
+        reason = _table_reason(layout, model, old, checkpoint, source) or ""
+        rows.append(("table %s" % layout.name, "[any, %d]" % model.table_dim(layout), reason))
+        taken += [] if reason else [layout.name]
+    width = max(len(name) for name, _, _ in rows)
+    for name, shape_text, reason in rows:
+        stream.write("%-*s %14s  %s\n" % (width, name, shape_text, "left: " + reason if reason else "taken"))
+    stream.write("%d of %d variables and tables of %s are taken over, step %d\n" % (
+        len(taken), len(rows), source, checkpoint.step))
+    stream.flush()
+    if not taken:
+        raise ConfigError("--warm_start_from %s: nothing fits; leave it out to train from the start" % source)
+    return tf.estimator.WarmStartSettings(ckpt_to_initialize_from=checkpoint.path, vars_to_warm_start=taken)
+
+
+def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Checkpoint, source: str) -> Optional[str]:
+    """Returns why a table cannot be taken over, or None."""
+    if layout.name not in sparse_tables.tables(checkpoint.tables):
+        return "not there"
+    dim = sparse_tables.open_rows(checkpoint.tables, layout.name).shape[1]
+    if dim != model.table_dim(layout):
+        return "rows of %d values" % dim
+    before = {table.name: table for table in old.encoding.tables}
+    fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields
+                                                        if layout.name in before}
+    categorical = {feature.name: feature.vocabulary or feature.name for feature in model.manifest.dataset.categorical}
+    for name in sorted({categorical.get(field, field) for field in fields}):
+        reason = _vocabulary_reason(name, model, old, source)
+        if reason:
+            return reason
+    return None
+
+
+def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> Optional[str]:
+    new, known = model.manifest.vocabularies[name], old.manifest.vocabularies.get(name)
+    if known is None or (known.number, known.encoding) != (new.number, new.encoding):
+        return "vocabulary of %s has another number or encoding" % name
+    if new.encoding == "bins":
+        same = (model.manifest.dense_statistics[name] == old.manifest.dense_statistics[name]
+                and model.config.dense_bins == old.config.dense_bins)
+        return None if same else "bins of %s are others" % name
+    if not new.path or new.sha256 == known.sha256:
+        return None
+    values = _values(os.path.join(model.config.data_dir, new.path))
+    same = all(values.get(index) == value for index, value in
+               _values(os.path.join(source, MODEL_DATA_FOLDER, known.path)).items())
+    return None if same else "vocabulary of %s is another" % name
+
+
+def _values(path: str) -> Dict[int, str]:
+    table = pyarrow.parquet.read_table(path, columns=["value", "index"])
+    return {index: value for index, value in zip(table["index"].to_pylist(), table["value"].to_pylist()) if index}

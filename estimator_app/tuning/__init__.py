@@ -1,0 +1,1 @@
+"""The search over settings, on validation rows of the training files."""

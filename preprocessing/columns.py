@@ -1,0 +1,287 @@
+"""From Arrow columns to the columns of a raw frame: texts as categories, numbers as float32; and what is wrong in them.
+
+A raw frame is what flows through preparation and prediction: a pandas frame whose index is the 1-based line or row in
+the file, with one column per column that the definition uses. Texts (categories, lists as text with their separator,
+labels of binary tasks, group, row key) are categorical and trimmed, and a missing one is the empty text; numbers are
+float32, NaN where missing. A column that is used both ways has its numbers in :func:`number_name`.
+"""
+import dataclasses
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_specs.dataset import ANY, BINARY, REGRESSION, DatasetDefinition, TaskDefinition
+from feature_specs.errors import DataError
+from feature_specs.records import PADDING_LABEL, UNKNOWN_LABEL
+from preprocessing.text_files import is_number
+
+#: Cells that stand for a missing number, whatever the definition says.
+MISSING_NUMBERS = ("", "?", "nan", "NaN", "NAN")
+_BAD_LABEL = PADDING_LABEL
+# Stands for the value in the text of a problem.
+_VALUE = "\0"
+#: (reason, bool [rows], text, values [rows] or none).
+_Problem = Tuple[str, np.ndarray, str, Sequence]
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """How the columns of a definition are read.
+
+    Attributes:
+        texts: columns that are read as text.
+        numbers: columns that are read as numbers.
+        optional: columns that may be absent.
+        check_labels: whether a label, weight or number out of range makes a row unusable; else it is unknown.
+    """
+
+    texts: Tuple[str, ...]
+    numbers: Tuple[str, ...]
+    optional: Tuple[str, ...] = ()
+    check_labels: bool = True
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """All columns, each once."""
+        return tuple(dict.fromkeys(self.texts + self.numbers))
+
+
+def roles_of(definition: DatasetDefinition, labels_optional: bool = False, optional: Sequence[str] = (),
+             more_texts: Sequence[str] = ()) -> Roles:
+    """Returns how the columns of a definition are read.
+
+    Args:
+        definition: of the dataset.
+        labels_optional: labels, weight, group and row key may be absent, and unknown label texts are no errors.
+        optional: further columns that may be absent.
+        more_texts: further columns to read as text.
+    """
+    texts = [feature.column for feature in definition.categorical]
+    texts += [task.column for task in definition.tasks if task.kind == BINARY]
+    texts += [name for name in (definition.group, definition.row_key) + tuple(more_texts) if name]
+    numbers = [feature.column for feature in definition.numeric]
+    numbers += [task.column for task in definition.tasks if task.kind == REGRESSION]
+    numbers += [definition.weight] if definition.weight else []
+    may_lack = list(optional)
+    if labels_optional:
+        features = {feature.column for feature in definition.features}
+        may_lack += [name for name in [task.column for task in definition.tasks] + [
+            definition.weight, definition.group, definition.row_key] if name and name not in features]
+    return Roles(tuple(dict.fromkeys(texts)), tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(may_lack)),
+                 not labels_optional)
+
+
+def number_name(roles: Roles, column: str) -> str:
+    """Returns the name of a column's numbers in a raw frame."""
+    return column + ":number" if column in roles.texts else column
+
+
+def missing_numbers(definition: DatasetDefinition) -> Tuple[str, ...]:
+    """Returns the trimmed cells that stand for a missing number."""
+    return tuple(dict.fromkeys(MISSING_NUMBERS + definition.files.missing))
+
+
+class FrameBuilder:
+    """Makes raw frames from Arrow tables and checks their values."""
+
+    def __init__(self, definition: DatasetDefinition, roles: Roles) -> None:
+        self._definition = definition
+        self._roles = roles
+        self._missing = pa.array(definition.files.missing, pa.string())
+        self._missing_numbers = missing_numbers(definition)
+        self._separators = {feature.column: feature.list_separator for feature in definition.categorical
+                            if feature.is_list}
+
+    def build(self, table: pa.Table, rows: np.ndarray) -> Tuple[pd.DataFrame, List[Tuple[str, int, str]]]:
+        """Makes the frame of a table.
+
+        Args:
+            table: has the columns of the roles that the file has.
+            rows: int64 [n], line or row of each.
+
+        Returns:
+            The frame of the usable rows, and (reason, row, what was found) for the others.
+        """
+        columns: Dict[str, object] = {}
+        problems: List[_Problem] = []
+        for name in self._roles.texts:
+            if name not in table.column_names:
+                columns[name] = pd.Categorical.from_codes(np.zeros(len(rows), np.int8), [""])
+                continue
+            column = table.column(name).combine_chunks() if len(rows) else pa.array([], pa.string())
+            if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+                column, split = _join_lists(column, self._separators[name])
+                problems.append(("column %s: separator in a value" % name, split,
+                                 "column %s: a value holds the separator %r; give another one: separator" % (
+                                     name, self._separators[name]), ()))
+            columns[name] = _categories(column, self._missing)
+        for name in self._roles.numbers:
+            key = number_name(self._roles, name)
+            if name not in table.column_names:
+                columns[key] = np.full(len(rows), np.nan, np.float32)
+            elif key != name:
+                categories = columns[name]
+                values, wrong = _numbers_of(categories.categories, self._missing_numbers)  # type: ignore
+                codes = categories.codes  # type: ignore
+                columns[key] = values[codes]
+                problems.append(("column %s: not a number" % name, wrong[codes],
+                                 "column %s: %s is not a number" % (name, _VALUE),
+                                 np.asarray(categories.categories, object)[codes]))  # type: ignore
+            else:
+                columns[key] = _floats(table.column(name))
+        frame = pd.DataFrame(columns, index=rows, copy=False)
+        problems += self._number_problems(frame)
+        if self._roles.check_labels:
+            problems += self._label_problems(frame, table.column_names)
+        return _without(frame, problems)
+
+    def _number_problems(self, frame: pd.DataFrame) -> List[_Problem]:
+        problems: List[_Problem] = []
+        for name in self._roles.numbers:
+            values = frame[number_name(self._roles, name)].to_numpy()
+            problems.append(("column %s: not finite" % name, np.isinf(values),
+                             "column %s: the number is infinite or beyond float32" % name, ()))
+        return problems
+
+    def _label_problems(self, frame: pd.DataFrame, present: Sequence[str]
+                        ) -> List[_Problem]:
+        problems: List[_Problem] = []
+        for task in self._definition.tasks:
+            if task.kind == BINARY:
+                labels = frame[task.column].cat
+                values = label_values(task, labels.categories)[labels.codes.to_numpy()]
+                problems.append(("label %s: unknown text" % task.name, values == _BAD_LABEL,
+                                 "label of %s %s: expected %s"
+                                 % (task.name, _VALUE, _expected(task)), frame[task.column].astype(object).to_numpy()
+                                 if (values == _BAD_LABEL).any() else ()))
+            elif task.transform == "log":
+                numbers = frame[number_name(self._roles, task.column)].to_numpy()
+                with np.errstate(invalid="ignore"):
+                    problems.append(("label %s: not above -1" % task.name, numbers <= -1,
+                                     "label of %s %s: transform log "
+                                     "needs numbers above -1" % (task.name, _VALUE), numbers))
+        if self._definition.weight:
+            weights = frame[number_name(self._roles, self._definition.weight)].to_numpy()
+            problems.append(("weight: missing or negative", ~(weights >= 0), "weight %s: a number of at least 0 is "
+                             "expected" % _VALUE, weights))
+        return problems
+
+
+def label_values(task: TaskDefinition, texts: Sequence[str]) -> np.ndarray:
+    """Returns int8 [n]: the labels that texts mean for a binary task; -1 unknown (empty), -2 none.
+
+    Where a text is not one of the definition's, blanks in it, a dot at its end and ``.0`` do not matter.
+    """
+    positive = task.positive or ("1",)
+    negative = task.negative or ("0",)
+    values = {text: 0 for text in negative if text != ANY}
+    values.update((text, 1) for text in positive)
+    loose = {_loose(text): value for text, value in values.items()}
+    otherwise = 0 if negative == (ANY,) else _BAD_LABEL
+    return np.array([UNKNOWN_LABEL if not text else values.get(text, loose.get(_loose(text), otherwise))
+                     for text in texts] + [0], np.int8)[:-1]
+
+
+def _loose(text: str) -> str:
+    text = "".join(text.split())
+    return text[:-2] if text.endswith(".0") else text.rstrip(".")
+
+
+def _expected(task: TaskDefinition) -> str:
+    texts = list(task.negative or ("0",)) + list(task.positive or ("1",))
+    return " or ".join(repr(text) for text in texts) if len(texts) <= 4 else "one of %s" % ", ".join(map(repr, texts))
+
+
+def _categories(column: pa.Array, missing: pa.Array) -> pd.Categorical:
+    """Returns the trimmed texts of a column; missing ones are the empty text."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    texts = pc.ascii_trim_whitespace(pc.fill_null(to_text(column.dictionary), ""))
+    texts = pc.if_else(pc.is_in(texts, value_set=missing), "", texts)
+    codes = column.indices
+    codes = (codes.fill_null(-1) if codes.null_count else codes).to_numpy()
+    encoded = texts.dictionary_encode()
+    if len(encoded.dictionary) < len(texts):
+        codes = np.append(encoded.indices.to_numpy(), -1)[codes]
+    values = encoded.dictionary.to_numpy(zero_copy_only=False)
+    if len(codes) and codes.min() < 0:
+        empty = np.flatnonzero(values == "")
+        if not len(empty):
+            empty, values = [len(values)], np.append(values, "")
+        codes = np.where(codes < 0, empty[0], codes)
+    return pd.Categorical.from_codes(codes, pd.Index(values, dtype=object))
+
+
+def to_text(values: pa.Array) -> pa.Array:
+    """Returns the values as strings; whole numbers in decimal form, so that text files and Parquet agree."""
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values).cast(pa.int64())
+    elif pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    return values if pa.types.is_string(values.type) else values.cast(pa.string())
+
+
+def check_type(column: str, kind: pa.DataType, is_text: bool, is_list: bool) -> None:
+    """Checks that a Parquet column can be read as what a definition uses it for.
+
+    Raises:
+        DataError: says what the type is and what is expected.
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_boolean(
+        kind) or types.is_floating(kind) or types.is_temporal(kind) or types.is_null(kind)
+    if is_list and inner is not None:
+        fits = types.is_string(inner) or types.is_large_string(inner) or types.is_integer(inner) or types.is_null(inner)
+    else:
+        fits = text if is_text else number or types.is_null(kind)
+    if not fits:
+        expected = "a list or text" if is_list else "text or whole numbers" if is_text else "a number"
+        raise DataError("column %s: Parquet type %s does not fit; expected %s%s" % (
+            column, kind, expected, "; a list feature needs max_length" if inner is not None and not is_list else ""))
+
+
+def _join_lists(column: pa.Array, separator: str) -> Tuple[pa.Array, np.ndarray]:
+    """Returns lists as texts, and which rows hold the separator inside a value."""
+    values = to_text(column.flatten()).fill_null("")
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    inside = pc.match_substring(values, separator).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    split = np.zeros(len(column), bool)
+    split[np.repeat(np.arange(len(column)), lengths)[inside]] = True
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), values), separator), split
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    with np.errstate(over="ignore"):
+        return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+
+
+def _numbers_of(texts: Sequence[str], missing: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+    wrong = np.array([text not in missing and not is_number(text) for text in texts], bool)
+    values = [float(text) if is_number(text) else np.nan for text in texts]
+    return np.array(values, np.float32), wrong
+
+
+def _without(frame: pd.DataFrame, problems: Sequence[_Problem]
+             ) -> Tuple[pd.DataFrame, List[Tuple[str, int, str]]]:
+    bad = np.zeros(len(frame), bool)
+    found: List[Tuple[str, int, str]] = []
+    for reason, mask, text, values in problems:
+        new = np.flatnonzero(mask & ~bad)
+        for place in new.tolist():
+            shown = text.replace(_VALUE, repr(values[place])) if len(values) else text
+            found.append((reason, int(frame.index[place]), shown))
+        bad[new] = True
+    if found:
+        frame = frame[~bad]
+        found.sort(key=lambda item: item[1])
+    return frame, found

@@ -1,0 +1,210 @@
+"""The command line of the preparation: ``bash run_estimator.sh prepare --help``."""
+import argparse
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.parse
+from typing import Callable, Iterator, Optional, Tuple
+
+from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
+from feature_specs.errors import ConfigError
+from feature_specs.manifest import Manifest
+from preprocessing import sample, sources
+from preprocessing.output_directory import atomic_directory
+from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
+from preprocessing.readers import Reading
+
+CENSUS = "census"
+_RAW_FOLDER = "raw"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the preparation to a parser."""
+    parser.add_argument("--dataset", metavar="FILE|" + "|".join(BUILTIN),
+                        help="dataset file (YAML) that describes the columns and tasks, or a built-in one (default: "
+                             "that of --sample or --vocabulary_from, else census)")
+    parser.add_argument("--output_path", metavar="DIR", required=True,
+                        help="directory to make; one that was written by an earlier preparation is replaced [path] "
+                             "(required)")
+    data = parser.add_argument_group("where the data comes from (one of them)")
+    data.add_argument("--train_data_path", metavar="FILE", nargs="+",
+                      help="training files, folders or quoted patterns [paths] (default: none)")
+    data.add_argument("--test_data_path", metavar="FILE", nargs="+",
+                      help="test files, folders or quoted patterns [paths] (default: none)")
+    data.add_argument("--source", metavar="PATH",
+                      help="folder or zip/tar archive that holds census-income.data and census-income.test, plain or "
+                           ".gz, also inside nested archives [path] (default: none)")
+    data.add_argument("--download", action="store_true",
+                      help="download the published census archive; kept beside the output directory (default: off)")
+    data.add_argument("--sample", metavar="|".join(sample.SAMPLES), nargs="?", const=CENSUS, choices=sample.SAMPLES,
+                      help="make up data; kept in OUTPUT/raw (default: off; without a name: census)")
+    split = parser.add_argument_group("test rows out of the training files, instead of --test_data_path")
+    split.add_argument("--split", type=float, default=0.0, metavar="SHARE",
+                       help="share of the rows that is for testing, such as 0.1, chosen by chance (default: 0)")
+    split.add_argument("--split_by", default="", metavar="COLUMN",
+                       help="rows with the same value of this column stay together (default: row by row)")
+    split.add_argument("--split_by_time", default="", metavar="COLUMN",
+                       help="the rows with the latest dates or greatest numbers are for testing (default: by chance)")
+    parser.add_argument("--vocabulary_from", default="", metavar="DIR",
+                        help="continue the vocabularies and keep the statistics of this data or model directory; new "
+                             "values are appended [path] (default: start anew)")
+    parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
+                        help="rows per file that may be left out because they cannot be used [rows, or percent of the "
+                             "rows] (default: 0)")
+    choices = [",".join(choice) for choice in VOCAB_CHOICES]
+    parser.add_argument("--vocab_from", choices=choices, default=choices[0],
+                        help="splits whose values make the vocabulary (default: %s)" % choices[0])
+    _add_number(parser, "line_per_sample", 8, "rows packed into one record")
+    _add_number(parser, "num_shards", 4, "TFRecord files per split")
+    _add_number(parser, "seed", 2020, "seed of the shuffle of the training rows and of --split; whole number")
+    _add_number(parser, "num_workers", 0, "threads that read; 0: one per core; the output does not depend on it")
+    parser.add_argument("--sample_train_rows", type=int, metavar="N",
+                        help="rows of the made-up training file (default: census 60000, shop 40000)")
+    parser.add_argument("--sample_test_rows", type=int, metavar="N",
+                        help="rows of the made-up test file (default: census 20000, shop 10000)")
+    _add_number(parser, "sample_seed", 2020, "seed of the made-up data; whole number")
+    parser.add_argument("--download_url", metavar="URL", default=sources.DOWNLOAD_URL,
+                        help="address for --download (default: %s)" % sources.DOWNLOAD_URL)
+    parser.add_argument("--download_sha256", metavar="HEX", default=None,
+                        help="expected SHA-256 of the download, 64 hexadecimal digits (default: not checked)")
+
+
+def run(args: argparse.Namespace) -> Manifest:
+    """Prepares the data that the flags name, and prints a summary.
+
+    Args:
+        args: parsed flags of :func:`add_arguments`.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        DataError: an input, the download or the output directory cannot be used.
+        ConfigError: flags are missing, contradict each other or are out of range.
+    """
+    _check_sources(args)
+    dataset = _dataset(args)
+    draft = Preparation(
+        definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
+        test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
+        split=RowSplit(args.split, args.split_by, args.split_by_time), line_per_sample=args.line_per_sample,
+        num_shards=args.num_shards, seed=args.seed, vocab_from=tuple(args.vocab_from.split(",")),
+        vocabulary_from=args.vocabulary_from,
+        reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
+    draft.check()
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(atomic_directory(args.output_path))
+        train, test = stack.enter_context(_raw_files(args, directory))
+        bar = stack.enter_context(_progress_bar())
+        read_from = time.perf_counter()
+        manifest = prepare_in(dataclasses.replace(
+            draft, train_paths=train, test_paths=test, reading=dataclasses.replace(draft.reading, progress=bar)),
+            directory)
+        read_seconds = time.perf_counter() - read_from
+    _print_summary(manifest, args.output_path, read_seconds, time.perf_counter() - started)
+    return manifest
+
+
+def _dataset(args: argparse.Namespace) -> DatasetFile:
+    if args.vocabulary_from and not args.dataset:
+        folder, manifest = find_earlier(args.vocabulary_from)
+        return DatasetFile(manifest.dataset, folder, {})
+    return load_dataset(args.dataset or args.sample or CENSUS)
+
+
+def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
+    parser.add_argument("--" + name, type=int, default=default, metavar="N", help="%s (default: %d)" % (text, default))
+
+
+def _check_sources(args: argparse.Namespace) -> None:
+    if args.test_data_path and not args.train_data_path:
+        raise ConfigError("--test_data_path goes with --train_data_path; give both")
+    given = [flag for flag, value in (("--train_data_path", args.train_data_path), ("--source", args.source),
+                                      ("--download", args.download), ("--sample", args.sample)) if value]
+    if len(given) != 1:
+        raise ConfigError("%s given; give one of --train_data_path with --test_data_path or --split, --source, "
+                          "--download, --sample" % (" and ".join(given) or "no data"))
+    if args.split and not args.train_data_path:
+        raise ConfigError("--split goes with --train_data_path")
+    if (args.source or args.download) and args.dataset not in (None, CENSUS):
+        raise ConfigError("--source and --download are for the census data; give --train_data_path with --dataset %s"
+                          % args.dataset)
+
+
+@contextlib.contextmanager
+def _raw_files(args: argparse.Namespace, directory: str) -> Iterator[Tuple[Tuple[str, ...], Tuple[str, ...]]]:
+    """Gives the training and the test files; unpacked ones are removed at the end."""
+    if args.train_data_path:
+        yield tuple(args.train_data_path), tuple(args.test_data_path or ())
+        return
+    if args.sample:
+        raw = os.path.join(directory, _RAW_FOLDER)
+        os.mkdir(raw)
+        train, test = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
+                                          args.sample_seed)
+        yield (train,), (test,)
+        return
+    unpacked = tempfile.mkdtemp(prefix="unpacked-", dir=directory)
+    try:
+        train, test = sources.find_files(args.source or _downloaded(args), unpacked)
+        yield (train,), (test,)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _downloaded(args: argparse.Namespace) -> str:
+    name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(args.download_url).path)) or "download"
+    path = os.path.join(os.path.dirname(os.path.abspath(args.output_path)), name)
+    sys.stdout.write("downloading %s\n" % args.download_url)
+    sys.stdout.flush()
+    sources.download(args.download_url, path, args.download_sha256)
+    return path
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Optional[Callable[[str, int], None]]]:
+    """Gives a progress callback that draws a bar, or None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+        shown = [""]
+
+        def update(path: str, done: int) -> None:
+            if path != shown[0]:
+                shown[0] = path
+                bar.reset(os.path.getsize(path))
+                bar.set_description(os.path.basename(path), refresh=False)
+            bar.update(done - bar.n)
+
+        yield update
+
+
+def _print_summary(manifest: Manifest, output_path: str, read_seconds: float, seconds: float) -> None:
+    lines, rows = [], 0
+    for name, split in manifest.splits.items():
+        rows += split.rows
+        rates = ", ".join("%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items())
+        parts = ["%-5s %d rows" % (name, split.rows)]
+        parts += ["positive: %s" % rates] if rates else []
+        parts += ["without a label: %s" % ", ".join("%s %d" % item for item in split.unknown_labels.items() if item[1])
+                  ] if any(split.unknown_labels.values()) else []
+        parts.append("out-of-vocabulary values: %d" % sum(split.out_of_vocabulary.values()))
+        parts += ["lists cut to max_length: %s" % ", ".join("%s %d" % item for item in split.cut_lists.items()
+                                                            if item[1])
+                  ] if any(split.cut_lists.values()) else []
+        parts.append("duplicates: %s" % (split.duplicates if split.duplicates >= 0 else "not counted"))
+        parts.append("bad rows: %s" % (", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0"))
+        parts.append("%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6))
+        lines.append("; ".join(parts))
+    values = sum(info.distinct for info in manifest.vocabularies.values())
+    lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (
+        values, manifest.line_per_sample, seconds, rows / max(read_seconds, 1e-9)))
+    lines.append("written: %s" % output_path)
+    sys.stdout.write("\n".join(lines) + "\n")

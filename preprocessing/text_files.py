@@ -1,0 +1,193 @@
+"""Text files, plain or gzip, as blocks of whole lines, and the second look at a block that Arrow could not place."""
+import csv
+import dataclasses
+import gzip
+import hashlib
+import io
+import os
+import re
+import zlib
+from typing import IO, Any, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+
+from feature_specs.errors import DataError
+
+MAX_LINE_BYTES = 16 << 20
+#: What is taken off both ends of a cell; the same characters that tf.strings.strip takes off.
+BLANKS = " \t\n\v\f\r"
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+
+
+@dataclasses.dataclass
+class InputFile:
+    """What was learnt of a file while reading it: size in bytes and SHA-256, both as it is on disk."""
+
+    path: str
+    size: int = 0
+    sha256: str = ""
+
+    def entry(self) -> Dict[str, Any]:
+        """Returns the file's entry in the manifest."""
+        return {"name": os.path.basename(self.path), "size": self.size, "sha256": self.sha256}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Whole lines of a text file: the 1-based number of the first one, how many, and their bytes."""
+
+    first_line: int
+    lines: int
+    data: bytes
+
+
+class _HashingFile(io.RawIOBase):
+    """A raw file that hashes what is read; ``start`` is what was read of it before, since a pipe has no way back."""
+
+    def __init__(self, stream: IO[bytes], info: InputFile, start: bytes) -> None:
+        self._stream, self._info, self._start, self._digest = stream, info, start, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._start[:len(buffer)] or self._stream.read(len(buffer))
+        self._start = self._start[len(data):]
+        buffer[:len(data)] = data
+        self._digest.update(data)
+        self._info.size += len(data)
+        self._info.sha256 = self._digest.hexdigest()
+        return len(data)
+
+
+def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
+    """Reads a text file as blocks of whole lines.
+
+    A byte order mark at the start and empty lines at the end are left out; a missing last newline is added.
+
+    Args:
+        info: names the file; size and hash are filled in.
+        block_bytes: bytes of text in a block; a block grows to hold at least one line.
+
+    Raises:
+        DataError: the file is missing, unreadable, a damaged gzip file, or has a line of more than 16 MiB.
+    """
+    path = info.path
+    if os.path.isdir(path):
+        raise DataError("%s is a directory; give a file" % path)
+    try:
+        with open(path, "rb") as raw:
+            magic = raw.read(2)
+            if path.endswith(".gz") and magic and magic != _GZIP_MAGIC:
+                raise DataError("%s is not a gzip file although its name ends in .gz; rename it or get it again" % path)
+            stream = io.BufferedReader(_HashingFile(raw, info, magic), 1 << 18)
+            text: Any = gzip.GzipFile(fileobj=stream) if magic == _GZIP_MAGIC else stream
+            yield from _blocks(text, path, block_bytes)
+    except EOFError as error:
+        raise DataError("%s is a truncated gzip file; get it again" % path) from error
+    except zlib.error as error:
+        raise DataError("%s is a damaged gzip file (%s); get it again" % (path, error)) from error
+    except OSError as error:
+        raise DataError("%s cannot be read: %s" % (path, error.strerror or error)) from error
+
+
+def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
+    line, carry = 1, b""
+    is_first = True
+    while True:
+        data = stream.read(block_bytes)
+        if is_first and data.startswith(_BYTE_ORDER_MARK):
+            data = data[len(_BYTE_ORDER_MARK):]
+        is_first = False
+        is_end = not data
+        data = carry + data
+        end = len(data) if is_end else data.rfind(b"\n") + 1
+        # Empty lines wait until it is known whether rows follow.
+        text = data[:end].rstrip(b"\r\n")
+        if text:
+            count = text.count(b"\n") + 1
+            yield Block(line, count, text + b"\n")
+            line += count
+            rest = data[len(text):]
+            data = rest[rest.find(b"\n") + 1:] if b"\n" in rest else b""
+        if is_end:
+            return
+        carry = data
+        if len(carry) > MAX_LINE_BYTES + block_bytes:
+            raise DataError("%s: line %d has more than %d bytes; it is no text file with a row per line"
+                            % (path, line, MAX_LINE_BYTES))
+
+
+def split_line(line: bytes, separator: str) -> List[str]:
+    """Splits one line into cells.
+
+    Raises:
+        ValueError: it is not UTF-8, or its quotes are not closed.
+    """
+    try:
+        text = line.rstrip(b"\r\n").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("the text is not UTF-8") from error
+    csv.field_size_limit(MAX_LINE_BYTES * 2)
+    try:
+        return next(csv.reader([text], delimiter=separator, strict=True), [""])
+    except csv.Error as error:
+        raise ValueError("quotes are misplaced or not closed" if "\0" not in text else "a zero byte") from error
+
+
+def is_number(text: str) -> bool:
+    """Returns whether a trimmed cell is a finite decimal number of float32's range."""
+    return bool(_NUMBER.match(text)) and abs(float(text)) <= np.finfo(np.float32).max
+
+
+def second_look(block: Block, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
+                ) -> Tuple[Block, np.ndarray, List[Tuple[str, int, str]]]:
+    """Finds the lines of a block that cannot be used, one by one.
+
+    Args:
+        block: the lines.
+        separator: between cells.
+        names: of the columns in file order.
+        numbers: the columns that must be numbers.
+        missing: texts that stand for a missing number.
+
+    Returns:
+        The usable lines written anew, their line numbers int64 [lines], and (reason, line, what was found) for
+        every other line.
+    """
+    output = io.StringIO()
+    writer = csv.writer(output, delimiter=separator, lineterminator="\n")
+    positions = [(position, name) for position, name in enumerate(names) if name in set(numbers)]
+    kept: List[int] = []
+    bad: List[Tuple[str, int, str]] = []
+    for line, text in enumerate(block.data.split(b"\n")[:-1], block.first_line):
+        problem = None
+        try:
+            cells = split_line(text, separator)
+        except ValueError as error:
+            bad.append((str(error), line, str(error)))
+            continue
+        if not text.strip() and len(names) > 1:
+            problem = ("empty line", "the line is empty")
+        elif len(cells) != len(names):
+            problem = ("number of fields", "%d field%s, expected %d" % (
+                len(cells), "" if len(cells) == 1 else "s", len(names)))
+        else:
+            for position, name in positions:
+                cell = cells[position].strip(BLANKS)
+                if cell in missing:
+                    cells[position] = ""
+                elif is_number(cell):
+                    cells[position] = repr(float(cell))
+                else:
+                    problem = ("column %s: not a number" % name, "column %s: %r is not a number" % (name, cell[:40]))
+                    break
+        if problem:
+            bad.append((problem[0], line, problem[1]))
+        else:
+            kept.append(line)
+            writer.writerow(cells)
+    data = output.getvalue().encode("utf-8")
+    return Block(block.first_line, len(kept), data), np.array(kept, np.int64), bad

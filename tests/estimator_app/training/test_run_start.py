@@ -1,0 +1,296 @@
+"""What is checked, refused and healed before the first step; no test here needs TensorFlow to train."""
+import io
+import json
+import os
+import shutil
+
+import pytest
+
+from estimator_app import config as config_module
+from estimator_app.model.definition import make_model
+from estimator_app.model_dir import checkpoints, directory, history
+from estimator_app.model_dir.checkpoints import Best, Checkpoint
+from estimator_app.training.run_start import TrainRequest, load_data, nothing_to_train, prepare_run
+from feature_specs.errors import ConfigError, DataError, UserError
+from feature_specs.manifest import read_manifest
+from tests.support import runs
+from tests.support.rows import read_bytes
+
+# The settings of runs.FLAGS.
+SETTINGS = {
+    "threads": 1, "batch_size": 16, "train_epoch": 3, "eval_interval": 10, "log_interval": 4, "model": "shared_bottom",
+    "expert_num": 1, "expert_layers": (8,), "tower_layers": (3,), "embedding_dim": 3, "expert_dropout": 0.1,
+    "learning_rate": 0.01, "sparse_learning_rate": 0.02, "dense_bins": 0, "device": "cpu", "keep_checkpoint_max": 2}
+
+
+def prepare(place, fresh=False, continue_on=False, verify_data=False, **changes):
+    """Makes the model directory ready as ``train`` does; returns the run and what was told."""
+    config = config_module.from_arguments(dict(SETTINGS, data_dir=place.data, model_dir=place.model, **changes),
+                                          "default", {})
+    stream = io.StringIO()
+    model = make_model(config, load_data(config))
+    run = prepare_run(TrainRequest(config, fresh, verify_data, continue_on), model, 1, stream)
+    return run, stream.getvalue()
+
+
+def damage(path, position=None):
+    """Flips a bit."""
+    with open(path, "r+b") as stream:
+        position = os.path.getsize(path) // 2 if position is None else position
+        stream.seek(position)
+        byte = stream.read(1)[0]
+        stream.seek(position)
+        stream.write(bytes([byte ^ 4]))
+
+
+def inverted(rows):
+    return [row[:3] + [str(1 - int(row[3]))] for row in rows]
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"flags": ("--seed", "7")}, "seed 7 instead of 2020"),
+    ({"flags": ("--line_per_sample", "4")}, "line_per_sample 4 instead of 8"),
+    ({"test": runs.small_rows(50, 9)}, "test rows 50 instead of 60"),
+    ({"train": inverted(runs.small_rows(160, 1))}, "other contents of the train files"),
+    ({"flags": ("--num_shards", "3")}, "other contents of the train files"),
+])
+def test_other_data_is_refused_and_the_ways_on_are_named(trained, changes, words):
+    runs.prepare_small(trained.root, **changes)
+    with pytest.raises(DataError, match="is not the data that the model") as caught:
+        prepare(trained)
+    for way in (words, "train on that data", "another --model_dir", "--continue_on", "--vocabulary_from"):
+        assert way in str(caught.value)
+    assert checkpoints.latest(trained.model) == 30
+
+
+def test_the_same_data_prepared_again_is_the_same(trained):
+    shutil.rmtree(trained.data)
+    runs.prepare_small(trained.root)
+    run, told = prepare(trained)
+    assert told == "" and "already at step 30" in nothing_to_train(run)
+
+
+def test_a_file_changed_after_preparation_is_found_once_and_again_on_request(trained):
+    assert prepare(trained)[1] == ""
+    shard = os.path.join(trained.data, read_manifest(trained.data).split("train").shards[0].path)
+    status = os.stat(shard)
+    damage(shard)
+    with pytest.raises(DataError, match="was changed after it was prepared"):
+        prepare(trained)
+    # As whoever hides a change: what is remembered fits, until everything is read again.
+    os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert prepare(trained)[1] == ""
+    with pytest.raises(DataError, match="its SHA-256 is not the manifest's"):
+        prepare(trained, verify_data=True)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"expert_layers": (9,)}, "expert_layers: found"), ({"seed": 3}, "seed: found 2020, expected 3"),
+    ({"batch_size": 8}, "was trained with 1 ranks of batch_size 16"),
+    ({"shuffle_rows": 0}, "shuffle_rows: found"), ({"window_rows": 8}, "window_rows: found"),
+])
+def test_settings_that_change_model_or_order_are_refused(trained, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        prepare(trained, **changes)
+    assert checkpoints.latest(trained.model) == 30
+
+
+def test_an_evaluation_that_is_owed_is_planned(trained):
+    path = os.path.join(trained.model, history.METRICS_FILE)
+    with open(path) as stream:
+        lines = [line for line in stream if not ('"kind": "eval"' in line and '"global_step": 30' in line)]
+    with open(path, "w") as stream:
+        stream.writelines(lines)
+    run, _ = prepare(trained)
+    assert (run.start, run.owed) == (30, [30])
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-30.index", "model.ckpt-30.data-00000-of-00001",
+                                  "sparse-model.ckpt-30/embeddings/embedding/slice.data",
+                                  "sparse-model.ckpt-30/embeddings/key/slice.attribute"])
+def test_a_damaged_latest_checkpoint_is_set_aside(trained, name):
+    damage(os.path.join(trained.model, name))
+    run, told = prepare(trained)
+    assert run.start == 20 and told.count("warning: ") == 1 + ("best" in told) and "step 30 is not whole" in told
+    assert os.path.exists(os.path.join(trained.model, "damaged", "model.ckpt-30.index"))
+    # The history ends where training begins again.
+    assert max(entry["global_step"] for entry in history.read(trained.model)) == 20
+
+
+def test_a_damaged_best_checkpoint_is_found_again(trained):
+    best = checkpoints.read_best(trained.model)
+    # best/ shares its files with the checkpoint: the damage is in both where they are hard links.
+    for folder in ("best", "."):
+        path = os.path.join(trained.model, folder, "model.ckpt-%d.data-00000-of-00001" % best.step)
+        data = read_bytes(path)
+        os.remove(path)
+        with open(path, "wb") as stream:
+            stream.write(data)
+    damage(os.path.join(trained.model, "best", "model.ckpt-%d.data-00000-of-00001" % best.step))
+    _, told = prepare(trained)
+    assert "the best checkpoint is not whole" in told and "found again: step %d" % best.step in told
+    assert checkpoints.read_best(trained.model, contents=True) == best
+    assert os.path.exists(os.path.join(trained.model, "damaged", "best", "model.ckpt-%d.index" % best.step))
+
+
+@pytest.mark.parametrize("note", ["garbage", "{}", '{"step": 10, "metric": "auc_mean", "value": 0.1}', None])
+def test_a_damaged_best_note_is_written_again(trained, note):
+    best, path = checkpoints.read_best(trained.model), os.path.join(trained.model, "best", "best.json")
+    os.remove(path)
+    if note is not None:
+        with open(path, "w") as stream:
+            stream.write(note)
+    _, told = prepare(trained)
+    assert told.count("\n") == 1 and "found again: step %d" % best.step in told
+    assert checkpoints.read_best(trained.model, contents=True) == best
+
+
+@pytest.mark.parametrize("text", ["garbage\n", "{\"global_step\": \n", "[1, 2]\n", '{"kind": "eval"}\n', "\0\0\0\n"])
+def test_a_broken_line_of_the_history_is_left_out_and_kept_aside(trained, text):
+    path = os.path.join(trained.model, history.METRICS_FILE)
+    lines = read_bytes(path).decode().splitlines(True)
+    sound = history.read(trained.model)
+    damaged = "".join(lines[:3] + [text] + lines[3:])
+    with open(path, "w") as stream:
+        stream.write(damaged)
+    _, told = prepare(trained)
+    assert told.count("\n") == 1 and "1 damaged lines are left out" in told
+    assert history.read(trained.model) == sound
+    assert read_bytes(os.path.join(trained.model, "damaged", history.METRICS_FILE)).decode() == damaged
+
+
+def test_the_best_stays_where_only_its_line_is_lost(trained):
+    best, path = checkpoints.read_best(trained.model), os.path.join(trained.model, history.METRICS_FILE)
+    with open(path) as stream:
+        lines = ["garbage\n" if '"eval"' in line and '"global_step": %d,' % best.step in line else line
+                 for line in stream]
+    with open(path, "w") as stream:
+        stream.writelines(lines)
+    run, _ = prepare(trained)
+    assert checkpoints.read_best(trained.model) == best
+    assert best.step in run.owed or best.step not in checkpoints.steps(trained.model)
+
+
+def test_a_better_best_that_is_not_of_this_run_is_replaced(trained):
+    best = checkpoints.read_best(trained.model)
+    checkpoints.write_best(trained.model, Best(best.step, best.metric, 0.999))
+    prepare(trained)
+    assert checkpoints.read_best(trained.model) == best
+
+
+def test_fresh_moves_the_old_run_and_leaves_what_users_made(trained):
+    os.makedirs(os.path.join(trained.model, "export", "1"))
+    for name in ("export/1/saved_model.pb", "predictions.csv", "notes.txt"):
+        with open(os.path.join(trained.model, name), "w") as stream:
+            stream.write("mine")
+    run, told = prepare(trained, fresh=True)
+    old = os.path.join(trained.model, "old-run-1")
+    assert run.start == 0 and told == "--fresh: the old run is now in %s\n" % old
+    assert sorted(name for name in os.listdir(trained.model) if not name.startswith(".")) == [
+        "export", "notes.txt", "old-run-1", "predictions.csv"]
+    assert checkpoints.latest(old, contents=True) == 30 and checkpoints.read_best(old, contents=True)
+    assert directory.read_stages(old)[0].ranks == 1 and runs.evaluated_steps(old) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("moved", [0, 1, 5])
+def test_an_interrupted_move_is_completed(trained, monkeypatch, moved):
+    calls, rename = [], os.rename
+
+    def failing(source, target):
+        calls.append(target)
+        if len(calls) > moved:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(trained, fresh=True)
+    monkeypatch.undo()
+    # Without the flag: half an old run must never be resumed.
+    run, _ = prepare(trained)
+    assert run.start == 0
+    assert checkpoints.latest(os.path.join(trained.model, "old-run-1"), contents=True) == 30
+
+
+def test_fresh_does_not_touch_a_directory_that_is_no_model(fresh):
+    os.makedirs(fresh.model)
+    with open(os.path.join(fresh.model, "thesis.tex"), "w") as stream:
+        stream.write("mine")
+    with pytest.raises(UserError, match="does not look like a model directory"):
+        prepare(fresh, fresh=True)
+    assert os.listdir(fresh.model) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name, words", [
+    ("args.json", "put a sound copy in its place"), ("data/manifest.json", "")])
+def test_damaged_settings_are_named_and_cost_nothing(trained, name, words):
+    path = os.path.join(trained.model, name)
+    with open(path, "r+b") as stream:
+        stream.write(b"\xff")
+    if words:
+        with pytest.raises(UserError, match=words) as caught:
+            prepare(trained)
+        assert "--fresh" not in str(caught.value) and path in str(caught.value)
+    else:
+        # The data itself is there: training needs no copy of its manifest.
+        assert "already at step 30" in nothing_to_train(prepare(trained)[0])
+        with pytest.raises(DataError, match="copy manifest.json of the data that the model was trained on"):
+            directory.read_settings(trained.model, {})
+    assert checkpoints.latest(trained.model) == 30
+
+
+def test_the_data_directory_is_not_taken_for_the_models_own(tmp_path):
+    class Here:
+        data, model, root = str(tmp_path / "data"), str(tmp_path), tmp_path
+
+    runs.prepare_small(tmp_path)
+    with pytest.raises(ConfigError, match="choose another --model_dir"):
+        prepare(Here)
+
+
+def test_data_that_continues_the_models_needs_the_flag_and_the_right_preparation(trained):
+    runs.prepare_small(trained.root, train=runs.small_rows(80, 5, users=60, items=16), output="data2",
+                       flags=("--vocabulary_from", trained.model))
+    other = type("Other", (), {"data": os.path.join(str(trained.root), "data2"), "model": trained.model})
+    with pytest.raises(DataError, match="--continue_on"):
+        prepare(other)
+    run, _ = prepare(other, continue_on=True, train_epoch=2)
+    assert (run.start, run.numbers.data_start, run.numbers.max_steps) == (30, 30, 40)
+    runs.prepare_small(trained.root, train=runs.small_rows(80, 5, users=60, items=16), output="data3")
+    stranger = type("Stranger", (), {"data": os.path.join(str(trained.root), "data3"), "model": trained.model})
+    with pytest.raises(DataError, match="vocabulary of item"):
+        prepare(stranger, continue_on=True)
+
+
+def test_provenance_is_recorded_per_stage(whole):
+    (stage,) = runs.stages(whole.model)
+    manifest = read_manifest(whole.data)
+    assert (stage["from_step"], stage["data_start"], stage["ranks"]) == (0, 0, 1)
+    assert stage["data"]["identity"] == manifest.identity()
+    assert (stage["data"]["train_rows"], stage["data"]["test_rows"]) == (160, 60)
+    assert {name: stage["config"][name] for name in ("learning_rate", "batch_size", "model")} == {
+        "learning_rate": 0.01, "batch_size": 16, "model": "shared_bottom"}
+    import numpy
+    import tensorflow
+    versions = stage["versions"]
+    assert (versions["tensorflow"], versions["numpy"]) == (tensorflow.__version__, numpy.__version__)
+    from estimator_app import __version__
+    assert versions["estimator_app"].startswith(__version__)
+
+
+@pytest.mark.parametrize("train, test", [(None, "0"), (None, "1")])
+def test_early_stopping_by_a_metric_without_a_class_is_refused(tmp_path, train, test):
+    rows = [row[:3] + [test] for row in runs.small_rows(60, 2)]
+    runs.prepare_small(tmp_path, test=rows)
+    place = type("Place", (), {"data": str(tmp_path / "data"), "model": str(tmp_path / "model")})
+    for metric in ("", "auc_click", "auc_mean", "pr_auc_click", "calibration_click"):
+        with pytest.raises(ConfigError, match="not defined on the evaluation rows: a class of click is missing"):
+            prepare(place, early_stopping_patience=1, early_stopping_metric=metric)
+    assert prepare(place, early_stopping_patience=1, early_stopping_metric="mean_loss")[0].start == 0
+
+
+def test_metrics_are_plain_json(whole):
+    with open(os.path.join(whole.model, history.METRICS_FILE)) as stream:
+        for line in stream:
+            json.loads(line, parse_constant=lambda name: pytest.fail("%s is not JSON" % name))
+    assert Checkpoint(whole.model, 30).problem(contents=True) is None

@@ -1,0 +1,90 @@
+"""``--continue_on`` trains on with other data; ``--warm_start_from`` begins a new model with an old one's variables."""
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from estimator_app.model_dir import checkpoints
+from feature_specs.manifest import read_manifest
+from tests.estimator_app.training.test_resume import snapshot
+from tests.support import kill_harness, runs
+
+# Values that the first data does not have: users beyond 30, items beyond 12.
+TOMORROW = runs.small_rows(96, 5, users=60, items=16)
+ON = ("--data_dir", "data2", "--continue_on", "--train_epoch", "2", "--eval_interval", "5",
+      "--learning_rate_schedule", "cosine")
+
+
+@pytest.fixture
+def tomorrow(trained):
+    """The trained model and data of the next day, which continues the model's vocabularies."""
+    runs.prepare_small(trained.root, train=TOMORROW, output="data2", flags=("--vocabulary_from", trained.model))
+    return trained
+
+
+def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whole):
+    before = runs.weights(tomorrow.model, 30)
+    os.rename(tomorrow.model, str(tomorrow.root / "first"))
+    for name in ("whole", "model"):
+        shutil.copytree(str(tomorrow.root / "first"), str(tomorrow.root / name))
+    done = runs.run(tomorrow.root, *(runs.TRAIN + kill_harness.KEEP + ON + ("--model_dir", "whole"))).ok()
+    # 96 rows in batches of 16: 6 steps per epoch, 12 in the stage.
+    assert "continues on other data from step 30" in done.out and "12 steps of 16 examples (2 epochs)" in done.out
+    assert runs.evaluated_steps(tomorrow.root / "whole") == [10, 20, 30, 35, 40, 42]
+    first, second = runs.stages(tomorrow.root / "whole")
+    assert (second["from_step"], second["data_start"]) == (30, 30)
+    assert second["data"]["identity"] == read_manifest(str(tomorrow.root / "data2")).identity()
+    assert first == runs.stages(whole.model)[0]
+
+    # Before its first step the tables are bit for bit what they were: killed right after the restore, then stopped.
+    harness = kill_harness.Harness(tomorrow.root, ON, 1, 20.0)
+    assert harness.kill_at("restored")
+    runs.assert_same_weights(tomorrow.model, tomorrow.root / "first", 30)
+    assert harness.kill_at("step", 8)
+    assert checkpoints.latest(tomorrow.model) == 35
+    # Rows of users that the new data lacks: no update touched them, nor their optimizer's states.
+    after = runs.weights(tomorrow.model, 35)
+    known = set(after["embeddings/keys"]) & set(before["embeddings/keys"])
+    assert len(known) == len(before["embeddings/keys"]) < len(after["embeddings/keys"])
+    harness.finish()
+
+
+def test_data_of_the_first_stage_is_still_accepted_where_no_step_of_the_second_is_kept(tomorrow):
+    harness = kill_harness.Harness(tomorrow.root, ON, 1, 20.0)
+    assert harness.kill_at("settings written")
+    assert "already at step 30 of 30" in tomorrow.here(*(runs.TRAIN + kill_harness.KEEP)).ok().out
+
+
+def test_a_new_model_takes_over_what_fits(tomorrow):
+    source = snapshot(tomorrow.model)
+    done = runs.run(tomorrow.root, *(runs.TRAIN + (
+        "--data_dir", "data2", "--model_dir", "new", "--warm_start_from", "model", "--tower_layers", "4",
+        "--train_epoch", "1", "--eval_interval", "6"))).ok()
+    lines = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("shared_bottom/")}
+    taken = [name for name, line in lines.items() if line.endswith("  taken")]
+    left = [name for name, line in lines.items() if "left: shape" in line]
+    assert taken and left and sorted(taken + left) == sorted(lines)
+    assert all("tower" in name for name in left)
+    assert [line for line in done.out.splitlines() if line.startswith("table embeddings")][0].endswith("  taken")
+    assert "%d of %d variables and tables of model are taken over, step 30" % (
+        len(taken) + 1, len(lines) + 1) in done.out
+    # The checkpoint of step 0 holds what was taken, bit for bit; the table has grown by training only.
+    ours, theirs = runs.weights(tomorrow.root / "new", 0), runs.weights(tomorrow.model, 30)
+    for name in taken + ["embeddings/keys", "embeddings/embedding"]:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert len(runs.weights(tomorrow.root / "new", 6)["embeddings/keys"]) > len(theirs["embeddings/keys"])
+    assert snapshot(tomorrow.model) == source
+
+
+@pytest.mark.long
+def test_a_table_whose_values_have_other_indexes_is_left(trained):
+    runs.prepare_small(trained.root, train=TOMORROW, output="data3")
+    done = runs.run(trained.root, *(runs.TRAIN + (
+        "--data_dir", "data3", "--model_dir", "new", "--warm_start_from", "model", "--train_epoch", "1"))).ok()
+    line = [line for line in done.out.splitlines() if line.startswith("table embeddings")][0]
+    assert "left: vocabulary of item is another" in line
+
+
+def test_a_source_without_a_model_is_one_line(fresh):
+    runs.run(fresh.root, *(runs.TRAIN + ("--warm_start_from", "absent"))).refused("absent holds no trained model")

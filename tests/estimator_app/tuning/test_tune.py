@@ -1,0 +1,148 @@
+"""The search over settings: real trials, interruptions, pruning, and what is refused."""
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from estimator_app.config import Config, read_preset
+from estimator_app.tuning import search_space, tune
+from estimator_app.tuning.trial import TrialFailedError
+from feature_specs.errors import ConfigError
+from tests.support import runs
+
+SPACE = {"learning_rate": {"low": 0.001, "high": 0.05, "log": True}, "expert_num": {"choices": [1, 2]}}
+FLAGS = ("--dataset", "small.yaml", "--train_data_path", "data.train.csv", "--output_path", "study", "--space",
+         "space.json", "--expert_layers", "4", "--tower_layers", "3", "--embedding_dim", "3", "--train_epoch", "1",
+         "--dense_bins", "0", "--threads", "1", "--batch_size", "64", "--expert_num", "1")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tune")
+    runs.prepare_small(root)
+    (root / "space.json").write_text(json.dumps(SPACE))
+    return root
+
+
+@pytest.fixture
+def played(root, monkeypatch):
+    """Trainings that are played back: values per trial, one per evaluation; text fails."""
+    def play(values):
+        calls = []
+
+        def trained(preset, data_dir, model_dir, stop, check):
+            check()
+            found = values[len(calls) % len(values)]
+            with open(preset, encoding="utf-8") as stream:
+                calls.append(json.load(stream))
+            if isinstance(found, str):
+                raise TrialFailedError(found)
+            seen = []
+            for number, value in enumerate(found, 1):
+                seen.append({"global_step": number, "auc_mean": value, "kind": "eval"})
+                if stop(seen[-1]):
+                    break
+            return seen
+
+        monkeypatch.setattr(tune, "run_training", trained)
+        return calls
+
+    yield play
+    shutil.rmtree(str(root / "study"), ignore_errors=True)
+
+
+def test_the_best_trial_becomes_the_preset_and_the_study_continues(root, played):
+    calls = played([[0.6], [0.8], [0.7], [0.9]])
+    done = runs.run_here(root, "tune", "--trials", 3, *FLAGS).ok()
+    preset = json.loads((root / "study" / "best_preset.json").read_text())
+    assert preset["learning_rate"] == pytest.approx(calls[1]["learning_rate"])
+    assert "auc_mean 0.80000" in preset["_comment"] and preset["expert_layers"] == [4]
+    # The first trial is the preset itself; a flag holds its field fixed.
+    assert calls[0]["learning_rate"] == Config(**read_preset("default")).learning_rate
+    assert {call["expert_num"] for call in calls} == {1} and done.out.count("trial ") >= 3
+    again = runs.run_here(root, "tune", "--trials", 4, *FLAGS).ok()
+    assert len(calls) == 4 and "best of 4 trials" in again.out
+    assert json.loads((root / "study" / "best_preset.json").read_text())["learning_rate"] == pytest.approx(
+        calls[3]["learning_rate"])
+
+
+def test_hopeless_trials_are_pruned_and_never_win(root, played):
+    played([[0.91, 0.92, 0.93]] * 5 + [[0.51, 0.52, 0.53]])
+    done = runs.run_here(root, "tune", "--trials", 6, *(FLAGS + ("--train_epoch", "3"))).ok()
+    lines = [line for line in done.out.splitlines() if line.startswith("trial ")]
+    assert [": pruned after evaluation" in line for line in lines] == [False] * 5 + [True]
+    assert "best of 6 trials (1 pruned)" in done.out
+
+
+def test_failing_and_undefined_trials_end_the_search(root, played):
+    played(["exit status 1: error: no space left"])
+    runs.run_here(root, "tune", "--trials", 4, *FLAGS).refused("3 trials in a row failed", "no space left")
+    shutil.rmtree(str(root / "study"))
+    played([[None]])
+    runs.run_here(root, "tune", "--trials", 4, *FLAGS).refused("auc_mean is not defined on the validation rows")
+
+
+REFUSED = (
+    (("--trials", "0"), "--trials 0 is out of range"), (("--metric", "accuracy"), "choose from auc_mean"),
+    (("--expert_layers", "5"), "was started with another base"), (("--splits", "2"), "with another splits"),
+    (("--learning_rate", "0.1"), "flags fix every field"), (("--space", "absent.json"), "cannot be read"),
+    (("--train_data_path", "absent"), "absent"),
+)
+
+
+def test_what_is_refused_is_one_line(root, played):
+    played([[0.6]])
+    runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    for flags, words in REFUSED:
+        runs.run_here(root, "tune", "--trials", 1, *(FLAGS + flags)).refused(words)
+
+
+def test_a_damaged_study_is_one_line(root, played):
+    os.makedirs(str(root / "study"))
+    (root / "study" / "study.db").write_bytes(b"no database" * 100)
+    runs.run_here(root, "tune", "--trials", 1, *FLAGS).refused("cannot be used")
+
+
+@pytest.mark.parametrize("space, words", [
+    ({"batch": {"choices": [1]}}, "no field that can be searched"),
+    ({"model_dir": {"choices": ["x"]}}, "no field that can be searched"),
+    ({"batch_size": {"choices": [64, 0]}}, "batch_size 0 is out of range"),
+    ({"batch_size": {"low": 1.5, "high": 3}}, "does not fit a field of type int"),
+    ({"model": {"low": 1, "high": 3}}, "does not fit a field of type str"),
+    ({"learning_rate": {"low": 0.1, "high": 0.01}}, "is not understood"),
+    ({"expert_dropout": {"low": 0, "high": 0.5, "log": True}}, "is not understood"),
+    ({"learning_rate": {"choices": []}}, "is not understood"), ({"learning_rate": 3}, "is not understood"),
+    ({}, "is empty"), ([], "an object of fields"),
+])
+def test_wrong_spaces(tmp_path, space, words):
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps(space))
+    with pytest.raises(ConfigError, match=words):
+        search_space.read_space(str(path), Config())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_study_that_is_stopped_repeats_the_trial(root, played, number):
+    del played
+    try:
+        process = runs.Started(root, ("tune", "--trials", "2") + FLAGS)
+        preset = root / "study" / "trials" / "0001" / "preset.json"
+        process.wait_for(preset.exists, 300)
+        interrupted = json.loads(preset.read_text())
+        process.send(number)
+        done = process.done()
+        assert done.status == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        if number == signal.SIGTERM:
+            assert "stopped in trial 1; the same command" in done.out
+        done = runs.run(root, "tune", "--trials", "2", *FLAGS, seconds=600).ok()
+        assert "best of 2 trials" in done.out
+        assert json.loads((root / "study" / "trials" / "0002" / "preset.json").read_text()) == interrupted
+        metrics = [json.loads(line) for line in (
+            root / "study" / "trials" / "0002" / "split0_metrics.jsonl").read_text().splitlines()]
+        # A fifth of the training rows is evaluated, and nothing of the test file.
+        assert {entry["examples"] for entry in metrics if entry.get("kind") == "eval"} == {32}
+    finally:
+        shutil.rmtree(str(root / "study"), ignore_errors=True)

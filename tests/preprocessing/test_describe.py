@@ -1,0 +1,105 @@
+"""Drafts of dataset files: they must be right enough to prepare with."""
+import argparse
+import os
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from feature_specs.dataset_file import load_dataset
+from feature_specs.errors import UserError
+from preprocessing import describe
+from preprocessing.pipeline import Preparation, RowSplit, prepare
+from preprocessing.sample import write_sample
+from tests.support.rows import COLUMNS, text_of, toy_rows, write
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    describe.add_arguments(parser)
+    describe.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def prepared(tmp_path, path, *more):
+    run(path, "--output", tmp_path / "draft.yaml", *more)
+    definition = load_dataset(str(tmp_path / "draft.yaml")).definition
+    prepare(Preparation(definition, (str(path),), (), str(tmp_path / "out"), RowSplit(0.2)))
+    return definition
+
+
+def kinds(definition):
+    return ({feature.name: (feature.encoding, feature.separator, feature.vocabulary)
+             for feature in definition.categorical}, [feature.name for feature in definition.numeric])
+
+
+def test_the_shops_log(tmp_path, capsys):
+    path = write_sample("shop", str(tmp_path), 4000, 10, 1)[0]  # Its histories hold values of item_id.
+    definition = prepared(tmp_path, path, "--rows", 3000)
+    printed = capsys.readouterr().out
+    assert "the first 3000 rows, 29 columns" in printed and "lists of up to 30 values" in printed
+    categorical, numeric = kinds(definition)
+    assert categorical["tags"] == ("vocabulary", "|", "") and categorical["history"][1:] == (",", "item_id")
+    assert len(categorical) == 20 and len(numeric) == 5 and definition.files.separator == "\t"
+    click, buy, amount = definition.tasks
+    assert (buy.given, amount.where, amount.type, amount.transform) == ("click", "buy", "regression", "log")
+    assert (definition.group, definition.row_key) == ("user_id", "request_id")
+
+
+def test_the_census_without_a_header(tmp_path):
+    definition = prepared(tmp_path, write_sample("census", str(tmp_path), 3000, 10, 1)[0])
+    assert not definition.files.header and len(definition.files.columns) == 42
+    (task,) = definition.tasks
+    assert (task.column, task.positive, task.negative) == ("c42", ("50000+.",), ("- 50000.",))
+    categorical, numeric = kinds(definition)
+    assert "c2" in categorical and {"c1", "c25"} <= set(numeric) and len(categorical) + len(numeric) == 41
+
+
+def test_parquet_with_lists(tmp_path):
+    rows = toy_rows(400)
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+    table = {name: pa.array(columns[name]) for name in ("key", "user", "item", "city", "click")}
+    table["seen"] = pa.array([text.split(",") if text else None for text in columns["seen"]])
+    table["price"] = pa.array([float(text) if text else None for text in columns["price"]])
+    pa.parquet.write_table(pa.table(table), str(tmp_path / "f.parquet"))
+    definition = prepared(tmp_path, tmp_path / "f.parquet")
+    assert definition.files.format == "parquet"
+    assert definition.categorical[[feature.name for feature in definition.categorical].index("seen")].max_length == 5
+
+
+@pytest.mark.parametrize("text, separator, header", [
+    ("a;b;y\n1.5;x;1\n2.5;y;0\n", ";", True), ("1.5|x|1\n2.5|z|0\n", "|", False),
+    ("id,name,label\n1,\"a,b\",0\n2,c,1\n3,\"d\",1\n", ",", True)])
+def test_separators_and_headers(tmp_path, text, separator, header):
+    run(write(tmp_path / "my-file.csv", text), "--output", tmp_path / "d.yaml")
+    definition = load_dataset(str(tmp_path / "d.yaml")).definition
+    assert (definition.files.separator, definition.files.header, definition.name) == (separator, header, "my_file")
+
+
+def test_odd_names_and_missing_texts(tmp_path):
+    rows = [[str(number % 7 + number / 8), "\\N" if number % 3 else "v%d" % (number % 5), str(number % 2)]
+            for number in range(60)]
+    definition = prepared(tmp_path, write(tmp_path / "1.csv", text_of(rows, ["Price ($)", "2nd", "y"], ",")))
+    assert definition.files.missing == ("", "\\N") and definition.name == "data_1"
+    assert [feature.column for feature in definition.features] == ["2nd", "Price ($)"]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "is empty"), ("a,b\n1.5,2.5\n3.5,4.5\n7.5,2.25\n", "no column looks like a label")])
+def test_what_cannot_be_drafted(tmp_path, text, message):
+    path = write(tmp_path / "f.csv", text)
+    with pytest.raises(UserError, match=message):
+        run(path, "--output", tmp_path / "d.yaml")
+    with pytest.raises(UserError, match="exists and is not replaced"):
+        run(path, "--output", path)
+    with pytest.raises(UserError, match="no such file"):
+        run(tmp_path / "nowhere.csv")
+    assert sorted(os.listdir(str(tmp_path))) == ["f.csv"]
+
+
+def test_a_time_and_a_rating(tmp_path):
+    rows = [["f%d" % (number % 9), str(number % 5 + 1), str(1600000000 + number)] for number in range(300)]
+    definition = prepared(tmp_path, write(tmp_path / "r.csv", text_of(rows, ["film", "rating", "time"], ",")))
+    (task,) = definition.tasks
+    assert (task.name, task.type, task.transform) == ("rating", "regression", "none")
+    assert [feature.name for feature in definition.features] == ["film"]
+    assert "# time is left out: a time: --split_by_time time" in (tmp_path / "draft.yaml").read_text()

@@ -1,0 +1,143 @@
+"""The command line of the preparation, and the made-up data."""
+import argparse
+import os
+import sys
+
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.tree import DecisionTreeClassifier
+
+from feature_specs.dataset_file import load_builtin
+from feature_specs.errors import ConfigError, UserError
+from feature_specs.manifest import read_manifest
+from preprocessing import prepare
+from preprocessing.sample import write_sample
+from tests.support.rows import TOY_YAML, read_bytes, text_of, toy_rows, write
+
+
+def run(*arguments):
+    """Runs the command; returns 0, or 1 with the error on standard error."""
+    parser = argparse.ArgumentParser(prog="prepare", allow_abbrev=False)
+    prepare.add_arguments(parser)
+    try:
+        prepare.run(parser.parse_args([str(argument) for argument in arguments]))
+    except UserError as error:
+        sys.stderr.write("error: %s\n" % error)
+        return 1
+    return 0
+
+
+def test_a_dataset_file_of_ones_own(tmp_path, capsys):
+    dataset = write(tmp_path / "toy.yaml", TOY_YAML)
+    files = [write(tmp_path / name, text_of(toy_rows(count, count))) for name, count in (("a.tsv", 60), ("b.tsv", 40))]
+    assert run("--dataset", dataset, "--train_data_path", *files, "--split", 0.2, "--split_by", "user", "--output_path",
+               tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    for text in ("click", "without a label: click", "lists cut to max_length: seen", "rows/s", "duplicates: 0"):
+        assert text in printed
+    manifest = read_manifest(str(tmp_path / "out"))
+    assert manifest.splits["train"].rows + manifest.splits["test"].rows == 100
+    assert len(manifest.splits["train"].inputs) == 2
+    # The definition travels in the manifest.
+    assert run("--vocabulary_from", tmp_path / "out", "--train_data_path", files[1], "--test_data_path", files[0],
+               "--output_path", tmp_path / "out2") == 0
+    assert read_manifest(str(tmp_path / "out2")).continues == manifest.identity()
+    other = write(tmp_path / "other.yaml", TOY_YAML.replace("city: {type: categorical}",
+                                                            "city: {type: categorical, encoding: hash}"))
+    assert run("--dataset", other, "--vocabulary_from", tmp_path / "out", "--train_data_path", files[1],
+               "--test_data_path", files[0], "--output_path", tmp_path / "out3") == 1
+    assert "feature city: encoding hash, but the data in" in capsys.readouterr().err
+    other = write(tmp_path / "less.yaml", TOY_YAML.replace("  city: {type: categorical}\n", ""))
+    assert run("--dataset", other, "--vocabulary_from", tmp_path / "out", "--train_data_path", files[1],
+               "--test_data_path", files[0], "--output_path", tmp_path / "out3") == 1
+    assert "the dataset lacks city, which the data in" in capsys.readouterr().err
+
+
+def test_files_and_folder_of_the_census(tmp_path, capsys):
+    paths = write_sample("census", str(tmp_path), 300, 100, 3)
+    assert run("--train_data_path", paths[0], "--test_data_path", paths[1], "--output_path", tmp_path / "a") == 0
+    assert run("--source", tmp_path, "--output_path", tmp_path / "b") == 0
+    assert read_manifest(str(tmp_path / "a")) == read_manifest(str(tmp_path / "b"))
+    assert sorted(os.listdir(str(tmp_path / "b"))) == ["manifest.json", "test", "train", "vocabulary"]
+    assert run("--dataset", "census", "--train_data_path", paths[0], "--split", 0.25, "--output_path",
+               tmp_path / "c") == 0
+
+
+@pytest.mark.parametrize("arguments, pattern", [
+    ([], "no data given"), (["--sample", "--download"], "--download and --sample given"),
+    (["--test_data_path", "x"], "goes with --train_data_path"),
+    (["--train_data_path", "x"], "give --test_data_path FILE, or --split"),
+    (["--train_data_path", "nowhere", "--test_data_path", "nowhere"], "nowhere: no such file"),
+    (["--source", "nowhere"], "nowhere"), (["--sample", "--sample_train_rows", "0"], "sample_train_rows"),
+    (["--sample", "--line_per_sample", "0"], "line_per_sample"),
+    (["--sample", "--max_bad_rows", "many"], "max_bad_rows"),
+    (["--sample", "--split", "0.1"], "--split goes with --train_data_path"),
+    (["--download", "--download_url", "ftp://x/y"], "http"), (["--sample", "--dataset", "nowhere.yaml"],
+                                                              "nowhere.yaml"),
+    (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
+    (["--source", "x", "--dataset", "shop"], "--source and --download are for the census data")])
+def test_errors_are_one_line(tmp_path, capsys, arguments, pattern):
+    assert run(*(arguments + ["--output_path", tmp_path / "out"])) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and pattern in error and os.listdir(str(tmp_path)) == []
+
+
+def test_every_flag_tells_its_default(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    flags = [part.split()[0] for part in text.split(" --")[1:]]
+    assert len(set(flags)) >= 20 and text.count("(default: ") + text.count("(required)") >= 20
+
+
+def test_the_census_sample_is_learnable_and_like_the_real_data(tmp_path):
+    assert run("--sample", "--sample_train_rows", 12000, "--sample_test_rows", 6000, "--output_path",
+               tmp_path / "out") == 0
+    census, manifest = load_builtin("census"), read_manifest(str(tmp_path / "out"))
+    train, test = manifest.split("train"), manifest.split("test")
+    assert (train.rows, test.rows) == (12000, 6000) and train.bad_rows == test.bad_rows == {}
+    assert 0.05 < train.positives["income"] / 12000 < 0.075 and 0.38 < train.positives["marital"] / 12000 < 0.48
+    assert 0 < sum(test.out_of_vocabulary.values()) < 800
+    frames = [pd.read_csv(str(tmp_path / "out" / "raw" / name), header=None, names=census.files.columns,
+                          skipinitialspace=True, na_filter=False) for name in ("census-income.data.gz",
+                                                                              "census-income.test.gz")]
+    features = [feature.column for feature in census.features]
+    for name in features:
+        if frames[0][name].dtype == object:
+            codes = {value: code for code, value in enumerate(frames[0][name].unique())}
+            for frame in frames:
+                frame[name] = frame[name].map(codes).fillna(-1)
+    for task, least, most in zip(census.tasks, (0.8, 0.9), (0.985, 0.995)):
+        labels = [frame[task.column].isin(task.positive) for frame in frames]
+        model = DecisionTreeClassifier(max_depth=7, random_state=0).fit(frames[0][features], labels[0])
+        assert least < roc_auc_score(labels[1], model.predict_proba(frames[1][features])[:, 1]) < most
+
+
+def test_the_shop_sample_is_a_log_that_can_be_learnt(tmp_path):
+    assert run("--sample", "shop", "--sample_train_rows", 20000, "--sample_test_rows", 8000, "--output_path",
+               tmp_path / "out") == 0
+    manifest = read_manifest(str(tmp_path / "out"))
+    train = manifest.split("train")
+    assert 0.1 < train.positives["click"] / 20000 < 0.14 and 0.03 < train.positives["buy"] / 20000 < 0.05
+    assert len(manifest.dataset.categorical) == 20 and len(manifest.dataset.numeric) == 5
+    frames = [pd.read_csv(str(tmp_path / "out" / "raw" / ("shop.%s.tsv.gz" % name)), sep="\t")
+              for name in ("train", "test")]
+    assert not (frames[0]["buy"] & (1 - frames[0]["click"])).any()
+    assert (frames[0]["amount"].notna() == (frames[0]["buy"] == 1)).all()
+    means = frames[0].groupby("seller_id")["click"].mean()
+    assert roc_auc_score(frames[1]["click"], frames[1]["seller_id"].map(means).fillna(0.12)) > 0.52
+
+
+@pytest.mark.parametrize("name", ["census", "shop"])
+def test_sample_data_depends_on_the_seed_only(tmp_path, name):
+    found = []
+    for number, seed in enumerate((1, 1, 2)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found.append([read_bytes(path) for path in write_sample(name, str(folder), 300, 100, seed)])
+    assert found[0] == found[1] and found[0][0] != found[2][0] and found[0][1] != found[2][1]
+    assert found[0][0] != found[0][1]
+    for options in ({"train_rows": 0}, {"test_rows": -1}, {"seed": -1}):
+        with pytest.raises(ConfigError):
+            write_sample(name, str(tmp_path), **options)

@@ -1,0 +1,336 @@
+"""What readers accept, and what they say of what they do not."""
+import gzip
+import os
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_specs.dataset_file import load_builtin, parse_dataset
+from feature_specs.errors import ConfigError, DataError
+from preprocessing.bad_rows import BadRows, parse_limit
+from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.sample_census import make_rows
+from preprocessing.text_files import InputFile, read_blocks
+from tests.support.rows import COLUMNS, TOY, TOY_YAML, text_of, toy_rows, write
+
+CENSUS = load_builtin("census")
+
+
+def census_rows(count, seed=0):
+    columns = make_rows(np.random.RandomState(seed), count)
+    return [list(row) for row in zip(*(columns[name] for name in CENSUS.files.columns))]
+
+
+def census_text(rows):
+    return "".join(", ".join(row) + "\n" for row in rows)
+
+
+def read(definition, path, **options):
+    reading = Reading(**{key: options.pop(key) for key in list(options) if key in Reading.__dataclass_fields__})
+    reader = read_frames(definition, [path], reading, **options)
+    frames = list(reader)
+    return reader, frames
+
+
+def column(frames, name):
+    return np.concatenate([np.asarray(frame[name], object if frame[name].dtype.name == "category" else float)
+                           for frame in frames])
+
+
+def same(left, right, but=()):
+    assert list(left[0].columns) == list(right[0].columns)
+    for name in left[0].columns:
+        if name not in but:
+            np.testing.assert_array_equal(column(left, name), column(right, name))
+
+
+ROWS = census_rows(20)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return read(CENSUS, write(tmp_path_factory.mktemp("census") / "f", census_text(ROWS)))[1]
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("- 50000.", "-50000").replace("50000+.", "50000+"),
+    lambda text: text.replace("- 50000.", "- 50000"),
+    lambda text: text.replace(", ", ","),
+    lambda text: "".join(",".join('"%s"' % cell for cell in line.split(", ")) + "\n" for line in text.splitlines()),
+    lambda text: text + "\n\n\r\n",
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: "\ufeff" + text,
+    lambda text: text[:-1],
+    lambda text: text.replace(", ", "  ,\t "),
+], ids=["no dot or blank", "no dot", "no blanks", "quotes", "blank lines at the end", "CRLF", "BOM", "no last newline",
+        "other blanks"])
+def test_variants_that_mean_the_same(tmp_path, plain, change):
+    text = change(census_text(ROWS)).encode("utf-8")
+    for content in (text, gzip.compress(text), gzip.compress(text[:99]) + gzip.compress(text[99:])):
+        found = read(CENSUS, write(tmp_path / "f", content))[1]
+        same(found, plain, but=["income_50k"])
+        assert ["+" in label for label in column(found, "income_50k")] == [
+            "+" in label for label in plain[0]["income_50k"]]
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "NaN", "?", " ", "  ?", '"?"'])
+def test_missing_numbers(tmp_path, cell):
+    rows = [list(row) for row in ROWS]
+    rows[3][0] = cell
+    frame = read(CENSUS, write(tmp_path / "f", census_text(rows).replace(", ", ",")))[1][0]
+    assert np.flatnonzero(np.isnan(frame["age"].to_numpy())).tolist() == [3] and len(frame) == 20
+
+
+def bad(place, text):
+    def change(rows):
+        rows[4][place] = text
+        return census_text(rows)
+    return change
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda rows: census_text([[str(number)] + row for number, row in enumerate(rows)]),
+     "row 1: 43 fields, expected 42; .*the first column looks like an index"),
+    (lambda rows: "".join(", ".join(["x"] * 15) + "\n" for row in rows),
+     "15 fields, expected 42.*this looks like the Adult data set \\(UCI 2\\); Census-Income \\(KDD\\) is UCI 117"),
+    (lambda rows: "".join("\t".join(row) + "\n" for row in rows),
+     "1 field, expected 42.*the separator looks like a tab"),
+    (lambda rows: "".join(";".join(row) + "\n" for row in rows), "the separator looks like a semicolon"),
+    (bad(0, "abc"), "1 of the first 20 rows cannot be used, 0 allowed: row 5: column age: 'abc' is not a number; "
+     "correct"),
+    (bad(0, "1_0"), "column age: '1_0' is not a number"),
+    (bad(0, "inf"), "row 5: column age: the number is infinite"),
+    (bad(0, "1e39"), "row 5: column age: the number is infinite or beyond float32"),
+    (bad(41, "50"), "row 5: label of income '50': expected '- 50000.' or '50000\\+.'"),
+    (bad(7, "Single"), "label of marital 'Single': expected one of 'Married-civ"),
+    (lambda rows: ", ".join(CENSUS.files.columns) + "\n" + census_text(rows),
+     "1 of the first 21 rows.*row 1: column age: 'age' is not a number.*line 1 looks like a header"),
+    (lambda rows: ", ".join(CENSUS.files.columns) + "\n" + bad(0, "x")(rows), "2 of the first 21.*looks like a header"),
+    (lambda rows: census_text(rows[:2]) + "\n" + census_text(rows[2:]), "row 3: the line is empty"),
+    (lambda rows: census_text(rows).encode().replace(b"Male", b"M\xff"), "the text is not UTF-8"),
+    (lambda rows: census_text(rows).replace(", Male", ',"Male', 1), "quotes are misplaced or not closed"),
+    (lambda rows: "".join(",".join(row[:40]) + "\n" for row in rows[:9]),
+     "row 5: 40 fields, expected 42; ... in all number of fields: 9"),
+    (lambda rows: "", "it is empty"), (lambda rows: "\n\n", "it is empty"),
+])
+def test_what_is_wrong_is_said(tmp_path, change, message):
+    path = write(tmp_path / "census.txt", change([list(row) for row in ROWS]))
+    with pytest.raises(DataError, match=message) as caught:
+        read(CENSUS, path)
+    assert str(caught.value).startswith(path) and "\n" not in str(caught.value)
+
+
+def test_bad_rows_within_the_limit_are_left_out_and_counted(tmp_path, plain):
+    rows = [list(row) for row in ROWS]
+    lines = census_text(rows).splitlines(True)
+    lines.insert(2, "too, short\n")
+    lines.insert(9, lines[0].replace("50000", "5"))
+    path = write(tmp_path / "f", "".join(lines))
+    for block in (1, 300, 1 << 20):
+        reader, frames = read(CENSUS, path, max_bad_rows="10%", block_bytes=block)
+        assert reader.bad_rows == {"number of fields": 1, "label income: unknown text": 1} and reader.rows == 20
+        assert reader.last_row == 22
+        assert reader.reports[0].places[0] == (3, "2 fields, expected 42")
+        places = np.concatenate([frame.index for frame in frames])
+        assert places.tolist() == [place for place in range(1, 23) if place not in (3, 10)]
+        assert np.concatenate([frame["age"] for frame in frames]).tolist() == plain[0]["age"].tolist()
+    with pytest.raises(DataError, match="2 of the first 22 rows cannot be used, 1 allowed"):
+        read(CENSUS, path, max_bad_rows=1)
+
+
+def test_unclosed_quotes_do_not_merge_rows(tmp_path):
+    text = 'k\tu\ti\t\t"t\t\t1\t2\t1\tno\t\t1\tx\nk\tu\ti\t\tt"\t\t1\t2\t1\tno\t\t1\tx\n'
+    reader, frames = read(TOY, write(tmp_path / "f", text_of([]) + text_of(toy_rows(3), ()) + text), max_bad_rows=2)
+    assert len(frames[0]) == 4 and reader.bad_rows == {"quotes are misplaced or not closed": 1}
+
+
+@pytest.mark.parametrize("absent", [["income_50k"], ["marital_stat"], ["income_50k", "marital_stat"],
+                                    ["instance_weight"], ["instance_weight", "income_50k"]])
+def test_prediction_reads_files_that_lack_labels_or_unused_columns(tmp_path, plain, absent):
+    names = [name for name in CENSUS.files.columns if name not in absent]
+    rows = [[row[CENSUS.files.columns.index(name)] for name in names] for row in ROWS]
+    path = write(tmp_path / "f", census_text(rows))
+    found = read(CENSUS, path, labels_optional=True, optional=("instance_weight",))[1]
+    same(found, plain, but=absent)
+    if "instance_weight" in absent:
+        assert np.isnan(found[0]["instance_weight"].to_numpy()).all()
+    with pytest.raises(DataError, match="%d fields?, expected 42" % len(names)):
+        read(CENSUS, path)
+
+
+def test_prediction_says_what_is_wrong_too(tmp_path):
+    path = write(tmp_path / "f", "".join("\t".join(row) + "\n" for row in ROWS))
+    with pytest.raises(DataError, match="the separator looks like a tab"):
+        read(CENSUS, path, labels_optional=True)
+    rows = [row[:41] + ["whatever"] for row in ROWS]
+    assert len(read(CENSUS, write(tmp_path / "f", census_text(rows)), labels_optional=True)[1][0]) == 20
+
+
+@pytest.mark.parametrize("columns, text, message", [
+    (None, lambda text: text.replace("years", "year", 1), "column years is not in .*did you mean year\\?; its "
+     "columns: key"),
+    (None, lambda text: text.replace("\t", ","), "column user is not in .*the separator looks like a comma"),
+    (None, lambda text: text.split("\n", 1)[1], "does the file have no header"),
+    (None, lambda text: text.replace("unused", "city", 1), "two columns of the name city"),
+])
+def test_headers(tmp_path, columns, text, message):
+    path = write(tmp_path / "f", text(text_of(toy_rows(5))))
+    with pytest.raises(DataError, match=message):
+        read(TOY, path)
+
+
+def test_the_dataset_files_line_is_named(tmp_path):
+    dataset = parse_dataset(TOY_YAML.replace("column: years", "column: yeers"), "my.yaml")
+    with pytest.raises(DataError, match="my.yaml line 11: column yeers is not in .*did you mean years"):
+        read(dataset.definition, write(tmp_path / "f", text_of(toy_rows(5))), places=dataset.places)
+
+
+def test_files_with_other_columns_than_the_first_are_refused(tmp_path):
+    first = write(tmp_path / "1", text_of(toy_rows(5)))
+    order = write(tmp_path / "2", text_of([row[::-1] for row in toy_rows(5)], COLUMNS[::-1]))
+    same(*[list(read_frames(TOY, [path])) for path in (first, order)])
+    other = write(tmp_path / "3", text_of(toy_rows(5), COLUMNS[:-1] + ("else",)))
+    with pytest.raises(DataError, match="3 has other columns than .*1: it lacks unused and has besides else"):
+        list(read_frames(TOY, [first, order, other]))
+
+
+def test_weights_and_log_labels_out_of_range(tmp_path):
+    for place, text, message in ((11, "-1", "weight -1.0: a number of at least 0"), (11, "", "weight nan"),
+                                 (10, "-1", "label of watch -1.0: transform log needs numbers above -1")):
+        rows = toy_rows(4)
+        rows[2][place] = text
+        with pytest.raises(DataError, match="row 4: " + message):
+            read(TOY, write(tmp_path / "f", text_of(rows)))
+
+
+PARQUET = parse_dataset(TOY_YAML.replace('format: csv, header: true, separator: "\\t"', "format: parquet"),
+                        "p.yaml").definition
+
+
+def parquet(path, **changes):
+    rows = toy_rows(4)
+    columns = {name: pa.array([row[place] for row in rows], pa.string()) for place, name in enumerate(COLUMNS)}
+    for name in ("price", "years", "seconds", "w"):
+        columns[name] = pa.array([1.0, 2.0, 3.0, 4.0])
+    columns.update(changes)
+    pa.parquet.write_table(pa.table(columns), str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"years": pa.array(["a"] * 4)}, "column years: Parquet type string does not fit; expected a number"),
+    ({"city": pa.array([["a"]] * 4)}, "column city: Parquet type list<item: string> does not fit; expected text or "
+     "whole numbers; a list feature needs max_length"),
+    ({"seen": pa.array([[1.5]] * 4)}, "column seen: Parquet type list<item: double> does not fit; expected a list"),
+    ({"city": pa.array([1.5] * 4)}, "categories must be text or whole numbers"),
+    ({"click": pa.array([7] * 4)}, "row 1: label of click '7': expected '0' or '1'"),
+    ({"seen": pa.array([["a,b"]] * 4)}, "row 1: column seen: a value holds the separator ','"),
+    ({"price": pa.array([1.0, float("inf"), 1.0, 1.0])}, "row 2: column price: the number is infinite"),
+])
+def test_parquet_types_that_do_not_fit(tmp_path, changes, message):
+    with pytest.raises(DataError, match="f.parquet.*" + message):
+        read(PARQUET, parquet(tmp_path / "f.parquet", **changes))
+
+
+def test_parquet_types_that_fit(tmp_path):
+    path = parquet(tmp_path / "f.parquet", city=pa.array([7.0, float("nan"), 8.0, 7.0]),
+                   user=pa.array([2 ** 40, 5, -1, 0]),
+                   seen=pa.array([[1, 2], [], None, [3]]), click=pa.array([True, False, None, True]),
+                   years=pa.array([1, None, 3, 4], pa.int16()), tags=pa.array(["a|b", "", None, "c"]),
+                   price=pa.array([True, False, True, None]))
+    frame = read(PARQUET, path)[1][0]
+    assert frame["city"].tolist() == ["7", "", "8", "7"] and frame["user"].tolist() == [str(2 ** 40), "5", "-1", "0"]
+    assert frame["seen"].tolist() == ["1,2", "", "", "3"] and frame["click"].tolist() == ["1", "0", "", "1"]
+    assert frame["tags"].tolist() == ["a|b", "", "", "c"]
+    np.testing.assert_array_equal(frame["years"], [1, np.nan, 3, 4])
+    for name, content in (("x.parquet", b"PAR1 nonsense"), ("y.parquet", b"")):
+        with pytest.raises(DataError, match=name + " cannot be read as Parquet"):
+            read(PARQUET, write(tmp_path / name, content))
+
+
+def test_damaged_and_missing_files(tmp_path):
+    packed = gzip.compress(census_text(ROWS).encode())
+    for name, content, message in (("a.gz", b"plain", "is not a gzip file"), ("b.gz", packed[:-20], "truncated"),
+                                   ("c.gz", packed[:60] + bytes(50) + packed[110:], "damaged|truncated|cannot be read"),
+                                   ("d", packed[:30], "truncated")):
+        with pytest.raises(DataError, match=message):
+            read(CENSUS, write(tmp_path / name, content))
+    for pattern in ("nowhere", "*.csv"):
+        with pytest.raises(DataError, match="no such file"):
+            find_inputs([os.path.join(str(tmp_path), pattern)])
+    with pytest.raises(DataError, match="is a directory"):
+        read(CENSUS, str(tmp_path))
+
+
+def test_limits():
+    assert parse_limit("12") == (12, 0.0) and parse_limit(" 2.5%") == (0, 0.025) and parse_limit(3) == (3, 0.0)
+    for text in ("", "-1", "x", "101%", "1e3", "%"):
+        with pytest.raises(ConfigError, match="max_bad_rows"):
+            parse_limit(text)
+    report = BadRows("f", "50%")
+    report.add("r", 1, "t")
+    report.check(1, is_end=False)
+    report.check(2)
+    with pytest.raises(DataError, match="1 of 1 rows"):
+        report.check(1)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.text(alphabet="ab\n\r\t ,", max_size=9), max_size=12).map("".join), st.integers(1, 20))
+def test_blocks_are_the_lines_of_the_text(text, size):
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        blocks = list(read_blocks(InputFile(write(os.path.join(folder, "f"), text)), size))
+    lines = b"".join(block.data for block in blocks)
+    kept = text.encode().rstrip(b"\r\n")
+    # The last line of a block may lose its carriage return.
+    assert re.sub(b"\r+\n", b"\n", lines) == re.sub(b"\r+\n", b"\n", kept + b"\n" if kept else b"")
+    assert [block.first_line for block in blocks] == [1 + sum(other.lines for other in blocks[:place])
+                                                     for place in range(len(blocks))]
+    assert all(block.data.count(b"\n") == block.lines for block in blocks)
+
+
+CELL = st.text(st.characters(blacklist_characters="\0\n\r\t", blacklist_categories=("Cs",)), max_size=6)
+NUMBER = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
+                   st.integers(-10 ** 9, 10 ** 9).map(str), st.sampled_from(["", "?", "nan", "+5", " 7 ", ".5", "5."]))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(CELL, NUMBER, st.sampled_from(["0", "1", "", "0.0"])), min_size=1, max_size=8),
+       st.integers(1, 60))
+def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block):
+    import tempfile
+    definition = parse_dataset("{name: t, files: {header: false, separator: \"\\t\", columns: [c, x, y]}, features: "
+                               "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
+                               "t").definition
+    text = text_of(rows, None)
+    with tempfile.TemporaryDirectory() as folder:
+        frames = read(definition, write(os.path.join(folder, "f"), text), block_bytes=block)[1]
+    blanks = " \t\n\v\f\r"
+    assert sum((frame["c"].tolist() for frame in frames), []) == [row[0].strip(blanks) for row in rows]
+    expected = [np.nan if row[1] in ("", "?", "nan") else np.float32(float(row[1])) for row in rows]
+    np.testing.assert_array_equal(np.concatenate([frame["x"] for frame in frames]), np.array(expected, np.float32))
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_changed_bytes_give_rows_or_one_error(data):
+    import tempfile
+    content = bytearray(text_of(toy_rows(6)).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        token = data.draw(st.sampled_from([b"", b"\0", b'"', b"\n", b"\t", b"\xff", b"\r", b"1e999", b"NULL",
+                                           b"\xef\xbb\xbf"]))
+        content[start:start + data.draw(st.integers(0, 9))] = token
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(os.path.join(folder, "f"), bytes(content))
+        try:
+            for frame in read(TOY, path, max_bad_rows="100%")[1]:
+                assert not np.isinf(frame[["price", "years", "seconds", "w"]].to_numpy()).any()
+        except DataError as error:
+            assert "\n" not in str(error)
