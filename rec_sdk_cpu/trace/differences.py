@@ -4,7 +4,7 @@ from typing import Any, Callable, List, NamedTuple, Optional
 
 from rec_sdk_cpu.core import notices
 from rec_sdk_cpu.core.config import ConfigInitializer
-from rec_sdk_cpu.trace import races
+from rec_sdk_cpu.trace import pipeline, races
 from rec_sdk_cpu.trace.recorder import Recorder, find
 
 _HALF = ("allow_mix_precision", "allow_fp32_to_fp16", "force_fp16", "mixed_float16", "fp16", "mixed_bfloat16")
@@ -56,8 +56,35 @@ def _loops(recorder: Recorder) -> Optional[str]:
 
 
 def _half_precision(recorder: Recorder) -> Optional[str]:
-    values = [find(recorder.of("NPURunConfig"), name) for name in ("precision_mode", "precision_mode_v2")]
+    values = [value for name in ("precision_mode", "precision_mode_v2")
+              for value in [find(recorder.of("NPURunConfig"), name)] + recorder.session_options.get(name, [])]
     return next((value for value in values if value and value.strip("'") in _HALF), None)
+
+
+def _not_started(recorder: Recorder) -> bool:
+    return _looks_specs_up(recorder) and not recorder.of("start_asc_pipeline", "GraphModifierHook")
+
+
+def _endless(recorder: Recorder) -> bool:
+    return _looks_specs_up(recorder) and not recorder.of("Dataset.eos_map")
+
+
+def _looks_specs_up(recorder: Recorder) -> bool:
+    return any("FeatureSpec" in call.values.get("ids", ()) for call in recorder.of("sparse_lookup"))
+
+
+def _no_prefetch(recorder: Recorder) -> str:
+    return ", ".join(pipeline.last_stages(recorder.looked_up))
+
+
+def _ids_of_strings(recorder: Recorder) -> str:
+    sliced = recorder.of("LookupSubgraphSlicerHook")
+    return "" if sliced else ", ".join(pipeline.string_operations(recorder.looked_up))
+
+
+def _ids_of_no_dataset(recorder: Recorder) -> str:
+    sliced = recorder.of("OrphanLookupKeySlicerHook")
+    return "" if sliced else ", ".join(pipeline.without_dataset(recorder.looked_up))
 
 
 def _without_init(recorder: Recorder) -> bool:
@@ -93,6 +120,21 @@ _RULES = (
          "Results vary from run to run, here and on a device: the dense optimizer updates %s while the gradients "
          "of the tables still read it. Compute both gradients first and apply the dense ones under "
          "tf.control_dependencies on the tables' gradients."),
+    Rule(_not_started,
+         "FeatureSpecs were looked up and the host pipeline was not started: a device ends the iterator's initializer "
+         "with \"KeyProcess not running.\" Call start_asc_pipeline() before it."),
+    Rule(_endless,
+         "FeatureSpecs without Dataset.eos_map: here the dataset ends by itself; on a device its end is not announced, "
+         "so run no more steps than there are batches, or call eos_map before the insert function is mapped."),
+    Rule(_no_prefetch,
+         "A dataset of looked-up tensors ends with %s: graph modification on a device needs prefetch as the last "
+         "stage."),
+    Rule(_ids_of_strings,
+         "Ids are made of strings in the graph (%s): on a device make them in the input function, or put "
+         "LookupSubgraphSlicerHook(op_types) before GraphModifierHook."),
+    Rule(_ids_of_no_dataset,
+         "No dataset feeds the looked-up tensors %s: on a device put OrphanLookupKeySlicerHook() before "
+         "GraphModifierHook."),
     Rule(_loops,
          "iterations_per_loop=%s: a device makes the steps of a run without the host, here they are made one after"
          " the other; hooks see the global step after each run only, on both."),

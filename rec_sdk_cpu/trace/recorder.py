@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import tensorflow as tf
+from tensorflow.python.data.ops import dataset_ops
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
 from rec_sdk_cpu import installer
@@ -15,6 +16,8 @@ from rec_sdk_cpu.core import graph_state, table
 from rec_sdk_cpu.mx_rec.util import ops
 
 _OWN = ("rec_sdk_cpu.", "tensorflow", "tensorflow_core.", "tensorflow_estimator.")
+# Calls in a function that a dataset maps go through AutoGraph.
+_AUTOGRAPH = ("tensorflow.python.autograph", "tensorflow_core.python.autograph")
 _MOST_VALUES = 4
 # Methods of TensorFlow's that decide what a run does on a device.
 _ESTIMATOR_METHODS = ("train", "evaluate", "predict", "export_saved_model", "export_savedmodel")
@@ -56,6 +59,10 @@ class Recorder:
         self.calls: Dict[Tuple[Any, ...], Call] = {}
         # Tensors whose values the sparse optimizers take as gradients; their graphs stay alive with them.
         self.sparse_gradients: List[Any] = []
+        # Tensors of ids that were looked up; their graphs stay alive with them.
+        self.looked_up: List[tf.Tensor] = []
+        # {option of a session's NpuOptimizer: the different values given, as text}.
+        self.session_options: Dict[str, List[str]] = {}
         self._undo: List[Callable[[], None]] = []
         self._classes: Set[type] = set()
 
@@ -73,6 +80,9 @@ class Recorder:
         for name in _ESTIMATOR_METHODS:
             original = getattr(estimator_lib.Estimator, name)
             self._wrap_method(estimator_lib.Estimator, name, original, original, "Estimator.%s" % name)
+        self._wrap_method(dataset_ops.DatasetV2, "eos_map", dataset_ops.DatasetV2.eos_map,
+                          dataset_ops.DatasetV2.eos_map, "Dataset.eos_map")
+        self._wrap_session()
         graph_state.gradient_listeners.append(self.sparse_gradients.append)
         self._undo.append(lambda: graph_state.gradient_listeners.remove(self.sparse_gradients.append))
 
@@ -113,16 +123,32 @@ class Recorder:
         wrapped = self._recording(function, label, label, 0 if is_static else 1)
         self._replace(owner, name, value, staticmethod(wrapped) if is_static else wrapped)
 
+    def _wrap_session(self) -> None:
+        original = tf.compat.v1.Session.__init__
+
+        @functools.wraps(original)
+        def init(session: Any, target: str = "", graph: Optional[tf.Graph] = None, config: Any = None) -> None:
+            if config is not None and not _module(sys._getframe(1)).startswith(_OWN):
+                for optimizer in config.graph_options.rewrite_options.custom_optimizers:
+                    for name, value in optimizer.parameter_map.items():
+                        _add(self.session_options.setdefault(name, []), _text(_option(value)))
+            original(session, target, graph, config)
+        self._replace(tf.compat.v1.Session, "__init__", original, init)
+
     def _replace(self, owner: Any, name: str, original: Any, wrapped: Any) -> None:
         setattr(owner, name, wrapped)
         self._undo.append(lambda: setattr(owner, name, original))
 
     def _recording(self, function: Callable[..., Any], name: str, origin: str, bound: int) -> Callable[..., Any]:
+        # Left alone by AutoGraph, which would put its own frames between the program's and this one.
+        @tf.autograph.experimental.do_not_convert
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            frame = sys._getframe(1)
-            if not (frame.f_globals.get("__name__") or "").startswith(_OWN):
-                self._note(function, name, origin, args, kwargs, bound, frame)
+            frame: Any = sys._getframe(1)
+            while _module(frame).startswith(_AUTOGRAPH):
+                frame = frame.f_back
+            if not _module(frame).startswith(_OWN):
+                self._note(function, name, origin, args, kwargs, bound, _written(frame))
             return function(*args, **kwargs)
         return call
 
@@ -137,9 +163,35 @@ class Recorder:
         given = _given(function, args, kwargs)
         for argument, value in given.items():
             values = noted.values.setdefault(argument, [])
-            text = _text(value)
-            if text not in values and len(values) <= _MOST_VALUES:
-                values.append(text)
+            _add(values, _text(value))
+            if argument == "ids" and isinstance(value, tf.Tensor):
+                self.looked_up.append(value)
+
+
+def _module(frame: Any) -> str:
+    return frame.f_globals.get("__name__") or ""
+
+
+def _written(frame: Any) -> Any:
+    """Returns the frame itself, or for code that AutoGraph made the nearest outer one that the program's file has."""
+    outer = frame
+    while outer is not None:
+        if not _module(outer).startswith(_OWN) and outer.f_code.co_filename == outer.f_globals.get("__file__"):
+            return outer
+        outer = outer.f_back
+    return frame
+
+
+def _add(values: List[str], text: str) -> None:
+    if text not in values and len(values) <= _MOST_VALUES:
+        values.append(text)
+
+
+def _option(value: Any) -> Any:
+    """Returns what an AttrValue of a session's configuration holds."""
+    kind = value.WhichOneof("value")
+    held = getattr(value, kind) if kind else None
+    return held.decode("utf-8", "replace") if isinstance(held, bytes) else held
 
 
 def _given(function: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Dict[str, Any]:
@@ -158,6 +210,9 @@ def _text(value: Any) -> str:
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[%s]" % ", ".join(_text(item) for item in value[:_MOST_VALUES])
+    if isinstance(value, dict) and all(item is None or isinstance(item, (bool, int, float, str))
+                                       for item in value.values()):
+        return "{%s}" % ", ".join("%s: %s" % item for item in sorted(value.items()))
     if isinstance(value, (tf.DType, tf.TensorShape)):
         return value.name if isinstance(value, tf.DType) else str(value)
     return getattr(value, "__name__", None) or type(value).__name__

@@ -11,6 +11,8 @@ _WIDTH = 118
 _SETTINGS = ("init", "create_table", "FeatureSpec", "sparse_lookup", "create_hash_optimizer",
              "create_hash_optimizer_by_address", "create_hash_optimizer_by_addr", "GraphModifierHook", "EvictHook",
              "NPURunConfig", "set_iteration_per_loop")
+# Methods of TensorFlow's that are recorded.
+_TENSORFLOW = ("Estimator.",)
 # Variables that the SDK reads when it is imported (rec_sdk_api 7.1); all but the log level tune the device's host.
 _VARIABLES = ("MXREC_LOG_LEVEL", "RANK_TABLE_FILE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_IP",
               "CM_WORKER_SIZE", "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "TF_DEVICE", "AclTimeout",
@@ -46,7 +48,7 @@ class Trace:
             self._program, ConfigInitializer.generation), "=" * 72]
         lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them)"]
         lines += _call_lines(contracts, calls) or ["  none"]
-        lines += ["", "Settings"] + (_setting_lines(calls) or ["  none"])
+        lines += ["", "Settings"] + (_setting_lines(self._recorder, calls) or ["  none"])
         lines += ["", "What does not fit everywhere"]
         for misfit in misfits:
             lines.append("  %s (%s)" % (misfit.what, misfit.where))
@@ -71,7 +73,7 @@ def _call_lines(contracts: binding.Contracts, calls: List[Call]) -> List[str]:
     lines = []
     for call in calls:
         places = binding.PROFILES if call.origin.startswith(("npu_bridge", "hccl")) else binding.GENERATIONS
-        fits = "not on record"
+        fits = "TensorFlow's own" if call.name.startswith(_TENSORFLOW) else "not on record"
         if contracts.is_on_record(call):
             misfit = contracts.misfit(call)
             fits = " ".join("%s:%s" % (place, "no" if misfit and place in misfit.reasons else "yes")
@@ -80,12 +82,16 @@ def _call_lines(contracts: binding.Contracts, calls: List[Call]) -> List[str]:
     return lines
 
 
-def _setting_lines(calls: List[Call]) -> List[str]:
+def _setting_lines(recorder: Recorder, calls: List[Call]) -> List[str]:
     lines = []
     for call in calls:
         if call.name.rpartition(".")[2] in _SETTINGS and call.values:
             given = ", ".join("%s=%s" % (name, " | ".join(values)) for name, values in sorted(call.values.items()))
             lines += _wrapped("%s: %s" % (call.name.rpartition(".")[2], given))
+    options = sorted(recorder.session_options.items())
+    if options:
+        lines += _wrapped("a session's NpuOptimizer, without effect here: %s" % ", ".join(
+            "%s=%s" % (name, " | ".join(values)) for name, values in options))
     variables = ["%s=%s" % (name, os.environ[name]) for name in _VARIABLES if name in os.environ]
     if variables:
         lines += _wrapped("environment, of which only MXREC_LOG_LEVEL has an effect here: %s" % ", ".join(variables))

@@ -144,3 +144,111 @@ def test_the_recording_leaves_no_trace(sdk, tmp_path):
         recording.finish(stream)
     assert (embedding.create_table, NPURunConfig.__init__, tf.estimator.Estimator.train) == before
     assert "  none" in (tmp_path / "report").read_text()
+
+
+def _differences(act):
+    """What a recording of a function's calls says of a device, one text."""
+    from rec_sdk_cpu.trace import differences, recorder
+    recording = recorder.Recorder("/")
+    recording.start()
+    try:
+        act()
+    finally:
+        recording.stop()
+    return recording, " ".join(differences.find_all(recording))
+
+
+def test_calls_in_a_mapped_function_are_recorded_where_the_program_maps_it(sdk):
+    from mx_rec.constants.constants import LIBREC_TF_REC_V1_CPU_SO
+    from mx_rec.util import ops
+
+    def act():
+        library = ops.import_host_pipeline_ops(LIBREC_TF_REC_V1_CPU_SO)
+
+        def stamp(x):
+            if tf.equal(x, 0):
+                x += 1
+            return library.return_timestamp(x)
+        tf.data.Dataset.range(3).map(stamp)
+    recording, _ = _differences(act)
+    (call,) = recording.of("return_timestamp")
+    place, line = call.where.rsplit(":", 1)
+    assert place.endswith("test_trace.py") and int(line) == act.__code__.co_firstlineno + 7
+
+
+def _look_up(ids_of, prefetch=True):
+    start()
+    data = tf.data.Dataset.from_tensor_slices({"id": [[1, 2]], "text": [["3", "4"]]}).map(
+        lambda batch: dict(batch, id=tf.cast(batch["id"], tf.int64)))
+    data = data.prefetch(1) if prefetch else data
+    batch = tf.compat.v1.data.make_initializable_iterator(data).get_next()
+    lookup(make_table(), ids_of(batch), access_and_evict_config={"access_threshold": 2, "eviction_threshold": None})
+
+
+_PREFETCH = "A dataset of looked-up tensors ends with MapDataset"
+_STRINGS = "Ids are made of strings in the graph (StringToNumber)"
+_ORPHAN = "No dataset feeds the looked-up tensors Const"
+
+
+@pytest.mark.parametrize("ids_of, prefetch, expected", [
+    (lambda batch: tf.maximum(batch["id"], 0), True, []),
+    (lambda batch: batch["id"], False, [_PREFETCH]),
+    (lambda batch: tf.strings.to_number(batch["text"], tf.int64), True, [_STRINGS]),
+    (lambda batch: tf.constant([1], tf.int64), True, [_ORPHAN]),
+])
+def test_where_looked_up_tensors_come_from(sdk, ids_of, prefetch, expected):
+    recording, text = _differences(lambda: _look_up(ids_of, prefetch))
+    assert [line for line in (_PREFETCH, _STRINGS, _ORPHAN) if line in text] == expected, text
+    (call,) = recording.of("sparse_lookup")
+    assert call.values["access_and_evict_config"] == ["{access_threshold: 2, eviction_threshold: None}"]
+
+
+def test_a_slicer_hook_takes_ids_of_strings(sdk):
+    from mx_rec.graph.hooks import LookupSubgraphSlicerHook
+
+    def act():
+        _look_up(lambda batch: tf.strings.to_number(batch["text"], tf.int64))
+        LookupSubgraphSlicerHook(["StringToNumber"])
+    assert _STRINGS not in _differences(act)[1]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_feature_specs_need_the_pipeline_and_an_announced_end(sdk, whole):
+    def act():
+        from mx_rec.constants.constants import LIBREC_EOS_OPS_SO
+        from mx_rec.core.asc.feature_spec import FeatureSpec
+        from mx_rec.core.asc.helper import get_asc_insert_func
+        from mx_rec.core.asc.manager import start_asc_pipeline
+        from mx_rec.core.embedding import sparse_lookup
+        from mx_rec.util.ops import import_host_pipeline_ops
+
+        start()
+        spec = FeatureSpec("id", table_name="t")
+        data = tf.data.Dataset.from_tensor_slices({"id": tf.constant([[1, 2]], tf.int64)})
+        if whole:
+            data = data.eos_map(import_host_pipeline_ops(LIBREC_EOS_OPS_SO), 0)
+        data = data.map(get_asc_insert_func(tgt_key_specs=spec, is_training=True)).prefetch(1)
+        batch = tf.compat.v1.data.make_initializable_iterator(data).get_next()
+        sparse_lookup(make_table(), spec, is_train=True, batch=batch)
+        if whole:
+            start_asc_pipeline()
+    _, text = _differences(act)
+    assert ("KeyProcess not running" in text, "without Dataset.eos_map" in text) == (not whole, not whole), text
+
+
+def test_options_of_a_session_are_settings(sdk):
+    from rec_sdk_cpu.trace import report
+
+    def act():
+        start()
+        make_table()
+        config = tf.compat.v1.ConfigProto()
+        options = config.graph_options.rewrite_options.custom_optimizers.add(name="NpuOptimizer").parameter_map
+        options["precision_mode"].s = b"force_fp16"
+        options["use_off_line"].b = True
+        tf.compat.v1.Session(config=config).close()
+    recording, text = _differences(act)
+    assert recording.session_options == {"precision_mode": ["'force_fp16'"], "use_off_line": ["True"]}
+    assert "precision 'force_fp16'" in text
+    assert "NpuOptimizer, without effect here: precision_mode='force_fp16', use_off_line=True" in " ".join(
+        " ".join(report._setting_lines(recording, [])).split())
