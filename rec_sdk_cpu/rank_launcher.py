@@ -97,7 +97,7 @@ def run(command: Sequence[str], size: int) -> int:
         from horovod.runner.common.util.hosts import SlotInfo
         from horovod.runner.http.http_server import RendezvousServer
     except ImportError as error:
-        raise LaunchError("%d ranks on CPUs need Horovod (%s); requirements-distributed.in says how to build it"
+        raise LaunchError("%d ranks on CPUs need Horovod (%s): bash run_estimator.sh setup --distributed"
                           % (size, error)) from error
     server = RendezvousServer()
     port = server.start()

@@ -12,8 +12,8 @@ import tensorflow as tf
 from rec_sdk_cpu.core import graph_state, ranks
 from rec_sdk_cpu.core.watchdog import watchdog
 
-NOT_INSTALLED = ("%d ranks on CPUs need Horovod, which is not installed here; requirements-distributed.in says how to "
-                 "build it")
+NOT_INSTALLED = ("%d ranks on CPUs need Horovod, which is not installed here: bash run_estimator.sh setup "
+                 "--distributed")
 NOT_LAUNCHED = ("the environment announces %d ranks (OMPI_COMM_WORLD_SIZE), but no launcher that this stand-in knows "
                 "started this process; start the ranks with: python -m rec_sdk_cpu.rank_launcher --ranks %d -- COMMAND")
 

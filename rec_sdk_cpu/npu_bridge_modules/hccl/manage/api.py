@@ -44,8 +44,11 @@ def get_local_rank_id() -> int:
 
 def _require_hccl(function: str) -> None:
     if not state.hccl_ready:
-        raise RuntimeError("%s() needs HCCL, which is not initialised: call npu_bridge.npu_init.init_resource() first "
-                           "(or run npu_ops.initialize_system() in a session), or read RANK_ID / RANK_SIZE" % function)
+        # "from npu_bridge.npu_init import *" after the SDK's imports brings this function in under the same name.
+        raise RuntimeError("%s() of npu_bridge (hccl.manage.api) needs HCCL, which is not initialised: call "
+                           "npu_bridge.npu_init.init_resource() first (or run npu_ops.initialize_system() in a "
+                           "session); where the SDK's function of that name was meant, import it after "
+                           "\"from npu_bridge.npu_init import *\"" % function)
 
 
 def __getattr__(name: str) -> Any:
