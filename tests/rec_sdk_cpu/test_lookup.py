@@ -105,10 +105,10 @@ def test_several_lookups_of_one_table_share_keys_and_gradients(sdk):
 
 @settings(max_examples=6)
 @given(st.integers(1, 5), st.integers(1, 4), st.data())
-def test_sum_over_ids_equals_reduce_sum(batch, fields, data):
+def test_a_pooled_product_equals_reduce_sum(batch, fields, data):
     import rec_sdk_cpu
     from rec_sdk_cpu.core import config
-    from rec_sdk_cpu.core.lookup import sum_over_ids
+    from rec_sdk_cpu.core.lookup import pooled_product
     ids = data.draw(st.lists(st.lists(st.integers(0, 6), min_size=fields, max_size=fields), min_size=batch,
                              max_size=batch))
     expansion, admission = data.draw(st.booleans()), data.draw(st.booleans())
@@ -120,7 +120,7 @@ def test_sum_over_ids_equals_reduce_sum(batch, fields, data):
         out = lookup(table, tf.constant(ids, tf.int64),
                      access_and_evict_config={"access_threshold": 2} if admission else None)
         weights = tf.constant(np.arange(batch * 3, dtype=np.float32).reshape(batch, 3))
-        pooled, expected = sum_over_ids(out), tf.reduce_sum(out, axis=1)
+        pooled, expected = pooled_product(out, None, None), tf.reduce_sum(out, axis=1)
         target = tf.compat.v1.get_collection("ASCEND_SPARSE_LOOKUP_LOCAL_EMB")[0] if expansion else table.variable
         gradients = [tf.convert_to_tensor(tf.gradients(tf.reduce_sum(value * weights), [target])[0])
                      for value in (pooled, expected)]
@@ -130,10 +130,11 @@ def test_sum_over_ids_equals_reduce_sum(batch, fields, data):
     config.reset()
 
 
-def test_sum_over_ids_knows_only_lookups(sdk):
-    from rec_sdk_cpu.core.lookup import sum_over_ids
+def test_a_pooled_product_refuses_what_is_no_lookup(sdk):
+    from rec_sdk_cpu.core.lookup import pooled_product
     start()
-    assert sum_over_ids(tf.zeros([2, 3, 4])) is None
+    with pytest.raises(RuntimeError, match="pool that tensor itself"):
+        pooled_product(tf.zeros([2, 3, 4]), None, None)
 
 
 def test_feature_spec_lookup_in_dynamic_mode(sdk):

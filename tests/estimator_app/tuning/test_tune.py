@@ -142,7 +142,8 @@ def test_a_study_that_is_stopped_repeats_the_trial(root, played, number):
         assert json.loads((root / "study" / "trials" / "0002" / "preset.json").read_text()) == interrupted
         metrics = [json.loads(line) for line in (
             root / "study" / "trials" / "0002" / "split0_metrics.jsonl").read_text().splitlines()]
-        # A fifth of the training rows is evaluated, and nothing of the test file.
-        assert {entry["examples"] for entry in metrics if entry.get("kind") == "eval"} == {32}
+        # About a fifth of the 160 training rows is evaluated, and nothing of the test file.
+        (examples,) = {entry["examples"] for entry in metrics if entry.get("kind") == "eval"}
+        assert 24 <= examples <= 40
     finally:
         shutil.rmtree(str(root / "study"), ignore_errors=True)

@@ -49,7 +49,8 @@ class Model:
             for number in range(case.lookups):
                 ids, arguments = self._ids_of(batch, table, number)
                 embedded = sparse_lookup(table, ids, send_count=case.send_count, batch=batch, **arguments)
-                pooled.append(lookup.sum_over_ids(embedded) if case.pooled else tf.reduce_sum(embedded, axis=1))
+                pooled.append(lookup.pooled_product(embedded, None, None) if case.pooled
+                              else tf.reduce_sum(embedded, axis=1))
         self.asked = tf.compat.v1.placeholder(tf.int64, [None])
         # Evaluation by tensor cannot stand beside FeatureSpecs in one graph, so that these are looked up by the core.
         self.found = [lookup.embedding_lookup(table, self.asked, False, True, None) for table in self.tables]
