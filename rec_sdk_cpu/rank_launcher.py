@@ -183,11 +183,13 @@ def _report(started: List[_Rank], ended: List[Ended], size: int, received: Optio
     if not failed:
         return 0
     first = failed[0]
-    output = started[first.rank].output
-    if output is not None:
-        output.seek(0)
-        for line in output.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]:
-            sys.stderr.write("[rank %d] %s\n" % (first.rank, line))
+    # Rank 0 notices a lost peer at once, and may end before the rank that made the mistake.
+    for one in [first] if first.rank else [one for one in failed if one.status > 0]:
+        output = started[one.rank].output
+        if output is not None:
+            output.seek(0)
+            for line in output.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]:
+                sys.stderr.write("[rank %d] %s\n" % (one.rank, line))
     if received is None:
         sys.stderr.write("%s; the other ranks were ended\n" % first.describe(size))
     return first.status if first.status > 0 else 128 - first.status
