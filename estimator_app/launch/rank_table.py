@@ -20,13 +20,11 @@ class RankTable:
 
     Attributes:
         path: absolute path of the file.
-        form: ``server_list``, ``rank_list`` or ``unknown``.
         devices: number of devices; None where the form is unknown.
         servers: name and rank ids of each server, in the order of the ranks; empty where that cannot be told.
     """
 
     path: str
-    form: str
     devices: Optional[int]
     servers: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
 
@@ -57,7 +55,7 @@ def read_rank_table(path: str) -> RankTable:
         return _server_list(path, data)
     if isinstance(data.get("rank_list"), list):
         return _rank_list(path, data["rank_list"])
-    return RankTable(path, "unknown", None)
+    return RankTable(path, None)
 
 
 def check_placement(table: RankTable, placement: Placement) -> None:
@@ -94,7 +92,7 @@ def _server_list(path: str, data: Dict[str, Any]) -> RankTable:
     for server in servers:
         devices = server.get("device") if isinstance(server, dict) else None
         if not isinstance(devices, list):
-            return RankTable(path, "unknown", None)
+            return RankTable(path, None)
         device_ids = [_digits(path, device, "device_id") for device in devices]
         if len(set(device_ids)) != len(device_ids):
             raise ConfigError("rank table %s lists a device_id twice on one server; each device has one rank" % path)
@@ -102,7 +100,7 @@ def _server_list(path: str, data: Dict[str, Any]) -> RankTable:
         listed.append((str(server.get("server_id", "")), tuple(own)))
         rank_ids += own
     _check_rank_ids(path, rank_ids)
-    return RankTable(path, "server_list", len(rank_ids), tuple(sorted(listed, key=lambda server: server[1])))
+    return RankTable(path, len(rank_ids), tuple(sorted(listed, key=lambda server: server[1])))
 
 
 def _rank_list(path: str, entries: List[Any]) -> RankTable:
@@ -111,7 +109,7 @@ def _rank_list(path: str, entries: List[Any]) -> RankTable:
     if len(numbers) == len(entries):
         _check_rank_ids(path, numbers)
     # Where this form names the server is not documented.
-    return RankTable(path, "rank_list", len(entries))
+    return RankTable(path, len(entries))
 
 
 def _digits(path: str, device: Any, key: str) -> int:

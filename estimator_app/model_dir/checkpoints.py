@@ -259,11 +259,6 @@ def _latest_verified(directory: str) -> int:
                     "--model_dir %s" % (directory, directory))
 
 
-def step_of(path: str) -> int:
-    """Returns the step of a checkpoint path."""
-    return int(path.rpartition("-")[2])
-
-
 def _link_or_copy(source: str, target: str, **_kwargs: Any) -> str:
     # Checkpoint files are never changed in place, so a hard link is a copy that costs nothing.
     try:

@@ -8,7 +8,6 @@ import pytest
 
 from estimator_app import cli, device
 from estimator_app.device import resolve_device
-from estimator_app.training.steps import ALTERNATE, AUTO, TRAIN_AND_EVALUATE, resolve_eval_mode
 from feature_specs.errors import ConfigError
 from tests.support.cli_runner import PROJECT
 from tests.support.small_data import write_data
@@ -16,19 +15,6 @@ from tests.support.small_data import write_data
 # What plans, starts and checks processes knows the device; the rest of the app does not.
 ENTRY = ("cli", "config", "device", "launch", "training.alternation", "training.reference",
          "training.steps", "model_dir.directory")
-
-
-@pytest.mark.parametrize("requested, device, evaluations, expected", [
-    (AUTO, "cpu", 5, TRAIN_AND_EVALUATE), (AUTO, "npu", 5, ALTERNATE), (AUTO, "npu", 1, ALTERNATE),
-    (ALTERNATE, "cpu", 5, ALTERNATE), (TRAIN_AND_EVALUATE, "cpu", 5, TRAIN_AND_EVALUATE),
-    (TRAIN_AND_EVALUATE, "npu", 1, TRAIN_AND_EVALUATE)])
-def test_eval_modes(requested, device, evaluations, expected):
-    assert resolve_eval_mode(requested, device, evaluations) == expected
-
-
-def test_eval_modes_that_are_refused():
-    with pytest.raises(ConfigError, match="evaluate 2 times.*--eval_mode alternate"):
-        resolve_eval_mode(TRAIN_AND_EVALUATE, "npu", 2)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import functools
 import glob
 import io
 import os
+import struct
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +68,15 @@ def write(path, content):
 def read_bytes(path):
     with open(str(path), "rb") as stream:
         return stream.read()
+
+
+def record_offsets(path):
+    """The offset of every record of a TFRecord file: uint64 length, its checksum, the data, their checksum."""
+    content, offsets, place = read_bytes(path), [], 0
+    while place < len(content):
+        offsets.append(place)
+        place += 16 + struct.unpack_from("<Q", content, place)[0]
+    return offsets
 
 
 def read_records(directory, split):

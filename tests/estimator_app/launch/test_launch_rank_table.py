@@ -24,13 +24,13 @@ def write(tmp_path, content):
 
 def test_server_list(tmp_path):
     path = write(tmp_path, version_1(8))
-    assert read_rank_table(path) == RankTable(path, "server_list", 8, (("host", tuple(range(8))),))
+    assert read_rank_table(path) == RankTable(path, 8, (("host", tuple(range(8))),))
 
 
 def test_rank_list(tmp_path):
     path = write(tmp_path, {"version": "2.0", "status": "completed", "rank_count": 4, "rank_list": [
         {"rank_id": rank, "local_id": rank, "device_id": rank} for rank in range(4)]})
-    assert read_rank_table(path) == RankTable(path, "rank_list", 4)
+    assert read_rank_table(path) == RankTable(path, 4)
 
 
 @pytest.mark.parametrize("content", [
@@ -38,7 +38,7 @@ def test_rank_list(tmp_path):
     version_1(2, server_list=[{"device": "all"}])])
 def test_unknown_content_is_opaque(tmp_path, content):
     path = write(tmp_path, content)
-    assert read_rank_table(path) == RankTable(path, "unknown", None)
+    assert read_rank_table(path) == RankTable(path, None)
 
 
 def test_unknown_entries_of_a_rank_list_are_counted(tmp_path):
@@ -88,7 +88,7 @@ def test_ranks(tmp_path):
     check_placement(table, Placement(("localhost",), 4))
     with pytest.raises(ConfigError, match="lists 4 devices, but 8 ranks.*--ranks 4"):
         check_placement(table, Placement(("localhost",), 8))
-    check_placement(RankTable("x", "unknown", None), Placement(("localhost",), 8))
+    check_placement(RankTable("x", None), Placement(("localhost",), 8))
 
 
 def test_servers_are_the_hosts_in_the_order_of_the_ranks(tmp_path):

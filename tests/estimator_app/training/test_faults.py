@@ -10,9 +10,9 @@ import pytest
 from estimator_app.model_dir import checkpoints
 from estimator_app.model_dir.checkpoints import Checkpoint
 from feature_specs.manifest import read_manifest
-from input_fn.record_file import frames
 from tests.estimator_app.training.test_run_start import damage
 from tests.support import runs
+from tests.support.rows import record_offsets
 
 
 def test_a_loss_above_the_bound_stops_and_names_the_step(fresh):
@@ -41,7 +41,7 @@ def test_a_damaged_record_is_named(fresh):
     # Verified before, so that the reading finds it, as where a disk rots under a running training.
     status = os.stat(path)
     runs.run(fresh.root, *(runs.TRAIN + ("--train_epoch", "1", "--model_dir", "first"))).ok()
-    damage(path, frames(path, 0)[3][0] + 14)
+    damage(path, record_offsets(path)[3] + 14)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     fresh.train().refused("%s, record 3" % os.path.join("data", shard), "prepare the data again")
 
