@@ -18,7 +18,7 @@ _MB = 1 << 20
 def test_help_shows_the_values_that_a_run_would_use(fresh):
     """The dataset's preset, a preset that is named, and the default one; the flags of a launch are there too."""
     text = fresh.here("train", "--help", "--data_dir", "data").ok().out
-    assert shown_default(text, "--batch_size") == "1024" and shown_default(text, "--input_layer") == "concat"
+    assert shown_default(text, "--batch_size") == "512" and shown_default(text, "--input_layer") == "concat"
     text = fresh.here("train", "--help", "--data_dir", "data", "--preset", "reference").out
     assert shown_default(text, "--batch_size") == "32" and shown_default(text, "--reference_init") == "true"
     # Without --data_dir it is the sample, which is census data.
