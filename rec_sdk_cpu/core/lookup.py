@@ -1,6 +1,6 @@
 """The lookup itself: distinct ids once, one gather, and a pooled product for those who sum over the ids."""
 import functools
-from typing import NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from rec_sdk_cpu.core.graph_state import LookupResult
 from rec_sdk_cpu.core.history import Thresholds
 from rec_sdk_cpu.core.table import BaseSparseEmbedding
 
+_ROWS_GRADIENT = "RecSdkCpuGradientOfDistinctRows"
 SEND_COUNT_OVERFLOW = "%s[%d]: overflow! set send count bigger than"
 
 
@@ -61,10 +62,18 @@ def embedding_lookup(table: BaseSparseEmbedding, ids: tf.Tensor, is_train: bool,
                          send_count)
         rows, positions = answer.rows, answer.placed(positions)
         shape = tf.concat([tf.shape(ids), [table.emb_size]], axis=0)
-        output = tf.reshape(tf.gather(rows, positions), shape)
+        with rows.graph.gradient_override_map({"GatherV2": _ROWS_GRADIENT}):
+            output = tf.reshape(tf.gather(rows, positions), shape)
         output.set_shape(ids.shape.concatenate([table.emb_size]))
     state.lookups.append(LookupResult(output, rows, positions, is_train))
     return output
+
+
+@tf.RegisterGradient(_ROWS_GRADIENT)
+def _gradient_of_distinct_rows(op: tf.Operation, gradient: tf.Tensor) -> List[Optional[tf.Tensor]]:
+    """Sums per distinct row: what TensorFlow makes of its IndexedSlices next, with a warning on every training."""
+    rows, positions = op.inputs[0], op.inputs[1]
+    return [tf.math.unsorted_segment_sum(gradient, positions, tf.shape(rows)[0]), None, None]
 
 
 def pooled_product(embedded: tf.Tensor, weights: Optional[tf.Tensor],

@@ -3,6 +3,8 @@ import importlib
 import inspect
 import json
 import os
+import subprocess
+import sys
 import unittest.mock
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 from tests.rec_sdk_cpu.tools import make_table, start
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 with open(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "rec_sdk_cpu", "contracts",
                        "mx_rec.json")) as _stream:
@@ -90,11 +94,23 @@ def test_signature_equals_the_contract(sdk, name):
                 continue
             default = inspect.Parameter.empty if len(entry) == 1 else entry[1]
             if isinstance(default, dict):
+                if "getcwd" in default["py"]:
+                    _same_in_a_new_process(path, parameter.name, default["py"])
+                    continue
                 default = eval(default["py"], {"os": os})
             if parameter.default is tf.float32:
                 assert default == "tf.float32"
             else:
                 assert parameter.default == default and type(parameter.default) is type(default)
+
+
+def _same_in_a_new_process(path, name, expression):
+    """Holds a default that depends on the working directory of the import, which earlier tests may have changed."""
+    module, _, attribute = path.rpartition(".")
+    subprocess.run([sys.executable, "-c", (
+        "import inspect, os, rec_sdk_cpu; rec_sdk_cpu.install(); from %s import %s as made; "
+        "assert inspect.signature(made).parameters[%r].default == %s") % (module, attribute, name, expression)],
+        env=dict(os.environ, PYTHONPATH=_ROOT, PYTHONWARNINGS="ignore"), check=True)
 
 
 def _cases(kind):

@@ -199,6 +199,8 @@ def _child(root, paths, arguments, environment, point):
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    # The end below skips what releases the progress bar's lock, of which its keeper would warn in the command's name.
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.semaphore_tracker"
     # Python ignores broken pipes in every program, and a test runner may ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from estimator_app import __version__, cli
