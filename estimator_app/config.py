@@ -334,7 +334,7 @@ def _check_value(field: Any, value: Any) -> None:
         raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
     if meta["low"] is not None:
         for item in value if kind is tuple else (value,):
-            if isinstance(item, (bool, str)) or not meta["low"] <= item <= meta["high"]:
+            if isinstance(item, bool) or not isinstance(item, (int, float)) or not meta["low"] <= item <= meta["high"]:
                 raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, item, meta["low"], meta["high"]))
     if kind is tuple and meta["unit"] == "units" and not value:
         raise ConfigError("%s must name at least one layer" % name)

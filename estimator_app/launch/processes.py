@@ -45,25 +45,27 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
         environment: the complete environment.
 
     Returns:
-        The exit status; 128 and the signal's number where a signal ended the command.
+        The exit status; 128 and the signal's number where a signal ended the command, or came too late to do so.
 
     Raises:
         UserError: the program cannot be started.
     """
     child: List[subprocess.Popen[bytes]] = []
-    early: List[int] = []
+    received: List[int] = []
 
     def forward(number: int) -> None:
+        received.append(number)
         if child:
             child[0].send_signal(number)
-        else:
-            early.append(number)
 
     with _handling(forward, _STOPS + (signal.SIGUSR1,)):
         child.append(_start(command, environment))
-        for number in early:
+        for number in list(received):
             child[0].send_signal(number)
         status = child[0].wait()
+    stops = [number for number in received if number != signal.SIGUSR1]
+    if status == 0 and stops:  # what follows this command must not begin
+        return 128 + stops[-1]
     return status if status >= 0 else 128 - status
 
 
@@ -308,9 +310,13 @@ def _handling(handler: Callable[[int], None], numbers: Sequence[signal.Signals])
 
 def _start(command: Sequence[str], environment: Dict[str, str],
            output: Optional[int] = None) -> "subprocess.Popen[bytes]":
+    def ignore_requests_to_save() -> None:
+        # They may come before the program has set its handler, and would end it.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
     try:
         return subprocess.Popen(list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                start_new_session=True)
+                                start_new_session=True, preexec_fn=ignore_requests_to_save)
     except OSError as error:
         raise UserError("%s cannot be started (%s); install Open MPI and horovod, or correct PATH"
                         % (command[0], error.strerror or error)) from error

@@ -223,14 +223,13 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Saves where a signal has arrived; raises :class:`RunStoppedError` where it asks to stop."""
         if self._votes is None:
-            received, self._received = self._received, None
+            received = self._received
         else:
             stops, saves = run_values.results
             received = (self._received or signal.SIGTERM) if stops else _SAVE if saves else None
-            if received is not None:
-                self._received = None
         if received is None:
-            return
+            return  # without an assignment, before which a signal could arrive and be lost
+        self._received = None
         session = run_context.session
         step = int(session.run(self._step_tensor))
         if Checkpoint(self._model_dir, step).problem() is not None:

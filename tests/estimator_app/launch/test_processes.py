@@ -262,6 +262,14 @@ def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
             process.wait()
 
 
+@pytest.mark.parametrize("number, expected", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 0)])
+def test_a_stop_that_the_command_did_not_heed_ends_what_would_follow(number, expected):
+    # The child sends it when it has done its work; of a request to save before its handler is there nothing dies.
+    text = ("import os, signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGINT)]; "
+            "os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getppid(), %d)" % number)
+    assert processes.run_command([sys.executable, "-c", text], dict(os.environ)) == expected
+
+
 def test_handlers_come_back():
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]

@@ -67,30 +67,24 @@ def test_kills_at_random_moments_change_nothing(tmp_path, flags):
     harness.finish()
 
 
-def signalled(place, number, step):
-    """Sends a signal once a step is reported; returns the process."""
-    process = place.start()
-    process.wait_for(lambda: any(entry["global_step"] >= step for entry in runs.recorded(place.model, "train")))
-    process.send(number)
-    return process
+def signalled(place, signals):
+    """Trains, and sends signals after steps; returns how it ended."""
+    return place.start(point=("signals", signals)).done()
 
 
 def test_a_stop_saves_and_the_grid_of_evaluations_stays(fresh, whole):
-    done = signalled(fresh, signal.SIGTERM, 12).done()
-    step = checkpoints.latest(fresh.model)
-    assert done.status == 143 and 12 <= step < 20
-    assert "stopped by SIGTERM at step %d; a checkpoint is saved" % step in done.err
-    assert "from step %d;" % step in fresh.train().ok().out
+    done = signalled(fresh, {12: signal.SIGTERM})
+    assert done.status == 143 and checkpoints.latest(fresh.model) == 12
+    assert "stopped by SIGTERM at step 12; a checkpoint is saved" in done.err
+    assert "from step 12;" in fresh.train().ok().out
     runs.assert_as_if_nothing_had_happened(fresh.model, whole.model)
 
 
 @pytest.mark.long
 def test_ctrl_c_stops_and_usr1_saves_and_continues(fresh, whole):
-    process = signalled(fresh, signal.SIGUSR1, 4)
-    process.wait_for(lambda: any(step % 10 for step in checkpoints.steps(fresh.model)))
-    process.send(signal.SIGINT)
-    done = process.done()
+    done = signalled(fresh, {4: signal.SIGUSR1, 7: signal.SIGINT})
     assert done.status == 130 and "stopped by SIGINT" in done.err
+    assert checkpoints.steps(fresh.model) == [4, 7]
     fresh.train().ok()
     runs.assert_as_if_nothing_had_happened(fresh.model, whole.model)
 
