@@ -3,10 +3,11 @@
 The rows are read once: a value's code is final when it is first seen, and codes become indexes when the records are
 written.
 """
+import contextlib
 import dataclasses
 import os
 import shutil
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,7 @@ class Preparation:
         memory_bytes: bytes of encoded rows kept in memory per split.
         duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes: n rows
             have a false one with a chance of about n * n / 2**65.
+        spark_master: the Spark cluster that reads the files; empty: threads of this process do.
     """
 
     definition: DatasetDefinition
@@ -95,6 +97,7 @@ class Preparation:
     reading: Reading = Reading(num_workers=0)
     memory_bytes: int = MEMORY_BYTES
     duplicate_row_cap: int = DUPLICATE_ROW_CAP
+    spark_master: str = ""
 
     def check(self) -> None:
         """Checks the settings before any work is done.
@@ -151,10 +154,11 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
         earlier[0], earlier[1], definition)
     layout = RowLayout(definition)
     statistics = DenseAccumulator([feature.name for feature in definition.numeric])
-    parts = [_Part(preparation, layout, name, directory, _sources(preparation, name))
-             for name in (TRAIN_SPLIT, TEST_SPLIT)]
-    for part in parts:
-        part.read(vocabularies, statistics if part.name == TRAIN_SPLIT else None)
+    with _engine(preparation) as context:
+        parts = [_Part(preparation, layout, name, directory, _sources(preparation, name, context))
+                 for name in (TRAIN_SPLIT, TEST_SPLIT)]
+        for part in parts:
+            part.read(vocabularies, statistics if part.name == TRAIN_SPLIT else None)
     vocabularies.number()
     splits = {part.name: part.write(vocabularies) for part in parts}
     dense, labels = statistics.finish(), parts[0].label_moments
@@ -274,17 +278,31 @@ class _Source:
                 yield frame
 
 
-def _sources(preparation: Preparation, name: str) -> _Source:
+@contextlib.contextmanager
+def _engine(preparation: Preparation) -> Iterator[Any]:
+    """Gives the Spark context that reads the files, or None."""
+    if not preparation.spark_master:
+        yield None
+        return
+    from preprocessing.spark import spark_context
+    with spark_context(preparation.spark_master) as context:
+        yield context
+
+
+def _sources(preparation: Preparation, name: str, context: Any) -> _Source:
     settings, reading = preparation.split, _with_workers(preparation.reading)
     is_test = name == TEST_SPLIT
-    if not settings.share:
-        paths = find_inputs(preparation.test_paths if is_test else preparation.train_paths)
-        return _Source(paths, read_frames(preparation.definition, paths, reading))
-    paths = find_inputs(preparation.train_paths)
+    paths = find_inputs(preparation.test_paths if is_test and not settings.share else preparation.train_paths)
     column = settings.by_column or settings.by_time
-    if column:
+    if settings.share and column:
         reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
-    reader = read_frames(preparation.definition, paths, reading)
+    if context is None:
+        reader = read_frames(preparation.definition, paths, reading)
+    else:
+        from preprocessing.spark import SparkReader
+        reader = SparkReader(preparation.definition, paths, reading, context)
+    if not settings.share:
+        return _Source(paths, reader)
     from preprocessing.splitting import test_rows
     return _Source(paths, reader, test_rows(settings, preparation.seed, reader, is_test))
 

@@ -17,8 +17,10 @@ from preprocessing import sample, sources
 from preprocessing.output_directory import atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading
+from preprocessing.spark import DEFAULT_MASTER
 
 CENSUS = "census"
+ENGINES = ("threads", "spark")
 _RAW_FOLDER = "raw"
 
 
@@ -62,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(parser, "num_shards", 4, "TFRecord files per split")
     _add_number(parser, "seed", 2020, "seed of the shuffle of the training rows and of --split; whole number")
     _add_number(parser, "num_workers", 0, "threads that read; 0: one per core; the output does not depend on it")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0],
+                        help="what reads the files: threads of this machine, or the executors of a Spark cluster "
+                             "(setup --spark); the output is the same (default: %s)" % ENGINES[0])
+    parser.add_argument("--spark_master", metavar="URL", default=DEFAULT_MASTER,
+                        help="cluster of --engine spark, such as spark://host:7077 or yarn (default: %s)"
+                             % DEFAULT_MASTER)
     parser.add_argument("--sample_train_rows", type=int, metavar="N",
                         help="rows of the made-up training file (default: census 60000, shop 40000)")
     parser.add_argument("--sample_test_rows", type=int, metavar="N",
@@ -93,7 +101,7 @@ def run(args: argparse.Namespace) -> Manifest:
         test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
         split=RowSplit(args.split, args.split_by, args.split_by_time), line_per_sample=args.line_per_sample,
         num_shards=args.num_shards, seed=args.seed, vocab_from=tuple(args.vocab_from.split(",")),
-        vocabulary_from=args.vocabulary_from,
+        vocabulary_from=args.vocabulary_from, spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()
     started = time.perf_counter()

@@ -14,7 +14,7 @@ import glob
 import hashlib
 import itertools
 import os
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,8 @@ class FrameReader:
     def __init__(self, definition: DatasetDefinition, paths: Sequence[str], reading: Reading, roles: Roles) -> None:
         self._definition, self._reading, self._roles = definition, reading, roles
         self._paths = list(paths)
-        self._first: Optional[Tuple[str, frozenset]] = None
+        #: The first file that was opened and the names of its columns.
+        self.first: Optional[Tuple[str, FrozenSet[str]]] = None
         self.inputs: List[InputFile] = []
         self.bad_rows: Dict[str, int] = {}
         #: The bad rows of each file.
@@ -171,13 +172,21 @@ class FrameReader:
         twice = sorted({name for name in used if used.count(name) > 1})
         if twice:
             raise DataError("%s has two columns of the name %s; rename one" % (path, ", ".join(twice)))
-        if self._first is None:
-            self._first = (path, frozenset(names))
-        elif self._first[1] != frozenset(names):
-            ours, theirs = frozenset(names), self._first[1]
+        self.compare_columns(path, frozenset(names))
+
+    def compare_columns(self, path: str, names: FrozenSet[str]) -> None:
+        """Checks that a file has the columns of the first one.
+
+        Raises:
+            DataError: names what is missing and what there is besides.
+        """
+        if self.first is None:
+            self.first = (path, names)
+        elif self.first[1] != names:
+            theirs = self.first[1]
             raise DataError("%s has other columns than %s: it lacks %s and has besides %s; prepare them apart, or give "
-                            "files with the same columns" % (path, self._first[0], ", ".join(sorted(
-                                theirs - ours)) or "none", ", ".join(sorted(ours - theirs)) or "none"))
+                            "files with the same columns" % (path, self.first[0], ", ".join(sorted(
+                                theirs - names)) or "none", ", ".join(sorted(names - theirs)) or "none"))
 
 
 @dataclasses.dataclass

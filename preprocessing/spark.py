@@ -1,0 +1,139 @@
+"""``prepare --engine spark``: the files are read and parsed by the executors of a Spark cluster.
+
+One task reads one file, with the very reader of one machine, and sends its raw frames. The driver takes them in the order
+of the files, numbers the values, shuffles and writes, so that the output is the same byte for byte.
+"""
+import contextlib
+import dataclasses
+import os
+import sys
+from typing import Any, Dict, FrozenSet, Iterator, List, Sequence, Tuple, Union
+
+import pandas as pd
+
+from feature_specs.dataset import DatasetDefinition
+from feature_specs.errors import ConfigError, DataError
+from preprocessing.columns import Roles, roles_of
+from preprocessing.readers import FrameReader, Reading
+from preprocessing.text_files import InputFile
+
+DEFAULT_MASTER = "local[*]"
+_APP_NAME = "estimator_app prepare"
+_PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _FileEnd:
+    """What a task tells of its file after the frames; ``problem`` where it cannot be used."""
+
+    path: str
+    columns: FrozenSet[str] = frozenset()
+    info: InputFile = InputFile("")
+    bad_rows: Tuple[Tuple[str, int], ...] = ()
+    last_row: int = 0
+    problem: str = ""
+
+
+class SparkReader(FrameReader):
+    """Iterates over the raw frames of files that Spark's executors read; see :class:`FrameReader`.
+
+    Args:
+        definition: the columns and what they are used for.
+        paths: the files, in order, under names that every executor can open.
+        reading: how; each task reads with one thread.
+        context: of :func:`spark_context`.
+    """
+
+    def __init__(self, definition: DatasetDefinition, paths: Sequence[str], reading: Reading, context: Any) -> None:
+        super().__init__(definition, paths, reading, roles_of(definition, more_texts=reading.more_texts))
+        self._context = context
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        self.inputs, self.bad_rows, self.rows, self.first = [], {}, 0, None
+        task = _Task(self._definition, dataclasses.replace(self._reading, num_workers=1, progress=None), self._roles)
+        paths = [os.path.abspath(path) for path in self._paths]
+        found = self._context.parallelize(paths, len(paths)).flatMap(task)
+        # One file at a time comes to the driver, the next one is read meanwhile.
+        with _explained_failures():
+            for item in found.toLocalIterator(prefetchPartitions=True):
+                if isinstance(item, _FileEnd):
+                    self._take(item)
+                else:
+                    self.rows += len(item)
+                    yield item
+
+    def _take(self, end: _FileEnd) -> None:
+        if end.problem:
+            raise DataError(end.problem)
+        self.compare_columns(end.path, end.columns)
+        self.inputs.append(end.info)
+        self.last_row = end.last_row
+        for reason, count in end.bad_rows:
+            self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """Reads one file on an executor."""
+
+    definition: DatasetDefinition
+    reading: Reading
+    roles: Roles
+
+    def __call__(self, path: str) -> Iterator[Union[pd.DataFrame, _FileEnd]]:
+        reader = FrameReader(self.definition, [path], self.reading, self.roles)
+        try:
+            yield from reader
+        except DataError as error:
+            yield _FileEnd(path, problem=str(error))
+            return
+        assert reader.first is not None
+        yield _FileEnd(path, reader.first[1], reader.inputs[0], tuple(reader.bad_rows.items()), reader.last_row)
+
+
+@contextlib.contextmanager
+def spark_context(master: str) -> Iterator[Any]:
+    """Gives a Spark context whose executors find this project under its path here; it is stopped after the block.
+
+    Args:
+        master: URL of the cluster, such as ``spark://host:7077`` or ``yarn``, or ``local[N]``.
+
+    Raises:
+        ConfigError: pyspark is not installed, or Spark does not start.
+    """
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError as error:
+        raise ConfigError("--engine spark: pyspark is not installed; run 'bash run_estimator.sh setup --spark'"
+                          ) from error
+    settings: Dict[str, str] = {
+        "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.maxResultSize": "0",
+        "spark.executorEnv.PYTHONPATH": _PROJECT}
+    paths: List[str] = [_PROJECT] + [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        context = SparkContext(conf=SparkConf().setMaster(master).setAppName(_APP_NAME).setAll(list(settings.items())))
+    except Exception as error:  # whatever the Java side reports
+        raise ConfigError("--engine spark: Spark does not start with master %s: %s; check --spark_master and Java 8, 11 "
+                          "or 17 (JAVA_HOME)" % (master, _first_line(error))) from error
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+@contextlib.contextmanager
+def _explained_failures() -> Iterator[None]:
+    from py4j.protocol import Py4JError
+    try:
+        yield
+    except Py4JError as error:
+        raise DataError("Spark could not read the files: %s; every executor needs this project, its environment and the "
+                        "files under the same paths" % _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
+    return (named or lines or [type(error).__name__])[-1 if named else 0]
