@@ -1,7 +1,7 @@
 """``prepare --engine spark``: the files are read and parsed by the executors of a Spark cluster.
 
-One task reads one file, with the very reader of one machine, and sends its raw frames. The driver takes them in the order
-of the files, numbers the values, shuffles and writes, so that the output is the same byte for byte.
+One task reads one file, with the very reader of one machine, and sends its raw frames. The driver takes them in the
+order of the files, numbers the values, shuffles and writes, so that the output is the same byte for byte.
 """
 import contextlib
 import dataclasses
@@ -115,8 +115,8 @@ def spark_context(master: str) -> Iterator[Any]:
     try:
         context = SparkContext(conf=SparkConf().setMaster(master).setAppName(_APP_NAME).setAll(list(settings.items())))
     except Exception as error:  # whatever the Java side reports
-        raise ConfigError("--engine spark: Spark does not start with master %s: %s; check --spark_master and Java 8, 11 "
-                          "or 17 (JAVA_HOME)" % (master, _first_line(error))) from error
+        raise ConfigError("--engine spark: Spark does not start with master %s: %s; check --spark_master and Java 8, "
+                          "11 or 17 (JAVA_HOME)" % (master, _first_line(error))) from error
     try:
         yield context
     finally:
@@ -129,8 +129,8 @@ def _explained_failures() -> Iterator[None]:
     try:
         yield
     except Py4JError as error:
-        raise DataError("Spark could not read the files: %s; every executor needs this project, its environment and the "
-                        "files under the same paths" % _first_line(error)) from error
+        raise DataError("Spark could not read the files: %s; every executor needs this project, its environment and "
+                        "the files under the same paths" % _first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -21,9 +21,9 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 
 
 def preparation(root, output, **changes):
-    values = dict(definition=TOY, train_paths=(str(root / "train"),), test_paths=(str(root / "test.tsv"),),
-                  output_path=str(root / output), line_per_sample=4, num_shards=3,
-                  reading=Reading(num_workers=2, block_bytes=500, max_bad_rows=1))
+    values = {"definition": TOY, "train_paths": (str(root / "train"),), "test_paths": (str(root / "test.tsv"),),
+              "output_path": str(root / output), "line_per_sample": 4, "num_shards": 3,
+              "reading": Reading(num_workers=2, block_bytes=500, max_bad_rows=1)}
     values.update(changes)
     return Preparation(**values)
 
@@ -83,12 +83,12 @@ def test_the_command(root):
                str(root / "train"), "--split", "0.2", "--output_path", str(root / "out"), "--engine", "spark",
                "--spark_master", "local[2]"]
     environment = dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore")
-    done = subprocess.run(command, env=environment, cwd=str(root), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=str(root), capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 0, done.stderr
     assert "train 1" in done.stdout and (root / "out" / "manifest.json").exists()
-    done = subprocess.run(command[:-1] + ["nowhere:1"], env=environment, cwd=str(root), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+    done = subprocess.run(command[:-1] + ["nowhere:1"], env=environment, cwd=str(root), capture_output=True, text=True,
+                          timeout=300)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and len(lines) == 1 and "does not start with master nowhere:1" in lines[0], done.stderr
 
