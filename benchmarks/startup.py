@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Sequence
 from benchmarks import _data, _harness
 
 MOST_FIRST_STEP, MOST_HELP = 3.5, 0.3
-_LOADED = ("import sys; from estimator_app.cli import build_parser; build_parser('train', []); "
+_LOADED = ("import sys; from estimator_app.parsers import build_parser; build_parser('train', []); "
            "print('tensorflow' in sys.modules)")
 
 

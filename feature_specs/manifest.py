@@ -130,7 +130,7 @@ class Manifest:
         dataset: the dataset's definition.
         line_per_sample: rows packed into one record (L).
         vocabularies: {name: what has a key number}, every name of ``dataset.vocabulary_names``.
-        vocab_from: the splits whose rows made the vocabularies.
+        vocabulary_splits: the splits whose rows made the vocabularies.
         dense_statistics: {numeric feature: statistics of the training rows}.
         label_statistics: {task: statistics of the training rows}.
         seed: seed of the shuffle when writing.
@@ -141,7 +141,7 @@ class Manifest:
     dataset: DatasetDefinition
     line_per_sample: int
     vocabularies: Mapping[str, VocabularyInfo]
-    vocab_from: Tuple[str, ...]
+    vocabulary_splits: Tuple[str, ...]
     dense_statistics: Mapping[str, DenseStatistics]
     label_statistics: Mapping[str, LabelStatistics]
     seed: int
@@ -176,7 +176,7 @@ class Manifest:
             "dataset": self.dataset.to_dict(),
             "line_per_sample": self.line_per_sample,
             "vocabularies": {name: dataclasses.asdict(value) for name, value in self.vocabularies.items()},
-            "vocab_from": list(self.vocab_from),
+            "vocabulary_splits": list(self.vocabulary_splits),
             "dense_statistics": {name: dataclasses.asdict(value) for name, value in self.dense_statistics.items()},
             "label_statistics": {name: dataclasses.asdict(value) for name, value in self.label_statistics.items()},
             "seed": self.seed,
@@ -335,7 +335,7 @@ def _parse(data: Any) -> Manifest:
         dataset=dataset,
         line_per_sample=_count(data["line_per_sample"], "line_per_sample", 1, 1 << 20),
         vocabularies=vocabularies,
-        vocab_from=tuple(str(name) for name in data["vocab_from"]),
+        vocabulary_splits=tuple(str(name) for name in data["vocabulary_splits"]),
         dense_statistics={feature.name: _parse_statistics(feature.name, data["dense_statistics"][feature.name])
                           for feature in dataset.numeric},
         label_statistics={task: LabelStatistics(_number(item["mean"], task), _number(item["std"], task))

@@ -75,7 +75,7 @@ class Preparation:
         line_per_sample: rows packed into one record (L).
         num_shards: files per split.
         seed: of the shuffle of the training rows, and of a split by chance.
-        vocab_from: the splits whose values make the vocabularies.
+        vocabulary_splits: the splits whose values make the vocabularies.
         vocabulary_from: data or model directory whose vocabularies and statistics are continued; empty for none.
         reading: how the files are read; ``num_workers`` 0: one thread per core.
         memory_bytes: bytes of encoded rows kept in memory per split.
@@ -92,7 +92,7 @@ class Preparation:
     line_per_sample: int = 8
     num_shards: int = 4
     seed: int = 2020
-    vocab_from: Tuple[str, ...] = (TRAIN_SPLIT,)
+    vocabulary_splits: Tuple[str, ...] = (TRAIN_SPLIT,)
     vocabulary_from: str = ""
     reading: Reading = Reading(num_workers=0)
     memory_bytes: int = MEMORY_BYTES
@@ -110,9 +110,9 @@ class Preparation:
                 ("seed", self.seed, 0, 2 ** 32 - 1), ("memory_bytes", self.memory_bytes, 1, 2 ** 62)):
             if not least <= value <= most:
                 raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
-        if tuple(self.vocab_from) not in VOCAB_CHOICES:
-            raise ConfigError("vocab_from %r: give %s" % (
-                ",".join(self.vocab_from), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
+        if tuple(self.vocabulary_splits) not in VOCAB_CHOICES:
+            raise ConfigError("vocabulary_splits %r: give %s" % (
+                ",".join(self.vocabulary_splits), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
         if self.split.share and self.test_paths:
             raise ConfigError("--split takes the test rows out of the training files; leave out --test_data_path")
         if not self.split.share and not self.test_paths:
@@ -167,7 +167,7 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
         labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
     manifest = Manifest(
         dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=vocabularies.save(directory),
-        vocab_from=tuple(preparation.vocab_from), dense_statistics=dense, label_statistics=labels,
+        vocabulary_splits=tuple(preparation.vocabulary_splits), dense_statistics=dense, label_statistics=labels,
         seed=preparation.seed, splits=splits, continues=earlier[1].identity() if earlier is not None else "")
     write_manifest(manifest, directory)
     return manifest
@@ -204,7 +204,7 @@ class _Part:
     def read(self, vocabularies: Vocabularies, statistics: Optional[DenseAccumulator]) -> None:
         """Reads all rows and counts."""
         frames = self._source.frames()
-        coded = get_fea_map(frames, vocabularies) if self.name in self._preparation.vocab_from else (
+        coded = get_fea_map(frames, vocabularies) if self.name in self._preparation.vocabulary_splits else (
             CodedFrame(frame, *vocabularies.encode(frame, grow=False)) for frame in frames)
         for item in coded:
             labels = self._layout.labels(item.frame)

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="rows per file that may be left out because they cannot be used [rows, or percent of the "
                              "rows] (default: 0)")
     choices = [",".join(choice) for choice in VOCAB_CHOICES]
-    parser.add_argument("--vocab_from", choices=choices, default=choices[0],
+    parser.add_argument("--vocabulary_splits", choices=choices, default=choices[0],
                         help="splits whose values make the vocabulary (default: %s)" % choices[0])
     _add_number(parser, "line_per_sample", 8, "rows packed into one record")
     _add_number(parser, "num_shards", 4, "TFRecord files per split")
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> Manifest:
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
         test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
         split=RowSplit(args.split, args.split_by, args.split_by_time), line_per_sample=args.line_per_sample,
-        num_shards=args.num_shards, seed=args.seed, vocab_from=tuple(args.vocab_from.split(",")),
+        num_shards=args.num_shards, seed=args.seed, vocabulary_splits=tuple(args.vocabulary_splits.split(",")),
         vocabulary_from=args.vocabulary_from, spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()

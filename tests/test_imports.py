@@ -45,6 +45,7 @@ NEVER = {
     "estimator_app.launch": ("tensorflow",) + SDK,
     "estimator_app.config": ("tensorflow",) + SDK,
     "estimator_app.cli": SDK,
+    "estimator_app.parsers": ("tensorflow",) + SDK,
     "estimator_app.model_dir": SDK,
     "estimator_app.serving": SDK,
     "preprocessing": SDK,

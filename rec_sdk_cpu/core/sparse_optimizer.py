@@ -162,7 +162,11 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer, CustomizedOptimizer):
 
     def _update(self, table: BaseSparseEmbedding, row_indices: tf.Tensor, gradient: tf.Tensor) -> tf.Operation:
         states = {state: self._rows[table.table_name, state] for state, _, _ in self.states}
-        ready = [rows.ensure(needed_rows(row_indices)) for rows in states.values() if rows.grows]
+        ready: List[tf.Operation] = []
+        for rows in states.values():
+            # One after the other: while a state grows it is in memory twice.
+            with tf.control_dependencies(ready[-1:]):
+                ready += [rows.ensure(needed_rows(row_indices))] if rows.grows else []
         with tf.control_dependencies(ready):
             return self._update_rows(table.variable, {name: rows.variable for name, rows in states.items()},
                                      row_indices, gradient)

@@ -59,7 +59,8 @@ class TableOps:
         writer.write_keys(name, keys)
         if rows.size:
             # A state grows with the first update of a row; rows that had none yet take their initial values here.
-            session.run([ops.ensure for ops in self.states.values()], {self.count: rows[-1] + 1})
+            for ops in self.states.values():  # one after the other: a growing one is in memory twice
+                session.run(ops.ensure, {self.count: rows[-1] + 1})
         for state, ops in self.states.items():
             writer.write_rows(name, state, dim, self._read_chunks(session, ops, rows))
         if self.table.history is not None:
@@ -91,7 +92,8 @@ class TableOps:
                                               capacity))
         row_indices = np.arange(keys.size, dtype=np.int64)
         session.run([ops.initialize for ops in self.states.values()] + [self.clear])
-        session.run([ops.ensure for ops in self.states.values()], {self.count: keys.size})
+        for ops in self.states.values():
+            session.run(ops.ensure, {self.count: keys.size})
         for state, ops in self.states.items():
             if state != sparse_files.EMBEDDING_FOLDER and not optimizer_states:
                 continue

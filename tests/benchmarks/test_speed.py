@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import _harness, all
-from estimator_app.cli import benchmark_names
+from estimator_app.parsers import benchmark_names
 
 
 def test_every_speed_benchmark_is_a_command_and_part_of_all():

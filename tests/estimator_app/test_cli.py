@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from estimator_app import cli
+from estimator_app import parsers
 from tests.support import runs
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -40,7 +40,7 @@ def shown_default(text, flag):
     return described.split("(default: ", 1)[1].split(")", 1)[0]
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+@pytest.mark.parametrize("command", sorted(parsers.COMMANDS))
 def test_every_command_has_help(tmp_path, command):
     assert "usage: run_estimator.sh %s" % command in runs.run_here(tmp_path, command, "--help").ok().out
 

@@ -232,7 +232,7 @@ def test_a_split_by_column_keeps_values_together_and_by_time_takes_the_last(tmp_
 
 @pytest.mark.parametrize("changes, message", [
     ({"line_per_sample": 0}, "line_per_sample 0"), ({"num_shards": 0}, "num_shards"), ({"seed": -1}, "seed"),
-    ({"vocab_from": ("test",)}, "vocab_from"), ({"test_paths": ()}, "no test rows"),
+    ({"vocabulary_splits": ("test",)}, "vocabulary_splits"), ({"test_paths": ()}, "no test rows"),
     ({"split": RowSplit(0.1)}, "leave out --test_data_path"), ({"test_paths": (), "split": RowSplit(2)}, "between 0"),
     ({"reading": Reading(num_workers=1000)}, "num_workers"), ({"reading": Reading(max_bad_rows="x")}, "max_bad_rows")])
 def test_settings_are_checked(tmp_path, changes, message):

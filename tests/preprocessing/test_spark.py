@@ -51,7 +51,7 @@ def contents(folder):
 @pytest.mark.long
 @pytest.mark.parametrize("changes", [
     {}, {"test_paths": (), "split": RowSplit(0.3, by_column="user")},
-    {"test_paths": (), "split": RowSplit(0.2)}, {"vocab_from": ("train", "test")}])
+    {"test_paths": (), "split": RowSplit(0.2)}, {"vocabulary_splits": ("train", "test")}])
 def test_the_output_is_the_same(root, changes):
     with open(str(root / "train" / "day1.tsv"), "a") as stream:
         stream.write("a row of one cell\n")  # allowed once a file

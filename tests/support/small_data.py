@@ -150,7 +150,7 @@ def write_data(directory, train_rows=100, test_rows=37, line_per_sample=4, shard
     train = arrays["train"]
     manifest = Manifest(
         dataset=dataset, line_per_sample=line_per_sample, vocabularies=write_vocabularies(directory, dataset),
-        vocab_from=("train",),
+        vocabulary_splits=("train",),
         dense_statistics={feature.name: statistics(train.dense[:, n]) for n, feature in enumerate(dataset.numeric)},
         label_statistics={task.name: label_statistics(task, train.labels[:, n])
                           for n, task in enumerate(dataset.tasks)},
