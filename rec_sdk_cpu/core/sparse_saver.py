@@ -1,9 +1,10 @@
 """Saves the tables of a graph beside the TensorFlow checkpoint and loads them again (rec_sdk_api 5.3)."""
 import contextlib
+import functools
 import logging
 import os
 import shutil
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -90,7 +91,6 @@ class TableOps:
                 "Table %s: the checkpoint %s holds %d keys%s, more than its capacity %d; set a greater "
                 "`device_vocabulary_size`" % (name, directory, keys.size, " of this rank" if ranks.several() else "",
                                               capacity))
-        row_indices = np.arange(keys.size, dtype=np.int64)
         session.run([ops.initialize for ops in self.states.values()] + [self.clear])
         for ops in self.states.values():
             session.run(ops.ensure, {self.count: keys.size})
@@ -98,24 +98,31 @@ class TableOps:
             if state != sparse_files.EMBEDDING_FOLDER and not optimizer_states:
                 continue
             if state in self.table.merged_states:
-                rows = self.table.merged_states[state].read(
+                merged = self.table.merged_states[state].read(
                     sparse_files.checkpoint_path(directory), saved_keys.size)
-            else:
-                rows = sparse_files.open_rows(directory, name, state)
-            if rows.shape != (saved_keys.size, self.table.emb_size):
+                self._load_rows(session, ops, functools.partial(np.asarray, merged), mine)
+                continue
+            shape = sparse_files.open_rows(directory, name, state).shape
+            if shape != (saved_keys.size, self.table.emb_size):
                 raise sparse_files.SparseFilesError("%s/%s/%s has shape %s, expected %s" % (
-                    directory, name, state, list(rows.shape), [saved_keys.size, self.table.emb_size]))
-            for start in range(0, keys.size, self._chunk_rows()):
-                part = slice(start, start + self._chunk_rows())
-                session.run(ops.write, {self.rows: row_indices[part], self.values: np.asarray(rows[mine[part]])})
+                    directory, name, state, list(shape), [saved_keys.size, self.table.emb_size]))
+            self._load_rows(session, ops, functools.partial(sparse_files.open_rows, directory, name, state), mine)
         if keys.size:
-            session.run(self.insert, {self.keys: keys, self.rows: row_indices})
+            session.run(self.insert, {self.keys: keys, self.rows: np.arange(keys.size, dtype=np.int64)})
         if self.table.history is not None:
             history = sparse_files.read_history(directory, name)
             if history is None:
                 history = self.table.history.assumed(keys)
             owned = rank_shares.owned(history[:, 0], self.table.is_dp)
             session.run(self.load_history, {self.history: history[owned]})
+
+    def _load_rows(self, session: Any, ops: _StateOps, opened: Callable[[], np.ndarray], mine: np.ndarray) -> None:
+        """Writes the rows whose places in a file are ``mine`` (int64 [n]) into the table's rows 0, 1, ..."""
+        for start in range(0, mine.size, self._chunk_rows()):
+            part = mine[start:start + self._chunk_rows()]
+            # Opened anew for each chunk: the pages of a mapping stay in memory as long as it does.
+            session.run(ops.write, {self.rows: np.arange(start, start + part.size, dtype=np.int64),
+                                    self.values: np.asarray(opened()[part])})
 
     def _chunk_rows(self) -> int:
         return max(1, _CHUNK_BYTES // (4 * self.table.emb_size))
