@@ -67,7 +67,7 @@ def test_errors_name_the_op_as_before(counting):
         session.run(failing)
 
 
-def test_meta_graph_of_later_checkpoints_equals_a_new_one(tmp_path):
+def test_the_meta_graph_comes_first_and_is_made_once(tmp_path):
     original = tf.compat.v1.train.Saver.save
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         value = tf.compat.v1.get_variable("value", initializer=1.0)
@@ -76,8 +76,14 @@ def test_meta_graph_of_later_checkpoints_equals_a_new_one(tmp_path):
         graph.finalize()
         writes = Counter(saver.export_meta_graph)
         saver.export_meta_graph = writes
+
+        def killed_after(*arguments):
+            # However early a process dies after TensorFlow's files, the graph is beside them.
+            assert len(list(tmp_path.glob("m-*.meta"))) > len(list(tmp_path.glob("m-*.index")))
+            return original(*arguments)
+
         for step in (1, 2, 3):
-            path = meta_graph_file.save(saver, original, session, str(tmp_path / "m"), step,
+            path = meta_graph_file.save(saver, killed_after, session, str(tmp_path / "m"), step,
                                         (None, "meta", True, True, False, False))
             assert path == str(tmp_path / ("m-%d" % step)) and os.path.isfile(path + ".meta")
         assert writes.calls == 1 and not os.path.exists(str(tmp_path / "m-1.meta"))
