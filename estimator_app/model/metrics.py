@@ -203,8 +203,9 @@ def collapse_warnings(found: Dict[str, float]) -> List[str]:
                      "--reference_init and --embedding_stddev" % difference)
     for name, value in sorted(found.items()):
         if name.startswith("experts_used_") and value is not None and value < 1.05:
-            lines.append("the gate of task %s uses one expert only (%s %.2f): lower --sparse_learning_rate or raise "
-                         "--expert_dropout" % (name[len("experts_used_"):], name, value))
+            lines.append("the gate of task %s uses one expert only (%s %.2f): where the gate is not made for that, "
+                         "lower the learning rates or raise --expert_dropout"
+                         % (name[len("experts_used_"):], name, value))
     return lines
 
 

@@ -64,6 +64,7 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         row_weights = features[WEIGHT][:, 0] if WEIGHT in features else None
         if is_training:
             loss = tasks.training_loss(logits, task_labels, row_weights, config.label_smoothing)
+            loss = loss if output.penalty is None else loss + output.penalty
             has_lists = any(table.has_lists for table in context.encoding.tables)
             return tf.estimator.EstimatorSpec(
                 mode, loss=loss,

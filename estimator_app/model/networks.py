@@ -67,11 +67,13 @@ class NetworkOutput:
         logits: {task: float32 [batch]}, before any relation between tasks.
         gates: {task: float32 [batch, experts that the gate weighs]}, weights that sum to 1; empty without gates.
         experts: float32 [batch, experts, size], after dropout.
+        penalty: float32 scalar that training adds to the loss, such as a gate's regulariser; None for none.
     """
 
     logits: Dict[str, tf.Tensor]
     gates: Dict[str, tf.Tensor]
     experts: tf.Tensor
+    penalty: Optional[tf.Tensor] = None
 
 
 class Network:

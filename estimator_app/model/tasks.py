@@ -73,7 +73,7 @@ class Task:
 class BinaryTask(Task):
     """A label of 0 or 1: log loss, probabilities, exact AUC and average precision, calibration, GAUC with a group."""
 
-    scores = ("auc", "pr_auc", "gauc", "log_loss", "calibration")
+    scores: Tuple[str, ...] = ("auc", "pr_auc", "gauc", "log_loss", "calibration")
     losses = ("log_loss",)
 
     def loss(self, logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
@@ -104,8 +104,8 @@ class BinaryTask(Task):
 class RegressionTask(Task):
     """A number: half the squared error in standard deviations of the (transformed) training labels; RMSE and MAE."""
 
-    scores = ("rmse", "mae", "column_rmse", "column_mae")
-    losses = scores
+    scores: Tuple[str, ...] = ("rmse", "mae", "column_rmse", "column_mae")
+    losses: Tuple[str, ...] = scores
 
     def transformed(self, labels: tf.Tensor) -> tf.Tensor:
         """Returns labels in the units of the transform, float32 [batch]: log(1 + x), or as they are."""
