@@ -47,3 +47,12 @@ def sha256_of_file(path: str) -> str:
         for data in iter(lambda: stream.read(1 << 20), b""):
             digest.update(data)
     return digest.hexdigest()
+
+
+def free_path(path: str) -> str:
+    """Returns a path at which there is nothing yet: this one, or with a number at its end."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = "%s.%d" % (path, number)
+    return free

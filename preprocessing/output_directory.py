@@ -3,12 +3,14 @@ import contextlib
 import ctypes
 import os
 import shutil
-from typing import Iterator
+from typing import Iterator, Set
 
 from feature_specs.errors import DataError
-from feature_specs.manifest import FILE_NAME
+from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, VERIFIED_FILE, Manifest, read_manifest
 from feature_specs.temporary import is_left, remove_leftovers, temporary_name
 
+#: Folder for made-up and unpacked text files in a data directory.
+RAW_FOLDER = "raw"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -25,7 +27,8 @@ def atomic_directory(path: str) -> Iterator[str]:
     Raises:
         DataError: ``path`` is a file, or a directory that the data preparation did not write, or cannot be made.
     """
-    path = os.path.abspath(path)
+    # Through links: what is replaced is the directory that one leads to, not the link.
+    path = os.path.realpath(path)
     parent, name = os.path.split(path)
     partial, replaced = ".%s.partial-" % name, ".%s.replaced-" % name
     _check_replaceable(path)
@@ -56,13 +59,41 @@ def atomic_directory(path: str) -> Iterator[str]:
 
 
 def _check_replaceable(path: str) -> None:
+    """Refuses to replace anything but an empty directory, or one that holds what a preparation writes and no more."""
     if not os.path.lexists(path):
         return
     if not os.path.isdir(path):
         raise DataError("%s exists and is not a directory; give another --output_path" % path)
-    if os.listdir(path) and not os.path.exists(os.path.join(path, FILE_NAME)):
-        raise DataError("%s is not empty and has no %s, so it was not written by the data preparation and is not "
-                        "replaced; remove it or give another --output_path" % (path, FILE_NAME))
+    if not os.listdir(path):
+        return
+    advice = "is not replaced; remove it or give another --output_path"
+    if not os.path.exists(os.path.join(path, FILE_NAME)):
+        raise DataError("%s is not empty and has no %s, so it was not written by the data preparation and %s"
+                        % (path, FILE_NAME, advice))
+    if _is_of_a_model(path):
+        raise DataError("%s is a model's own copy of its vocabularies and %s" % (path, advice))
+    try:
+        written = _written(read_manifest(path))
+    except DataError as error:
+        raise DataError("%s holds a %s that no preparation wrote (%s) and %s"
+                        % (path, FILE_NAME, error, advice)) from error
+    for folder, _, files in os.walk(path):
+        for name in files:
+            inside = os.path.relpath(os.path.join(folder, name), path)
+            if inside not in written and not inside.startswith(RAW_FOLDER + os.sep):
+                raise DataError("%s holds %s, which no preparation wrote, and %s" % (path, inside, advice))
+
+
+def _is_of_a_model(path: str) -> bool:
+    return os.path.basename(path) == MODEL_DATA_FOLDER and os.path.exists(
+        os.path.join(os.path.dirname(path), "args.json"))
+
+
+def _written(manifest: Manifest) -> Set[str]:
+    """Returns the files of a data directory, relative to it."""
+    names = {FILE_NAME, VERIFIED_FILE}
+    names |= {shard.path for split in manifest.splits.values() for shard in split.shards}
+    return names | {info.path for info in manifest.vocabularies.values() if info.path}
 
 
 def _put_in_place(temporary: str, path: str, old: str) -> None:

@@ -14,14 +14,13 @@ from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 from preprocessing import sample, sources
-from preprocessing.output_directory import atomic_directory
+from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading
 from preprocessing.spark import DEFAULT_MASTER
 
 CENSUS = "census"
 ENGINES = ("threads", "spark")
-_RAW_FOLDER = "raw"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +150,7 @@ def _raw_files(args: argparse.Namespace, directory: str) -> Iterator[Tuple[Tuple
         yield tuple(args.train_data_path), tuple(args.test_data_path or ())
         return
     if args.sample:
-        raw = os.path.join(directory, _RAW_FOLDER)
+        raw = os.path.join(directory, RAW_FOLDER)
         os.mkdir(raw)
         train, test = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
                                           args.sample_seed)

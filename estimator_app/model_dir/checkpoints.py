@@ -14,7 +14,7 @@ from typing import Any, List, Optional
 
 from estimator_app.model_dir import sparse_tables
 from feature_specs.errors import UserError
-from feature_specs.files import replace_text
+from feature_specs.files import free_path, replace_text
 
 BASE_NAME = "model.ckpt"
 BEST_FOLDER = "best"
@@ -22,9 +22,13 @@ BEST_FILE = "best.json"
 BEST_FORMAT = 2
 STATE_FILE = "checkpoint"
 DAMAGED_FOLDER = "damaged"
-# Everything of a checkpoint: TensorFlow's files and temporary folders, ours, the sparse folder and its hidden forms.
-_CHECKPOINT_FILE = re.compile(r"\.?(sparse-)?model\.ckpt-(?P<step>\d+)(?P<rest>([._].*)?)\Z")
-_UNFINISHED = ("_temp", ".data-00000-of-00001.tempstate", ".checksums.tmp")
+# What TensorFlow, the SDK and this program write for a checkpoint: its files, and those of writes and deletions that
+# were interrupted. Anything else that lies beside them is somebody's own.
+_FILE = re.compile(r"model\.ckpt-(?P<step>\d+)\.(index|meta|checksums|data-\d+-of-\d+)\Z")
+_TABLES = re.compile(r"sparse-model\.ckpt-(?P<step>\d+)\Z")
+_UNFINISHED = re.compile(r"model\.ckpt-\d+(_temp(_\w+)?|\.(index|meta|checksums|data-\d+-of-\d+)\.?"
+                         r"(tempstate\d*|tmp\w*|partial-\d+))\Z|"
+                         r"\.sparse-model\.ckpt-\d+\.(partial|deleted|replaced)-[\w.-]+\Z")
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index\Z")
 
 
@@ -69,11 +73,15 @@ class Checkpoint:
         if not os.path.isfile(self.path + sparse_tables.CHECKSUMS_ENDING):
             sparse_tables.write_checksums(self.path)
 
+    def files(self) -> List[str]:
+        """Returns the paths of its files that are there, the announcing index file first."""
+        found = [name for name in glob.glob(glob.escape(self.path) + ".*") if _FILE.match(os.path.basename(name))]
+        return sorted(found, key=lambda name: (not name.endswith(".index"), name))
+
     def delete(self) -> None:
         """Removes it: the announcing index file first, the folder of tables last."""
-        for name in [self.path + ".index"] + sorted(glob.glob(glob.escape(self.path) + ".*")):
-            if os.path.exists(name):
-                os.remove(name)
+        for name in self.files():
+            os.remove(name)
         shutil.rmtree(self.tables, ignore_errors=True)
 
     def set_aside(self, folder: str) -> None:
@@ -82,12 +90,8 @@ class Checkpoint:
         A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
         """
         os.makedirs(folder, exist_ok=True)
-        for name in [self.path + ".index"] + sorted(glob.glob(glob.escape(self.path) + ".*")) + [self.tables]:
-            target = os.path.join(folder, os.path.basename(name))
-            if os.path.exists(name):
-                if os.path.isdir(target):
-                    shutil.rmtree(target)
-                os.replace(name, target)
+        for name in self.files() + ([self.tables] if os.path.exists(self.tables) else []):
+            os.replace(name, free_path(os.path.join(folder, os.path.basename(name))))
 
     def copy_to(self, folder: str) -> None:
         """Copies it into a folder; the index file last, with which the copy counts as a checkpoint."""
@@ -95,7 +99,7 @@ class Checkpoint:
         target = Checkpoint(folder, self.step)
         target.delete()
         shutil.copytree(self.tables, target.tables, copy_function=_link_or_copy)
-        for name in sorted(glob.glob(glob.escape(self.path) + ".*"), key=lambda name: name.endswith(".index")):
+        for name in reversed(self.files()):
             _link_or_copy(name, os.path.join(folder, os.path.basename(name)))
 
 
@@ -149,14 +153,18 @@ def remove_leftovers(directory: str, kept: List[int]) -> None:
     for path in glob.glob(os.path.join(glob.escape(directory), "graph.pbtxt.tmp*")):
         os.remove(path)
     for name in os.listdir(directory):
-        match = _CHECKPOINT_FILE.match(name)
-        if match and (int(match.group("step")) not in kept or match.group("rest").startswith(_UNFINISHED)
-                      or name.startswith(".")):
+        match = _FILE.match(name) or _TABLES.match(name)
+        if _UNFINISHED.match(name) or (match and int(match.group("step")) not in kept):
             path = os.path.join(directory, name)
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 os.remove(path)
+
+
+def is_file_of_one(name: str) -> bool:
+    """Whether a name in a model directory is one that training gives to the files of checkpoints."""
+    return any(pattern.match(name) for pattern in (_FILE, _TABLES, _UNFINISHED))
 
 
 @dataclasses.dataclass(frozen=True)

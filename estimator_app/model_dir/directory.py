@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from estimator_app import __version__
 from estimator_app.config import NPU, Config, from_mapping
-from estimator_app.model_dir import checkpoints
+from estimator_app.model_dir import checkpoints, history
 from estimator_app.model_dir.checkpoints import Checkpoint
 from estimator_app.model_dir.history import METRICS_FILE
 from feature_specs import manifest as manifest_module
@@ -171,8 +171,8 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
     """
     step = checkpoints.latest(config.model_dir)
     # What was begun and has not trained a step that is kept binds nobody.
-    stages = [stage for number, stage in enumerate(read_stages(config.model_dir))
-              if not number or stage.from_step < (step or 0)]
+    begun = read_stages(config.model_dir)
+    stages = [stage for number, stage in enumerate(begun) if not number or stage.from_step < (step or 0)]
     if not stages:
         if checkpoints.steps(config.model_dir):
             raise ConfigError("%s has checkpoints, but no %s that says what they are; choose another --model_dir"
@@ -208,7 +208,8 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
                             config.data_dir, config.model_dir,
                             _data_difference(read_data(config.model_dir), manifest), config.model_dir))
     check_same_encoding(read_data(config.model_dir), manifest, config, may_grow=True)
-    if manifest.continues != stages[-1].data["identity"]:
+    # The vocabularies of data that was begun with hold those of the data before it.
+    if manifest.continues not in [stage.data["identity"] for stage in begun[len(stages) - 1:]]:
         raise DataError("%s does not continue the data of the model in %s: prepare it with --vocabulary_from %s"
                         % (config.data_dir, config.model_dir, config.model_dir))
     return step
@@ -358,28 +359,51 @@ def _data_difference(trained: Manifest, given: Manifest) -> str:
 def _is_ours(name: str) -> bool:
     names = (SETTINGS_FILE, METRICS_FILE, REPORT_FILE, MODEL_DATA_FOLDER, checkpoints.STATE_FILE,
              checkpoints.BEST_FOLDER, checkpoints.DAMAGED_FOLDER, "eval", "graph.pbtxt", "ssd_data")
-    starts = (checkpoints.BASE_NAME + "-", "sparse-%s-" % checkpoints.BASE_NAME, "events.out.tfevents.",
-              ".sparse-%s-" % checkpoints.BASE_NAME, "eval_")
-    return name in names or name.startswith(starts)
+    return name in names or name.startswith("events.out.tfevents.") or checkpoints.is_file_of_one(name)
+
+
+def holds(model_dir: str, path: str) -> bool:
+    """Whether a path lies in a part of the model directory that training writes, and that ``--fresh`` moves."""
+    inside = os.path.relpath(os.path.realpath(path), os.path.realpath(model_dir)).split(os.sep)
+    return inside[0] != os.pardir and _is_ours(inside[0])
 
 
 def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
     """Makes the latest whole checkpoint the one that TensorFlow restores.
 
+    Where the best one is whole and of a later step than what is whole beside it, or the only one, it takes its place.
+
     Returns:
         Its step (0: none) and a warning per checkpoint that is not whole, which is set aside.
+
+    Raises:
+        UserError: there was a run, and none of its checkpoints is whole; nothing has been changed then.
     """
     known, warnings = checkpoints.steps(model_dir), []
     step = checkpoints.latest(model_dir, contents=True)
-    for number in [number for number in known if step is None or number > step]:
+    best = checkpoints.read_best(model_dir, contents=True)
+    takes_best = best is not None and (step is None or (best.step > step and best.step in known))
+    if best is not None and takes_best:
+        step = best.step
+    if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
+        wrong = Checkpoint(model_dir, known[-1]).problem(contents=True) if known else "there is none"
+        raise UserError("model directory %s: no checkpoint is whole (%s); bring the files back, or start over with "
+                        "--fresh, which moves this run aside" % (model_dir, wrong))
+    for number in known:
         checkpoint = Checkpoint(model_dir, number)
+        if step is not None and (number < step or (number == step and not takes_best)):
+            continue
         wrong = checkpoint.problem(contents=True)
+        if wrong is None:
+            continue
         checkpoint.set_aside(damaged_folder)
         warnings.append("the checkpoint of step %d is not whole (%s); it is set aside in %s and training continues "
-                        "from "
-                        "%s" % (number, wrong, damaged_folder, "the start" if step is None else "step %d" % step))
+                        "from step %s" % (number, wrong, damaged_folder, step))
+    if best is not None and takes_best:
+        Checkpoint(os.path.join(model_dir, checkpoints.BEST_FOLDER), best.step).copy_to(model_dir)
+        warnings.append("the copy of step %d in %s/ takes its place" % (best.step, checkpoints.BEST_FOLDER))
     if step is not None:
-        checkpoints.write_state(model_dir, [number for number in known if number <= step])
+        checkpoints.write_state(model_dir, [number for number in checkpoints.steps(model_dir) if number <= step])
     if os.path.isdir(model_dir):
         checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
     return step or 0, warnings

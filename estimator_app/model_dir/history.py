@@ -6,7 +6,7 @@ import shutil
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from feature_specs.errors import UserError
-from feature_specs.files import named_errors, replace_text
+from feature_specs.files import free_path, named_errors, replace_text
 
 METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
@@ -78,7 +78,7 @@ def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
     warning = None
     if damaged:
         os.makedirs(damaged_folder, exist_ok=True)
-        original = os.path.join(damaged_folder, METRICS_FILE)
+        original = free_path(os.path.join(damaged_folder, METRICS_FILE))
         shutil.copy2(path, original)
         warning = ("%s: %d damaged lines are left out, of %d; the original is %s"
                    % (path, damaged, len(entries) + damaged, original))

@@ -1,4 +1,5 @@
 """The ``export`` command: a checkpoint becomes a SavedModel of stock ops that checked itself."""
+import contextlib
 import dataclasses
 import json
 import os
@@ -113,7 +114,9 @@ def export_model(request: ExportRequest) -> str:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if not done and not existed:
-            shutil.rmtree(base, ignore_errors=True)
+            # Only if nobody else has put anything there.
+            with contextlib.suppress(OSError):
+                os.rmdir(base)
 
 
 def write_saved_model(trained: TrainedModel, vocabulary_dir: str, target: str) -> None:

@@ -15,7 +15,7 @@ from estimator_app.training.runtime import build_runtime
 from estimator_app.training.steps import EVALUATE, Phase, step_numbers
 from feature_specs import sdk
 from feature_specs.errors import DataError
-from feature_specs.manifest import TEST_SPLIT, Manifest, check_shards, read_manifest
+from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest, verify_shards
 from input_fn.diagnose import first_bad_record
 
 
@@ -36,7 +36,7 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     chosen = checkpoints.resolve(config.model_dir, checkpoint)
     manifest = read_manifest(config.data_dir)
     directory.check_same_encoding(trained_on, manifest, config, may_grow=True)
-    check_shards(manifest, config.data_dir, TEST_SPLIT)
+    verify_shards(manifest, config.data_dir, splits=(TEST_SPLIT,))
     model = make_model(config, manifest)
     rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
     numbers = step_numbers(config, manifest, 0, rank_id, rank_size, training=False)

@@ -14,7 +14,6 @@ from estimator_app.training.early_stopping import run_stop_reason
 from estimator_app.training.steps import StepNumbers, step_numbers
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import (
-    MODEL_DATA_FOLDER,
     TEST_SPLIT,
     TRAIN_SPLIT,
     Manifest,
@@ -93,10 +92,9 @@ def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO)
     """
     config = model.config
     _check_stopping_metric(model)
-    copy = os.path.join(config.model_dir, MODEL_DATA_FOLDER)
-    if os.path.realpath(copy) == os.path.realpath(config.data_dir):
-        raise ConfigError("the data is in %s, where the model directory keeps its copy of vocabularies and manifest; "
-                          "choose another --model_dir" % copy)
+    if directory.holds(config.model_dir, config.data_dir):
+        raise ConfigError("the data in %s lies in a part of the model directory that training writes and --fresh "
+                          "moves; choose another --model_dir" % config.data_dir)
     verify_shards(model.manifest, config.data_dir, request.verify_data)
     directory.finish_move(config.model_dir)
     if request.fresh:

@@ -272,9 +272,40 @@ def test_leftovers_of_dead_processes_of_this_host_are_removed(tmp_path, monkeypa
     assert sorted(os.listdir(str(tmp_path))) == sorted([alive.name, other.name, "out"])
     assert (tmp_path / "out" / "manifest.json").read_text() == "{}"
     monkeypatch.setattr(output_directory, "_exchange", lambda *paths: False)
+    monkeypatch.setattr(output_directory, "_check_replaceable", lambda path: None)
     with output_directory.atomic_directory(str(tmp_path / "out")) as folder:
         write(os.path.join(folder, "manifest.json"), "{1}")
     assert (tmp_path / "out" / "manifest.json").read_text() == "{1}"
+
+
+def test_what_no_preparation_wrote_is_not_replaced(tmp_path):
+    out = tmp_path / "out"
+    prepare(preparation(tmp_path))
+    for name, text in (("train/thesis.txt", "holds train/thesis.txt"), ("raw.csv", "holds raw.csv"),
+                       ("model/model.ckpt-1.index", "model.ckpt-1.index")):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+        with pytest.raises(DataError, match=text + ", which no preparation wrote, and is not replaced"):
+            prepare(preparation(tmp_path))
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    prepare(preparation(tmp_path))
+    (out / "manifest.json").write_text('{"name": "web app"}')
+    with pytest.raises(DataError, match="manifest.json that no preparation wrote"):
+        prepare(preparation(tmp_path))
+
+
+def test_a_link_stays_a_link_and_a_models_copy_is_not_replaced(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "big")
+    for _ in range(2):
+        prepare(preparation(tmp_path, output_path=str(tmp_path / "link")))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "big" / "manifest.json").exists()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "args.json").write_text("{}")
+    (tmp_path / "big").rename(tmp_path / "model" / "data")
+    with pytest.raises(DataError, match="is a model's own copy"):
+        prepare(preparation(tmp_path, output_path=str(tmp_path / "model" / "data")))
 
 
 def test_duplicates_are_counted_up_to_a_bound(tmp_path):

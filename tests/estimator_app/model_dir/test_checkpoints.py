@@ -89,18 +89,26 @@ def test_a_checkpoint_without_checksums_is_accepted_and_one_with_damaged_ones_is
     assert not (tmp_path / "damaged").exists()
 
 
+# What users lay beside checkpoints, under names that begin like theirs.
+MINE = ("mine.txt", "model.ckpt-1.backup.tar.gz", "model.ckpt-2.notes.txt", "model.ckpt-999_notes.md",
+        "sparse-model.ckpt-1.mine")
+
+
 def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     for step in (1, 2, 3, 4):
         make(tmp_path, step)
     os.makedirs(str(tmp_path / ".sparse-model.ckpt-5.partial-host-1" / "table"))
     os.makedirs(str(tmp_path / "sparse-model.ckpt-6"))
-    for name in ("model.ckpt-4.data-00000-of-00001.tempstate123", "model.ckpt-9.meta", "graph.pbtxt.tmp1", "mine.txt"):
+    for name in ("model.ckpt-4.data-00000-of-00001.tempstate123", "model.ckpt-9.meta", "graph.pbtxt.tmp1",
+                 "model.ckpt-4.meta.tmp0123abc", "model.ckpt-4.checksums.tmp", "model.ckpt-4.meta.partial-17") + MINE:
         (tmp_path / name).write_text("")
+    os.makedirs(str(tmp_path / "model.ckpt-5_temp_0123abc"))
     checkpoints.prune(str(tmp_path), 2)
-    assert sorted(os.listdir(str(tmp_path))) == ["mine.txt"] + [
+    assert sorted(set(os.listdir(str(tmp_path))) - set(MINE)) == [
         "model.ckpt-%d%s" % (step, ending) for step in (3, 4)
         for ending in (".checksums", ".data-00000-of-00001", ".index", ".meta")] + [
             "sparse-model.ckpt-3", "sparse-model.ckpt-4"]
+    assert set(MINE) < set(os.listdir(str(tmp_path)))
 
 
 def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
@@ -144,12 +152,13 @@ def test_checkpoints_that_are_not_there(tmp_path, choice, message):
         checkpoints.resolve(str(tmp_path), choice)
 
 
-def test_set_aside_moves_every_file_and_replaces_an_earlier_one(tmp_path):
+def test_set_aside_moves_every_file_and_keeps_an_earlier_one(tmp_path):
     make(tmp_path / "damaged", 7, keys=(1,))
     names = {name for name in os.listdir(str(make(tmp_path, 7).directory)) if name != "damaged"}
     Checkpoint(str(tmp_path), 7).set_aside(str(tmp_path / "damaged"))
-    assert set(os.listdir(str(tmp_path))) == {"damaged"} and set(os.listdir(str(tmp_path / "damaged"))) == names
-    assert sparse_tables.read_keys(Checkpoint(str(tmp_path / "damaged"), 7).tables, "table").tolist() == [3, 5]
+    assert set(os.listdir(str(tmp_path))) == {"damaged"}
+    assert set(os.listdir(str(tmp_path / "damaged"))) == names | {name + ".2" for name in names}
+    assert sparse_tables.read_keys(Checkpoint(str(tmp_path / "damaged"), 7).tables, "table").tolist() == [1]
 
 
 def test_a_checkpoint_that_appears_while_one_looks_is_taken(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 """What is checked, refused and healed before the first step; no test here needs TensorFlow to train."""
+import glob
 import io
 import json
 import os
@@ -109,12 +110,56 @@ def test_an_evaluation_that_is_owed_is_planned(trained):
                                   "sparse-model.ckpt-30/embeddings/embedding/slice.data",
                                   "sparse-model.ckpt-30/embeddings/key/slice.attribute"])
 def test_a_damaged_latest_checkpoint_is_set_aside(trained, name):
+    shutil.rmtree(os.path.join(trained.model, "best"))
     damage(os.path.join(trained.model, name))
     run, told = prepare(trained)
     assert run.start == 20 and told.count("warning: ") == 1 + ("best" in told) and "step 30 is not whole" in told
     assert os.path.exists(os.path.join(trained.model, "damaged", "model.ckpt-30.index"))
     # The history ends where training begins again.
     assert max(entry["global_step"] for entry in history.read(trained.model)) == 20
+
+
+def test_a_whole_copy_in_best_takes_the_place_of_a_damaged_one(trained):
+    best = checkpoints.read_best(trained.model)
+    path = os.path.join(trained.model, "model.ckpt-%d.data-00000-of-00001" % best.step)
+    os.replace(path, path + "x")  # best/ shares its files, which must not change with it
+    shutil.copy(path + "x", path)
+    os.remove(path + "x")
+    damage(path)
+    before = runs.recorded(trained.model)
+    run, told = prepare(trained)
+    assert run.start == best.step == 30 and "takes its place" in told and runs.recorded(trained.model) == before
+    assert Checkpoint(trained.model, 30).problem(contents=True) is None
+    assert checkpoints.read_best(trained.model, contents=True) == best
+
+
+@pytest.mark.parametrize("gone", ["model.ckpt-*", "sparse-model.ckpt-*"])
+def test_without_a_whole_checkpoint_nothing_is_touched(trained, gone):
+    shutil.rmtree(os.path.join(trained.model, "best"))
+    for path in glob.glob(os.path.join(trained.model, gone)):
+        os.rename(path, os.path.join(str(trained.root), os.path.basename(path)))
+    before = sorted(os.listdir(trained.model)), read_bytes(os.path.join(trained.model, "metrics.jsonl"))
+    with pytest.raises(UserError, match="no checkpoint is whole .*bring the files back, or start over with --fresh"):
+        prepare(trained)
+    assert (sorted(os.listdir(trained.model)), read_bytes(os.path.join(trained.model, "metrics.jsonl"))) == before
+    for path in glob.glob(os.path.join(str(trained.root), gone)):
+        os.rename(path, os.path.join(trained.model, os.path.basename(path)))
+    assert prepare(trained)[0].start == 30
+
+
+def test_the_only_whole_checkpoint_may_be_the_best(trained):
+    for path in glob.glob(os.path.join(trained.model, "model.ckpt-*")):
+        os.remove(path)
+    run, told = prepare(trained)
+    assert run.start == 30 and "takes its place" in told
+
+
+def test_data_inside_what_fresh_moves_is_refused(trained):
+    inside = os.path.join(trained.model, "data", "day1")
+    shutil.copytree(trained.data, inside)
+    assert directory.holds(trained.model, inside) and directory.holds(trained.model, os.path.dirname(inside))
+    assert not directory.holds(trained.model, trained.data)
+    assert not directory.holds(trained.model, os.path.join(trained.model, "mine"))
 
 
 def test_a_damaged_best_checkpoint_is_found_again(trained):
