@@ -117,6 +117,7 @@ class _Run:
         self._token = secrets.token_hex(16)
         self._ranks: Dict[int, _Rank] = {}
         self._failed: Optional[_Rank] = None
+        self._released = False  # whether the ranks were told to end
         self._signals: List[int] = []
         # The last lines of (rank, whether to standard error); the two arrive in no certain order.
         self._held: Dict[Tuple[int, bool], Deque[str]] = collections.defaultdict(
@@ -177,7 +178,8 @@ class _Run:
                 return self._refuse(rank)
         if rank.number < 0 and len(rank.received) > _LONGEST_NAME:
             return self._refuse(rank)
-        if not data and rank.number >= 0 and rank.status is None:
+        if not data and rank.number >= 0 and (rank.status is None or not self._released):
+            rank.status = None  # also where it had done its work, and was killed while it waited for the others
             if self._signals:  # a rank that had no handler yet ends by the signal that it was sent
                 rank.status = 128 + self._signals[-1]
             self._ended(rank, bool(self._signals))
@@ -206,6 +208,7 @@ class _Run:
             self._failed = rank
         ended = sum(other.status is not None for other in self._ranks.values())
         if self._failed is not None or ended == len(self._ranks):
+            self._released = True
             for other in self._ranks.values():
                 other.tell("release")
 

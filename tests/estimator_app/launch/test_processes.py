@@ -135,6 +135,14 @@ def test_a_killed_rank_is_named(tmp_path, rank):
     check_kill(tmp_path, stand_in, rank)
 
 
+def test_a_rank_that_is_killed_while_it_waits_for_the_others_is_named(tmp_path):
+    launch = Launch(tmp_path, 3, "early").up()
+    time.sleep(0.5)  # it has said that it is done
+    os.kill(launch.pid(1), signal.SIGKILL)
+    status, _, errors = launch.end()
+    assert status == 137 and errors.startswith("error: rank 1 of 3 (process %d on host " % launch.pid(1))
+
+
 def test_a_rank_that_fails_shows_its_last_lines(tmp_path):
     status, output, errors = Launch(tmp_path, 3, "fail1").end()
     lines = errors.splitlines()
