@@ -49,6 +49,16 @@ def evaluations(model_dir: str) -> List[Dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
+def evaluations_on_latest_data(model_dir: str) -> List[Dict[str, Any]]:
+    """Returns the evaluations on the data that was evaluated last: figures of other rows do not compare."""
+    entries = evaluations(model_dir)
+    for entry in reversed(read(model_dir)):
+        later = [item for item in entries if item["global_step"] > entry["global_step"]]
+        if entry.get("kind") == DATA and later:
+            return later
+    return entries
+
+
 def best_of(entries: List[Dict[str, Any]], metric: str, lower_is_better: bool) -> Optional[Dict[str, Any]]:
     """Returns the first evaluation whose metric no other one exceeds; None where none has the metric."""
     sign = -1.0 if lower_is_better else 1.0

@@ -172,7 +172,7 @@ def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[
         damaged: where a damaged best checkpoint is kept.
     """
     metric, lower = tasks.main_metric, tasks.is_loss(tasks.main_metric)
-    entries = history.evaluations(model_dir)
+    entries = history.evaluations_on_latest_data(model_dir)
     expected = history.best_of(entries, metric, lower)
     found = checkpoints.read_best(model_dir, contents=True)
     if expected is None or found == Best(expected["global_step"], metric, expected[metric]):

@@ -230,8 +230,10 @@ class EvaluationRecorder(tf.estimator.Exporter):
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
         value, current = metrics[tasks.main_metric], checkpoints.read_best(config.model_dir)
         sign = -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
-        best = value is not None and (current is None or current.metric != tasks.main_metric
-                                      or sign * value > sign * current.value)
+        # What was best on other data says nothing of this.
+        best = value is not None and (
+            current is None or current.metric != tasks.main_metric or current.step <= self._run.numbers.data_start
+            or sign * value > sign * current.value)
         if best:
             checkpoints.keep_best(config.model_dir, Best(step, tasks.main_metric, value))
         checkpoints.prune(config.model_dir, config.keep_checkpoint_max)

@@ -50,6 +50,19 @@ def test_repeated_evaluations_count_once_and_in_order(tmp_path):
     assert [entry["global_step"] for entry in history.evaluations(str(tmp_path))] == [10, 20, 30]
 
 
+def test_evaluations_on_other_data_do_not_compare(tmp_path):
+    def steps():
+        return [entry["global_step"] for entry in history.evaluations_on_latest_data(str(tmp_path))]
+
+    assert steps() == []
+    for kind, step in ((history.EVALUATION, 1), (history.EVALUATION, 2), (history.DATA, 2)):
+        history.append(str(tmp_path), kind, {"global_step": step})
+    assert steps() == [1, 2]  # nothing is evaluated on the new data yet
+    for kind, step in ((history.EVALUATION, 3), (history.EVALUATION, 4), (history.DATA, 4)):
+        history.append(str(tmp_path), kind, {"global_step": step})
+    assert steps() == [3, 4]
+
+
 def test_repair_cuts_what_a_restart_repeats(tmp_path):
     write(tmp_path, [10, 20, 30])
     assert history.repair(str(tmp_path), 20, str(tmp_path / "damaged")) is None

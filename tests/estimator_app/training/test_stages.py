@@ -32,6 +32,10 @@ def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whol
     # 96 rows in batches of 16: 6 steps per epoch, 12 in the stage.
     assert "continues on other data from step 30" in done.out and "12 steps of 16 examples (2 epochs)" in done.out
     assert runs.evaluated_steps(tomorrow.root / "whole") == [10, 20, 30, 35, 40, 42]
+    # The best is chosen among evaluations on the data of today, however well yesterday's rows were scored.
+    found = {entry["global_step"]: entry["auc_mean"] for entry in runs.recorded(tomorrow.root / "whole", "eval")}
+    best = checkpoints.read_best(str(tomorrow.root / "whole"), contents=True)
+    assert best.value == max(found[step] for step in (35, 40, 42)) == found[best.step] and best.step > 30
     first, second = runs.stages(tomorrow.root / "whole")
     assert (second["from_step"], second["data_start"]) == (30, 30)
     assert second["data"]["identity"] == read_manifest(str(tomorrow.root / "data2")).identity()
