@@ -18,9 +18,12 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from preprocessing.columns import MISSING_NUMBERS, to_text
 from preprocessing.readers import find_inputs
-from preprocessing.text_files import BLANKS, InputFile, read_blocks, split_line
+from preprocessing.text_files import BLANKS, InputFile, is_parquet, read_blocks, split_line
 
 ROWS = 100000
+_ALWAYS_MISSING = ("\\N", "NULL", "null")
+# Words that mean a missing value where everything else in the column is a number.
+_MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
 _HASH_ABOVE = 20000
 _SEPARATORS = "\t,;|"
 _LIST_SEPARATORS = "|,; "
@@ -98,9 +101,11 @@ def run(args: argparse.Namespace) -> None:
 
 def read(paths: Sequence[str], rows: int) -> Look:
     """Reads the first rows of files as trimmed texts, a missing cell as the empty text."""
-    with open(paths[0], "rb") as stream:
-        is_parquet = stream.read(4) == b"PAR1"
-    if is_parquet:
+    packed = [path for path in paths if is_parquet(path)]
+    if packed and len(packed) < len(paths):
+        raise DataError("%s is a Parquet file and %s is not; describe files of one format"
+                        % (packed[0], next(path for path in paths if path not in packed)))
+    if packed:
         return _read_parquet(paths, rows)
     lines: List[bytes] = []
     for block in read_blocks(InputFile(paths[0]), 1 << 16):
@@ -133,11 +138,23 @@ def read(paths: Sequence[str], rows: int) -> Look:
     files: Dict[str, Any] = {"format": "csv", "header": header, "separator": separator}
     if not header:
         files["columns"] = names
-    missing = [text for text in ("\\N", "NULL", "null") if (frame == text).any().any()]
+    missing = [text for text in _ALWAYS_MISSING if (frame == text).any().any()]
+    missing += _missing_among_numbers(frame.replace(missing, ""))
     if missing:
         files["missing"] = [""] + missing
         frame = frame.replace(missing, "")
     return Look(tuple(paths), frame, is_all, files)
+
+
+def _missing_among_numbers(frame: pd.DataFrame) -> List[str]:
+    """Returns the spellings of a missing value that stand in a column whose other values are numbers."""
+    found: List[str] = []
+    for name in frame.columns:
+        texts = [text for text in frame[name].unique() if text and text not in MISSING_NUMBERS]
+        odd = [text for text in texts if not _is_number(text)]
+        if len(odd) < len(texts) and set(odd) <= set(_MAYBE_MISSING):
+            found += [text for text in odd if text not in found]
+    return found
 
 
 def _read_parquet(paths: Sequence[str], rows: int) -> Look:

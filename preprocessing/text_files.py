@@ -17,6 +17,7 @@ MAX_LINE_BYTES = 16 << 20
 #: What is taken off both ends of a cell; the same characters that tf.strings.strip takes off.
 BLANKS = " \t\n\v\f\r"
 _GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
@@ -62,6 +63,14 @@ class _HashingFile(io.RawIOBase):
         return len(data)
 
 
+def is_parquet(path: str) -> bool:
+    """Whether a file begins as Parquet files do; a pipe is not looked at."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as stream:
+        return stream.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+
+
 def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
     """Reads a text file as blocks of whole lines.
 
@@ -78,6 +87,9 @@ def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
     if os.path.isdir(path):
         raise DataError("%s is a directory; give a file" % path)
     try:
+        if is_parquet(path):
+            raise DataError("%s is a Parquet file, and text is expected; give a dataset file with files: {format: "
+                            "parquet}" % path)
         with open(path, "rb") as raw:
             magic = raw.read(2)
             if path.endswith(".gz") and magic and magic != _GZIP_MAGIC:

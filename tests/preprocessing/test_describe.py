@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from feature_specs.dataset_file import load_dataset
-from feature_specs.errors import UserError
+from feature_specs.errors import DataError, UserError
 from preprocessing import describe
 from preprocessing.pipeline import Preparation, RowSplit, prepare
 from preprocessing.sample import write_sample
@@ -73,6 +73,23 @@ def test_separators_and_headers(tmp_path, text, separator, header):
     run(write(tmp_path / "my-file.csv", text), "--output", tmp_path / "d.yaml")
     definition = load_dataset(str(tmp_path / "d.yaml")).definition
     assert (definition.files.separator, definition.files.header, definition.name) == (separator, header, "my_file")
+
+
+def test_words_for_missing_numbers(tmp_path):
+    path = write(tmp_path / "d.csv", "click,price,country,size\n" + "".join(
+        "%d,%s,%s,%s\n" % (n % 2, "n/a" if n % 3 else "%.2f" % (n + 0.5), "NA" if n % 2 else "DE",
+                           "-" if n % 5 else "%.2f" % (n * 1.5 + 0.25)) for n in range(160)))
+    definition = prepared(tmp_path, path)
+    assert definition.files.missing == ("", "n/a", "-")
+    assert {item.name for item in definition.numeric} == {"price", "size"}
+
+
+def test_files_of_two_formats(tmp_path):
+    first = write(tmp_path / "a.csv", "click,x\n1,2\n0,3\n")
+    second = str(tmp_path / "b.parquet")
+    pa.parquet.write_table(pa.table({"click": [1, 0], "x": [1, 2]}), second)
+    with pytest.raises(DataError, match="b.parquet is a Parquet file and .*a.csv is not"):
+        describe.read([first, second], 100)
 
 
 def test_odd_names_and_missing_texts(tmp_path):

@@ -336,3 +336,10 @@ def test_changed_bytes_give_rows_or_one_error(data):
                 assert not np.isinf(frame[["price", "years", "seconds", "w"]].to_numpy()).any()
         except DataError as error:
             assert "\n" not in str(error)
+
+
+def test_a_parquet_file_where_text_is_expected_is_named_as_one(tmp_path):
+    path = str(tmp_path / "rows.csv")
+    pa.parquet.write_table(pa.table({"x": [1]}), path)
+    with pytest.raises(DataError, match="rows.csv is a Parquet file, and text is expected"):
+        read(TOY, path)
