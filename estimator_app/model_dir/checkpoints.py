@@ -28,7 +28,7 @@ _FILE = re.compile(r"model\.ckpt-(?P<step>\d+)\.(index|meta|checksums|data-\d+-o
 _TABLES = re.compile(r"sparse-model\.ckpt-(?P<step>\d+)\Z")
 _UNFINISHED = re.compile(r"model\.ckpt-\d+(_temp(_\w+)?|\.(index|meta|checksums|data-\d+-of-\d+)\.?"
                          r"(tempstate\d*|tmp\w*|partial-\d+))\Z|"
-                         r"\.sparse-model\.ckpt-\d+\.(partial|deleted|replaced)-[\w.-]+\Z")
+                         r"\.{1,2}sparse-model\.ckpt-\d+(\.rank\d+)?(\.(partial|deleted|replaced)-[\w.-]+)?\Z")
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index\Z")
 
 

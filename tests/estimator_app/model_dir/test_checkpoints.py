@@ -102,7 +102,9 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     for name in ("model.ckpt-4.data-00000-of-00001.tempstate123", "model.ckpt-9.meta", "graph.pbtxt.tmp1",
                  "model.ckpt-4.meta.tmp0123abc", "model.ckpt-4.checksums.tmp", "model.ckpt-4.meta.partial-17") + MINE:
         (tmp_path / name).write_text("")
-    os.makedirs(str(tmp_path / "model.ckpt-5_temp_0123abc"))
+    for name in ("model.ckpt-5_temp_0123abc", ".sparse-model.ckpt-4.rank1", "..sparse-model.ckpt-4.rank1.partial-15639",
+                 ".sparse-model.ckpt-4.deleted-9"):
+        os.makedirs(str(tmp_path / name))
     checkpoints.prune(str(tmp_path), 2)
     assert sorted(set(os.listdir(str(tmp_path))) - set(MINE)) == [
         "model.ckpt-%d%s" % (step, ending) for step in (3, 4)
@@ -126,7 +128,7 @@ def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
 
 
 @pytest.mark.parametrize("note", ["garbage", "[]", '{"format_version": 2}', "[" * 100000,
-                                  '{"format_version": 2, "step": 5, "metric": "auc", "value": 1}'])
+                                  '{"format_version": 2, "step": 5, "metric": "auc", "value": 1}'], ids=lambda note: note[:12])
 def test_a_damaged_note_is_no_best(tmp_path, note):
     make(tmp_path, 3)
     checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
