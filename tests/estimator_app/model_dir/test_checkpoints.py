@@ -128,7 +128,8 @@ def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
 
 
 @pytest.mark.parametrize("note", ["garbage", "[]", '{"format_version": 2}', "[" * 100000,
-                                  '{"format_version": 2, "step": 5, "metric": "auc", "value": 1}'], ids=lambda note: note[:12])
+                                  '{"format_version": 2, "step": 5, "metric": "auc", "value": 1}'],
+                         ids=lambda note: note[:12])
 def test_a_damaged_note_is_no_best(tmp_path, note):
     make(tmp_path, 3)
     checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
