@@ -7,15 +7,16 @@ import logging
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence
 
 from estimator_app import config as config_module
-from estimator_app import device
+from estimator_app import device, streams
 from estimator_app.config import NPU, Config
 from estimator_app.model_dir import directory
 from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, data_of, preset_of
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
+from feature_specs.outputs import STANDARD, is_standard
 
 # What an interrupted command leaves, for its last line.
 _KEPT = {"train": "the last checkpoint is kept, the same command resumes from it",
@@ -31,13 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, 1 for an error that a message explains, 2 for a wrong command line.
     """
+    closed = streams.open_missing()
     arguments = list(arguments)
     debug = "--debug" in arguments
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
     # Nothing that a command writes may be writable by others; the SDK refuses to load such slices (rec_sdk_api 5.3).
     os.umask(os.umask(0o022) | 0o022)
     try:
-        status = _run(arguments)
+        status = _run(arguments, closed)
         # Here, where a reader who has gone away is understood.
         sys.stdout.flush()
         return status
@@ -81,10 +83,14 @@ def main(arguments: Sequence[str]) -> int:
         return int(stopped)
 
 
-def _run(arguments: List[str]) -> int:
+def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
     from estimator_app.launch import launch
     arguments = launch.expand_positional(arguments)
     command = arguments[0] if arguments else ""
+    if command in ("", "help") or not {"-h", "--help"}.isdisjoint(arguments):
+        streams.require_output(closed, "the help")
+    if command in ("eval", "preflight"):
+        streams.require_output(closed, "the result of %s" % command)
     if command in ("", "help", "-h", "--help"):
         sys.stdout.write("usage: %s <command> [flags...]\n\n%s\n" % (
             PROG, "\n".join("  %-10s %s" % item for item in COMMANDS.items())))
@@ -99,6 +105,7 @@ def _run(arguments: List[str]) -> int:
     own = rest[:1] if command == "bench" else rest
     parsed = build_parser(command, rest).parse_args(own)
     parsed.rest = rest
+    parsed.closed = closed
     return _COMMANDS[command](parsed)
 
 
@@ -218,9 +225,12 @@ def _overrides(parsed: argparse.Namespace) -> Dict[str, Any]:
 def _predict(parsed: argparse.Namespace) -> int:
     sources = parsed.input or [_sample_test_file(parsed.model_dir)]
     target = parsed.output or os.path.join(parsed.model_dir, "predictions.%s" % parsed.format)
+    if is_standard(target):
+        streams.require_output(parsed.closed, "the predictions")
+    if STANDARD in sources and "stdin" in parsed.closed:
+        raise ConfigError("--input - reads standard input, which is closed; redirect it from a file, or give the file")
     _quiet_tensorflow(parsed.debug)
     from estimator_app.serving.predict import Prediction, predict
-    from feature_specs.outputs import is_standard
     done = predict(Prediction(parsed.model_dir, parsed.checkpoint, tuple(sources), target, parsed.format,
                               parsed.batch_size, parsed.max_bad_rows, parsed.threads))
     out = sys.stderr if is_standard(target) else sys.stdout
@@ -278,6 +288,8 @@ def _prepare(parsed: argparse.Namespace) -> int:
 
 
 def _describe(parsed: argparse.Namespace) -> int:
+    if not parsed.output:
+        streams.require_output(parsed.closed, "the table of columns")
     from preprocessing import describe
     describe.run(parsed)
     return 0

@@ -136,6 +136,36 @@ def test_a_reader_that_goes_away_is_no_error(trained):
         assert (done.returncode, done.stderr) == (141, b""), arguments
 
 
+def run_in_shell(root, line, *words, **environment):
+    """Runs a command behind what the shell does to its streams; ``words`` follow its arguments."""
+    return subprocess.run(["bash", "-c", '"$0" -m estimator_app %s' % line, sys.executable] + list(words),
+                          cwd=str(root), capture_output=True, text=True, timeout=300,
+                          env=dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore", **environment))
+
+
+def test_commands_do_their_work_with_closed_streams(tmp_path):
+    done = run_in_shell(tmp_path, "prepare --sample shop --sample_train_rows 1000 --sample_test_rows 300 "
+                                  "--output_path data <&- >&- 2>&-")
+    assert done.returncode == 0 and (tmp_path / "data" / "manifest.json").is_file()
+    # No file has taken the place of a stream: what was written is what an undisturbed command writes.
+    run_in_shell(tmp_path, "prepare --sample shop --sample_train_rows 1000 --sample_test_rows 300 --output_path same")
+    assert (tmp_path / "data" / "manifest.json").read_bytes() == (tmp_path / "same" / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("line, words", [
+    ("predict --input - <&-", "--input - reads standard input, which is closed"),
+    ("predict --input x --output - >&-", "standard output is closed, where the predictions would go"),
+    ("predict --input x --output /dev/stdout >&-", "standard output is closed"),
+    ("eval >&-", "standard output is closed"), ("describe x >&-", "standard output is closed"),
+    ("help >&-", "standard output is closed, where the help would go"), ("train --help >&-", "the help"),
+    ("preflight >&-", "standard output is closed"),
+])
+def test_a_closed_stream_that_a_command_needs_is_one_line(tmp_path, line, words):
+    done = run_in_shell(tmp_path, line)
+    runs.Done(done.returncode, done.stdout, done.stderr).refused(words)
+    assert not os.listdir(str(tmp_path))
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
