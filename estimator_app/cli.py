@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     # Nothing that a command writes may be writable by others; the SDK refuses to load such slices (rec_sdk_api 5.3).
     os.umask(os.umask(0o022) | 0o022)
     try:
+        streams.check_arguments(arguments)
         status = _run(arguments, closed)
         # Here, where a reader who has gone away is understood.
         sys.stdout.flush()

@@ -1,9 +1,14 @@
 """The three standard streams of a command: some may be closed, or unable to show a name."""
+import io
 import os
+import re
 import sys
-from typing import FrozenSet
+from typing import FrozenSet, Sequence
 
 from feature_specs.errors import ConfigError
+
+# What ends a line for some reader, or moves a terminal's cursor.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def open_missing() -> FrozenSet[str]:
@@ -32,3 +37,30 @@ def require_output(closed: FrozenSet[str], what: str) -> None:
     """
     if "stdout" in closed:
         raise ConfigError("standard output is closed, where %s would go; redirect it to a file, or to /dev/null" % what)
+
+
+def escape_unknown() -> None:
+    """Makes the output streams show what their encoding lacks as an escape, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Returns a text in which line breaks and other control characters, as names may hold them, are escapes."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuses arguments that are not UTF-8: no text file or message could name them.
+
+    Raises:
+        ConfigError: an argument is not UTF-8.
+    """
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
+            raise ConfigError("argument %s is not UTF-8; rename the file or folder to a name in UTF-8" % shown
+                              ) from error

@@ -166,6 +166,12 @@ def test_a_closed_stream_that_a_command_needs_is_one_line(tmp_path, line, words)
     assert not os.listdir(str(tmp_path))
 
 
+def test_arguments_that_are_not_utf8_are_one_line(tmp_path):
+    done = run_in_shell(tmp_path, "describe $'t\\xff.csv' --output out.yaml")
+    runs.Done(done.returncode, done.stdout, done.stderr).refused("argument t\\xff.csv is not UTF-8; rename")
+    assert not os.listdir(str(tmp_path))
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
