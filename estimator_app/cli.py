@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status: 0, 1 for an error that a message explains, 2 for a wrong command line.
     """
     closed = streams.open_missing()
+    streams.escape_unknown()
     arguments = list(arguments)
     debug = "--debug" in arguments
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)

@@ -172,6 +172,15 @@ def test_arguments_that_are_not_utf8_are_one_line(tmp_path):
     assert not os.listdir(str(tmp_path))
 
 
+def test_an_encoding_without_the_letters_of_a_name_shows_escapes(fresh):
+    runs.write_rows(str(fresh.root / "rows.csv"), runs.small_rows(50))
+    done = run_in_shell(fresh.root, "describe rows.csv --output \u00f6.yaml", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "") and "written: \\xf6.yaml" in done.stdout
+    assert (fresh.root / "\u00f6.yaml").is_file()
+    done = run_in_shell(fresh.root, "describe \u00f6.csv", PYTHONIOENCODING="ascii:strict")
+    runs.Done(done.returncode, done.stdout, done.stderr).refused("\\xf6.csv")
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
