@@ -48,8 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         if debug:
             raise
-        sys.stderr.write("error: %s\n" % error)
-        return 1
+        return _refused(str(error))
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,23 +56,17 @@ def main(arguments: Sequence[str]) -> int:
     except MemoryError:
         if debug:
             raise
-        sys.stderr.write("error: there is not enough memory; use smaller batches or tables (--batch_size, "
-                         "--embedding_dim), "
-                         "or a higher limit\n")
-        return 1
+        return _refused("there is not enough memory; use smaller batches or tables (--batch_size, --embedding_dim), or "
+                        "a higher limit")
     except PermissionError as error:
         if debug:
             raise
         # The SDK's own, about files that it refuses, have a text and no number.
-        text = str(error) if error.errno is None else "%s: %s" % (error.filename, error.strerror)
-        sys.stderr.write("error: %s\n" % text)
-        return 1
+        return _refused(str(error) if error.errno is None else "%s: %s" % (error.filename, error.strerror))
     except OSError as error:
         if debug or error.errno is None:
             return _unexpected(error, debug)
-        sys.stderr.write("error: %s%s\n" % ("%s: "
-                                            "" % error.filename if error.filename else "", os.strerror(error.errno)))
-        return 1
+        return _refused("%s%s" % ("%s: " % error.filename if error.filename else "", os.strerror(error.errno)))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
@@ -111,12 +104,16 @@ def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
     return _COMMANDS[command](parsed)
 
 
+def _refused(text: str) -> int:
+    sys.stderr.write("error: %s\n" % streams.one_line(text))
+    return 1
+
+
 def _unexpected(error: Exception, debug: bool) -> int:
     if debug:
         raise error
     text = " ".join(str(error).split())
-    sys.stderr.write("error: %s in the program: %s; --debug shows where\n" % (type(error).__name__, text[:500]))
-    return 1
+    return _refused("%s in the program: %s; --debug shows where" % (type(error).__name__, text[:500]))
 
 
 def _quiet_tensorflow(debug: bool) -> None:

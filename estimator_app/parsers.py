@@ -8,6 +8,7 @@ from typing import List, NoReturn, Optional, Sequence
 from estimator_app import config as config_module
 from estimator_app.config import Config
 from estimator_app.model_dir import directory
+from estimator_app.streams import one_line
 from feature_specs.manifest import FILE_NAME, read_manifest
 
 PROG = "run_estimator.sh"
@@ -42,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             known = [name for action in self._actions for name in action.option_strings]
             near = difflib.get_close_matches(rest.split()[0].partition("=")[0], known, 1)
             message = "unknown flag %s%s" % (rest.split()[0], "; did you mean %s?" % near[0] if near else "")
-        self.exit(2, "error: %s; %s --help lists all flags\n" % (message, self.prog))
+        self.exit(2, "error: %s; %s --help lists all flags\n" % (one_line(message), self.prog))
 
 
 def build_parser(command: str, arguments: Sequence[str]) -> Parser:

@@ -181,6 +181,14 @@ def test_an_encoding_without_the_letters_of_a_name_shows_escapes(fresh):
     runs.Done(done.returncode, done.stdout, done.stderr).refused("\\xf6.csv")
 
 
+@pytest.mark.parametrize("arguments, status", [
+    (["describe", "a\nb.csv"], 1), (["train", "--data_dir", "a\nb"], 1),
+    (["prepare", "--dataset", "a\nb.yaml", "--sample", "shop", "--output_path", "x"], 1),
+    (["bench", "a\nb"], 2), (["predict", "--format", "a\nb"], 2)])
+def test_line_breaks_in_names_are_shown_as_escapes(tmp_path, arguments, status):
+    runs.run_here(tmp_path, *arguments).refused("a\\nb", status=status)
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
