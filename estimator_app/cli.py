@@ -14,6 +14,7 @@ from estimator_app import device, streams
 from estimator_app.config import NPU, Config
 from estimator_app.model_dir import directory
 from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, data_of, preset_of
+from feature_specs import storage
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
 from feature_specs.outputs import STANDARD, is_standard
@@ -66,12 +67,17 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug or error.errno is None:
             return _unexpected(error, debug)
-        return _refused("%s%s" % ("%s: " % error.filename if error.filename else "", os.strerror(error.errno)))
+        reason = os.strerror(error.errno)
+        return _refused("%s%s%s" % ("%s: " % error.filename if error.filename else "", reason, _advice(reason)))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
     except Exception as error:
         stopped = getattr(error, "exit_status", None)
+        failure = storage.failure(error)
+        if stopped is None and failure and not debug:
+            # TensorFlow's: it writes records and models with errors of its own.
+            return _refused("%s: %s%s" % (*failure, _advice(failure[1])))
         if stopped is None:
             return _unexpected(error, debug)
         sys.stderr.write("%s; a checkpoint is saved, the same command resumes from it\n" % error)
@@ -107,6 +113,12 @@ def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
 def _refused(text: str) -> int:
     sys.stderr.write("error: %s\n" % streams.one_line(text))
     return 1
+
+
+def _advice(reason: str) -> str:
+    if reason not in map(os.strerror, storage.FULL):
+        return ""
+    return "; free space there, or name another place with --output, --output_path, --export_dir or TMPDIR"
 
 
 def _unexpected(error: Exception, debug: bool) -> int:

@@ -1,9 +1,7 @@
 """Session hooks: saving on the grid, stopping on signals, bad losses and early stopping, checksums of checkpoints."""
 import contextlib
-import errno
 import math
 import os
-import re
 import signal
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -13,16 +11,12 @@ import tensorflow as tf
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
 from estimator_app.training.steps import StepNumbers
+from feature_specs import storage
 from feature_specs.errors import UserError
 from feature_specs.sdk import allreduce_sum
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _SAVE = signal.SIGUSR1
-_STORAGE_NUMBERS = (errno.EIO, errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
-# TensorFlow's file system turns errno into "<file>; <strerror>".
-_STORAGE_ERROR = re.compile(r"(?P<file>[^\s;]+); "
-                             "(?P<reason>%s)" % "|".join(re.escape(os.strerror(number)) for number in (
-    1, 2, 13, 20, 21) + _STORAGE_NUMBERS))
 
 
 class BadLossError(Exception):
@@ -256,17 +250,13 @@ def explained_storage_errors(model_dir: str) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
-        match = _STORAGE_ERROR.search(str(error.message))
-        if not match:
+    except (tf.errors.OpError, OSError) as error:
+        failure = storage.failure(error)
+        if failure is None:
             raise
-        raise _explained(match.group("file"), match.group("reason"), model_dir) from error
-    except OSError as error:
-        if error.errno is None or not (error.filename or error.errno in _STORAGE_NUMBERS):
-            raise
+        name, reason = failure
         # A failed write does not always know its file.
-        name = str(error.filename or "a file in %s" % os.path.join(model_dir, ""))
-        raise _explained(name, os.strerror(error.errno), model_dir) from error
+        raise _explained(name or "a file in %s" % os.path.join(model_dir, ""), reason, model_dir) from error
 
 
 def _explained(name: str, reason: str, model_dir: str) -> UserError:

@@ -189,6 +189,17 @@ def test_line_breaks_in_names_are_shown_as_escapes(tmp_path, arguments, status):
     runs.run_here(tmp_path, *arguments).refused("a\\nb", status=status)
 
 
+def test_a_full_disk_under_a_writer_of_tensorflow_is_one_line(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(parsed):
+        with tf.io.TFRecordWriter("/dev/full") as writer:
+            writer.write(bytes(1 << 20))
+
+    monkeypatch.setattr("preprocessing.prepare.run", full)
+    runs.run_here(tmp_path, "prepare", "--output_path", "x").refused("/dev/full: No space left on device; free space")
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
