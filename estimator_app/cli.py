@@ -67,8 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug or error.errno is None:
             return _unexpected(error, debug)
-        reason = os.strerror(error.errno)
-        return _refused("%s%s%s" % ("%s: " % error.filename if error.filename else "", reason, _advice(reason)))
+        return _refused(_storage_text(str(error.filename or ""), os.strerror(error.errno)))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         failure = storage.failure(error)
         if stopped is None and failure and not debug:
             # TensorFlow's: it writes records and models with errors of its own.
-            return _refused("%s: %s%s" % (*failure, _advice(failure[1])))
+            return _refused(_storage_text(*failure))
         if stopped is None:
             return _unexpected(error, debug)
         sys.stderr.write("%s; a checkpoint is saved, the same command resumes from it\n" % error)
@@ -115,10 +114,14 @@ def _refused(text: str) -> int:
     return 1
 
 
-def _advice(reason: str) -> str:
+def _storage_text(name: str, reason: str) -> str:
+    text = "%s: %s" % (name, reason) if name else reason
     if reason not in map(os.strerror, storage.FULL):
-        return ""
-    return "; free space there, or name another place with --output, --output_path, --export_dir or TMPDIR"
+        return text
+    # Where the file is not known, it may be a temporary one as well as the result.
+    place = "there" if name else "where the results and temporary files go"
+    return "%s; free space %s, or name another place with --output, --output_path, --export_dir or TMPDIR" % (
+        text, place)
 
 
 def _unexpected(error: Exception, debug: bool) -> int:

@@ -200,6 +200,11 @@ def test_a_full_disk_under_a_writer_of_tensorflow_is_one_line(tmp_path, monkeypa
     runs.run_here(tmp_path, "prepare", "--output_path", "x").refused("/dev/full: No space left on device; free space")
 
 
+def test_a_full_disk_without_a_file_says_what_to_do(tmp_path):
+    done = run_in_shell(tmp_path, "help > /dev/full")
+    runs.Done(done.returncode, "", done.stderr).refused("No space left on device; free space", "TMPDIR", "--output")
+
+
 def test_too_little_address_space_is_one_line(trained):
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
