@@ -77,7 +77,7 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
         return
     for name in _RANK_VARIABLES:
         value = environment.get(name, "0")
-        if not value.isdigit():
+        if not (value.isascii() and value.isdigit()):
             raise ConfigError("environment variable %s=%r is not a whole number; unset it" % (name, value))
     size = environment.get("OMPI_COMM_WORLD_SIZE", "1")
     if int(size) > 1 and "OMPI_COMM_WORLD_RANK" not in environment:

@@ -275,7 +275,7 @@ def memory(host: Host, table_bytes: float) -> Row:
         return Row(OK, "memory", "unknown")
     available = int(match.group(1)) << 10
     limit, used = host.read("/sys/fs/cgroup/memory.max").strip(), host.read("/sys/fs/cgroup/memory.current").strip()
-    if limit.isdigit() and used.isdigit():
+    if (limit + used).isascii() and limit.isdigit() and used.isdigit():
         available = min(available, max(0, int(limit) - int(used)))
     text = "%s available" % _size(available)
     if table_bytes:

@@ -114,7 +114,7 @@ def _rank_list(path: str, entries: List[Any]) -> RankTable:
 
 def _digits(path: str, device: Any, key: str) -> int:
     value = device.get(key) if isinstance(device, dict) else None
-    if not isinstance(value, str) or not value.isdigit():
+    if not isinstance(value, str) or not (value.isascii() and value.isdigit()):
         raise ConfigError("rank table %s: %s must be a string of digits such as \"0\", found %s"
                           % (path, key, json.dumps(value)))
     return int(value)

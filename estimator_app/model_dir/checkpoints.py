@@ -235,7 +235,7 @@ def resolve(directory: str, choice: str) -> Checkpoint:
                             "let "
                             "train find it again" % directory)
         found = Checkpoint(os.path.join(directory, BEST_FOLDER), best.step)
-    elif not choice.isdigit():
+    elif not (choice.isascii() and choice.isdigit()):
         raise UserError("checkpoint %r is not known; allowed: latest, best or a step number" % choice)
     else:
         found = Checkpoint(directory, int(choice))

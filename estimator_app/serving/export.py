@@ -320,7 +320,7 @@ def _publish(version_dir: str, base: str) -> str:
             os.fsync(descriptor)
             os.close(descriptor)
     while True:
-        numbers = [int(name) for name in os.listdir(base) if name.isdigit()]
+        numbers = [int(name) for name in os.listdir(base) if name.isascii() and name.isdigit()]
         target = os.path.join(base, str(1 + max(numbers, default=0)))
         try:
             os.rename(version_dir, target)

@@ -61,7 +61,7 @@ def _read(variable: str, sdk_name: str, minimum: int) -> int:
     if text is None:
         raise RuntimeError("Environment variable %s has not been exported, please init mpi/hccl first "
                            "(the value is read from %s, which mpirun sets)" % (sdk_name, variable))
-    if not text.isdigit() or not minimum <= int(text) <= _LIMIT:
+    if not (text.isascii() and text.isdigit()) or not minimum <= int(text) <= _LIMIT:
         raise ValueError("environment variable %s must be a number in [%d, %d], found %r"
                          % (variable, minimum, _LIMIT, text))
     return int(text)

@@ -50,6 +50,11 @@ def test_auto_launches_on_an_ascend_host(ascend_host, monkeypatch, tmp_path):
     assert len(launched) == 1 and "npu" in launched[0]
 
 
+def test_a_rank_that_is_a_digit_of_another_script_is_refused():
+    with pytest.raises(ConfigError, match="OMPI_COMM_WORLD_RANK='\u00b2' is not a whole number"):
+        device._check_environment({"OMPI_COMM_WORLD_RANK": "\u00b2"}, "cpu")
+
+
 def _strings_and_names(path):
     with open(path, encoding="utf-8") as stream:
         tree = ast.parse(stream.read())

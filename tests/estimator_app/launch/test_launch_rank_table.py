@@ -50,6 +50,7 @@ def test_unknown_entries_of_a_rank_list_are_counted(tmp_path):
     ("not json", "cannot be read"), ("[1]", "not a JSON object"), ("\xff", "cannot be read"),
     (version_1(2, status="initializing"), "status 'initializing'"),
     (version_1(2, server_list=[{"device": [{"device_id": 0, "rank_id": "0"}]}]), "device_id must be a string"),
+    (version_1(2, server_list=[{"device": [{"device_id": "\u00b2", "rank_id": "0"}]}]), "must be a string of digits"),
     (version_1(2, server_list=[{"device": [{"device_id": "0", "rank_id": 0}]}]), "rank_id must be a string of digits"),
     (version_1(2, server_list=[{"device": [{"device_id": "0"}]}]), "found null"),
     (version_1(2, server_list=[{"device": [{"device_id": "0", "rank_id": "0"}, {"device_id": "0", "rank_id": "1"}]}]),

@@ -149,7 +149,8 @@ def test_a_newer_note_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("choice, message", [("latest", "holds no whole checkpoint"), ("best", "no best checkpoint"),
-                                             ("newest", "allowed: latest, best or a step"), ("4", "no checkpoint of")])
+                                             ("newest", "allowed: latest, best or a step"), ("4", "no checkpoint of"),
+                                             ("\u00b2", "allowed: latest, best or a step")])
 def test_checkpoints_that_are_not_there(tmp_path, choice, message):
     with pytest.raises(UserError, match=message):
         checkpoints.resolve(str(tmp_path), choice)

@@ -128,8 +128,10 @@ def stock_ops():
 def test_versions_count_up(quick, place, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
+    # A digit to Unicode, and no number.
+    (tmp_path / "\u00b2").mkdir()
     assert os.path.basename(export_to(place, tmp_path, checkpoint="12")) == "8"
-    assert sorted(os.listdir(str(tmp_path))) == ["7", "8", "notes"]
+    assert sorted(os.listdir(str(tmp_path))) == ["7", "8", "notes", "\u00b2"]
     # A server's user must be able to read it.
     assert os.stat(str(tmp_path / "8")).st_mode & 0o777 == 0o755
 

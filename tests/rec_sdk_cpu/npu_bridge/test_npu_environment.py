@@ -75,6 +75,8 @@ def test_defaults_and_pod_name(monkeypatch):
     assert npu_common.read_rank_id() == 2
     monkeypatch.setenv("POD_NAME", "5")
     assert npu_common.read_rank_id() == 5
+    monkeypatch.setenv("POD_NAME", "\u00b2")
+    assert npu_common.read_rank_id() == 2
     monkeypatch.setenv("POD_NAME", "worker-x")
     assert npu_common.read_rank_id() == 2
 

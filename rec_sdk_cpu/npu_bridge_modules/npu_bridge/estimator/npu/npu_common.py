@@ -57,7 +57,7 @@ def read_rank_size() -> int:
                          "CM_WORKER_SIZE=%s): the rank-table scheme uses the first, the scheme without a rank table "
                          "the second" % (rank_size, worker_size))
     text = worker_size or rank_size or "1"
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise ValueError("%s must be a positive number, found %r" % (
             "CM_WORKER_SIZE" if worker_size else "RANK_SIZE", text))
     return int(text)
@@ -67,8 +67,8 @@ def read_rank_id() -> int:
     """Returns this process's rank: POD_NAME where it is a number, else RANK_ID, else 0 (npu_bridge_api 2.5)."""
     pod_name = os.getenv("POD_NAME", "")
     # Outside the schedulers that number their pods, POD_NAME is free text; it cannot be a rank then.
-    text = pod_name if pod_name.isdigit() else os.getenv("RANK_ID") or "0"
-    if not text.isdigit():
+    text = pod_name if pod_name.isascii() and pod_name.isdigit() else os.getenv("RANK_ID") or "0"
+    if not (text.isascii() and text.isdigit()):
         raise ValueError("RANK_ID must be a number >= 0, found %r" % text)
     return int(text)
 
