@@ -12,6 +12,8 @@ METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
 
 TRAIN, EVALUATION, DATA = "train", "eval", "data"
+# JSON has whole numbers that no float holds; what is larger here is damage, as is what is no number at all.
+_LARGEST = 1e308
 
 
 def append(model_dir: str, kind: str, values: Mapping[str, Any]) -> None:
@@ -115,11 +117,23 @@ def _parse(path: str) -> Tuple[List[Dict[str, Any]], int]:
             if isinstance(entry, dict) and entry.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
                 raise UserError("%s has format version %r; this program reads version %d" % (
                     path, entry["format_version"], FORMAT_VERSION))
-            if isinstance(entry, dict) and isinstance(entry.get("global_step"), int):
+            if _is_sound(entry):
                 entries.append(entry)
             elif not (isinstance(entry, dict) and "format_version" in entry):
                 damaged += 1
     return entries, damaged
+
+
+def _is_sound(entry: Any) -> bool:
+    """Returns whether a line has kind and step, and numbers or null for all figures of a report or an evaluation."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        return False
+    step = entry.get("global_step")
+    if not isinstance(step, int) or isinstance(step, bool):
+        return False
+    return entry["kind"] not in (TRAIN, EVALUATION) or all(
+        value is None or isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+        for name, value in entry.items() if name != "kind")
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -90,3 +90,24 @@ def test_an_error_names_the_file(tmp_path):
     with pytest.raises(OSError) as caught:
         write(tmp_path, [1])
     assert caught.value.filename == os.path.join(str(tmp_path), history.METRICS_FILE)
+
+
+@pytest.mark.parametrize("figure", ['"x"', "true", "[1]", "{}", "NaN", "1" + "0" * 400])
+@pytest.mark.parametrize("kind", [history.EVALUATION, history.TRAIN])
+def test_figures_that_are_no_numbers_are_damage(tmp_path, figure, kind):
+    write(tmp_path, [10], kind)
+    with open(str(tmp_path / history.METRICS_FILE), "a") as stream:
+        stream.write('{"global_step": 20, "auc": %s, "kind": "%s"}\n' % (figure, kind))
+        stream.write('{"global_step": 30, "auc": null, "kind": "%s"}\n' % kind)
+    assert steps_of(tmp_path) == [10, 30]
+    assert "1 damaged lines are left out, of 3" in history.repair(str(tmp_path), 30, str(tmp_path / "damaged"))
+    assert steps_of(tmp_path) == [10, 30]
+
+
+@pytest.mark.parametrize("line", ['{"global_step": 1}', '{"global_step": true, "kind": "eval"}',
+                                  '{"global_step": 1, "kind": 3}'])
+def test_lines_without_kind_or_step_are_damage(tmp_path, line):
+    write(tmp_path, [10])
+    with open(str(tmp_path / history.METRICS_FILE), "a") as stream:
+        stream.write(line + "\n")
+    assert steps_of(tmp_path) == [10]
