@@ -25,6 +25,8 @@ MODEL_DATA_FOLDER = "data"
 VERIFIED_FILE = "verified.json"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
+_CHANGED = "was changed after it was prepared: its SHA-256 is not the manifest's"
+_GET_VOCABULARY = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
 
@@ -261,7 +263,8 @@ def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[st
 
 
 def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
-    """Compares the files of splits with their SHA-256; what was right once is not read again while it is unchanged.
+    """Compares the files of splits and the vocabularies with their SHA-256; what was right once is not read again while
+    it is unchanged.
 
     Args:
         manifest: of the data directory.
@@ -283,15 +286,48 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
             status = os.stat(path)
             found[shard.path] = [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
             if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
-                raise DataError("%s was changed after it was prepared: its SHA-256 is not the manifest's; prepare "
-                                "the data "
-                                "again" % path)
+                raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
+    for name, info in manifest.vocabularies.items():
+        if info.path:
+            status = _vocabulary_status(os.path.join(directory, info.path))
+            found[info.path] = [info.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            if known.get(info.path) != found[info.path]:
+                vocabulary_file(manifest, directory, name)
     if found != known:
         try:
             replace_text(note, json.dumps(found, indent=1, sort_keys=True) + "\n")
         except OSError as error:
             logging.getLogger(__name__).info("%s cannot be written (%s): the files are verified again next time", note,
                                              error.strerror)
+
+
+def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
+    """Compares a vocabulary file with its SHA-256 and returns its path.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory, or the copy in a model directory.
+        name: of a vocabulary that has a file.
+
+    Raises:
+        DataError: it is missing, unreadable, or its contents are not those that were prepared.
+    """
+    info = manifest.vocabularies[name]
+    path = os.path.join(directory, info.path)
+    try:
+        changed = sha256_of_file(path) != info.sha256
+    except OSError as error:
+        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
+    if changed:
+        raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
+    return path
+
+
+def _vocabulary_status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
 
 
 def _read_note(path: str) -> Dict[str, Any]:
@@ -310,13 +346,17 @@ def copy_data(manifest: Manifest, source: str, target: str) -> None:
         manifest: of the data directory.
         source: the data directory.
         target: folder of the copy; files that are already there are not written again.
+
+    Raises:
+        DataError: a vocabulary is missing, or was changed after it was prepared.
     """
-    for info in manifest.vocabularies.values():
+    for name, info in manifest.vocabularies.items():
         path = os.path.join(target, info.path)
         if not info.path or (os.path.isfile(path) and sha256_of_file(path) == info.sha256):
             continue
+        original = vocabulary_file(manifest, source, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        shutil.copyfile(os.path.join(source, info.path), path + ".tmp")
+        shutil.copyfile(original, path + ".tmp")
         os.replace(path + ".tmp", path)
     os.makedirs(target, exist_ok=True)
     write_manifest(manifest, target)

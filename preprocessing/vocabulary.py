@@ -17,7 +17,7 @@ import pyarrow.parquet
 from feature_specs.dataset import FIRST, HASH, VOCABULARY, CategoricalFeature, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import sha256_of_file
-from feature_specs.manifest import Manifest, VocabularyInfo
+from feature_specs.manifest import Manifest, VocabularyInfo, vocabulary_file
 from feature_specs.records import HASH_BUCKETS, NO_VALUE, UNKNOWN_INDEX
 from preprocessing.columns import number_name, roles_of
 from preprocessing.statistics import DistinctCounter
@@ -227,7 +227,7 @@ class Vocabularies:
             definition: what to use them for; that of the manifest by default. Vocabularies that it has besides are new.
 
         Raises:
-            DataError: a file is missing or damaged.
+            DataError: a file is missing, damaged, or not the one that was prepared.
             ConfigError: the definition encodes a vocabulary in another way.
         """
         definition = definition or manifest.dataset
@@ -245,7 +245,7 @@ class Vocabularies:
                 raise ConfigError("feature %s: encoding %s, but the data in %s has encoding %s; keep it, or give the "
                                   "feature another name" % (name, encoding, directory, info.encoding))
             items[name] = HashedValues(info.distinct) if encoding == HASH else Vocabulary.load(
-                os.path.join(directory, info.path))
+                vocabulary_file(manifest, directory, name))
         return cls(definition, items, {name: info.number for name, info in manifest.vocabularies.items()})
 
     def encode(self, frame: pd.DataFrame, grow: bool) -> Tuple[np.ndarray, Dict[str, int]]:

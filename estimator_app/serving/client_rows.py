@@ -1,6 +1,5 @@
 """Rows as records hold them, in the forms in which clients send them: vectors, features by name, tf.Examples."""
 import itertools
-import os
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from estimator_app.serving.graph import hash_texts
 from feature_specs.dataset import HASH, CategoricalFeature
-from feature_specs.manifest import Manifest
+from feature_specs.manifest import Manifest, vocabulary_file
 from feature_specs.records import DENSE_FEATURE, HASH_BUCKETS, NO_VALUE, SPARSE_FEATURE, UNKNOWN_INDEX
 
 
@@ -46,7 +45,7 @@ def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
             texts = ["made up %d" % value for value in used.tolist()]
             indexes = 1 + hash_texts(texts, HASH_BUCKETS)
         else:
-            path = os.path.join(vocabulary_dir, manifest.vocabularies[feature.vocabulary or feature.name].path)
+            path = vocabulary_file(manifest, vocabulary_dir, feature.vocabulary or feature.name)
             texts, indexes = _texts(used, path, feature, dataset.files.missing)
         of_value = dict(zip(used.tolist(), texts))
         inputs[feature.name] = np.array([[feature.list_separator.join(

@@ -19,6 +19,7 @@ from estimator_app.serving.weights import TrainedModel
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature, DatasetDefinition
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import ConfigError, UserError
+from feature_specs.manifest import vocabulary_file
 from feature_specs.records import (
     DENSE_FEATURE,
     HASH_BUCKETS,
@@ -69,7 +70,7 @@ class ServingGraph:
         if vocabulary_dir:
             for name, info in self._model.manifest.vocabularies.items():
                 if info.path:
-                    hashes, indexes = _fingerprints("%s/%s" % (vocabulary_dir, info.path), name)
+                    hashes, indexes = _fingerprints(vocabulary_file(self._model.manifest, vocabulary_dir, name), name)
                     self._vocabularies[name] = (self._variable("vocabulary_%s/fingerprints" % name, _not_empty(hashes)),
                                                 self._variable("vocabulary_%s/indexes" % name, _not_empty(indexes)))
 

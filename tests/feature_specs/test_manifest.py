@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_specs.errors import DataError
-from feature_specs.manifest import Manifest, check_shards, read_manifest, write_manifest
+from feature_specs.manifest import Manifest, check_shards, copy_data, read_manifest, verify_shards, write_manifest
 from preprocessing.pipeline import Preparation, prepare
-from tests.support.rows import TOY, text_of, toy_rows, write
+from tests.support.rows import TOY, reverse_vocabulary, text_of, toy_rows, write
 
 
 def write_data(directory):
@@ -132,6 +132,26 @@ def test_shards_are_checked_for_presence_and_size(tmp_path):
         check_shards(manifest, str(tmp_path / "d"), "train")
     with pytest.raises(DataError, match="split 'dev' is not in the data; it has test, train"):
         check_shards(manifest, str(tmp_path / "d"), "dev")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_vocabularies_are_verified_and_no_changed_one_is_copied(tmp_path, again):
+    directory, copied = str(tmp_path / "d"), tmp_path / "copy"
+    manifest, _ = write_data(directory)
+    verify_shards(manifest, directory)
+    copy_data(manifest, directory, str(copied))
+    reverse_vocabulary(os.path.join(directory, "vocabulary", "item.parquet"))
+    message = "item.parquet was changed after it was prepared: its SHA-256 is not the manifest's; prepare"
+    with pytest.raises(DataError, match=message):
+        verify_shards(manifest, directory, again)
+    copy_data(manifest, directory, str(copied))
+    os.remove(str(copied / "vocabulary" / "item.parquet"))
+    with pytest.raises(DataError, match=message):
+        copy_data(manifest, directory, str(copied))
+    assert not (copied / "vocabulary" / "item.parquet").exists()
+    os.remove(os.path.join(directory, "vocabulary", "item.parquet"))
+    with pytest.raises(DataError, match="item.parquet cannot be read .No such file"):
+        verify_shards(manifest, directory, again)
 
 
 def test_an_interrupted_write_leaves_the_old_manifest(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Whole preparations against a row-by-row oracle."""
 import dataclasses
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.support.rows import (
     read_bytes,
     read_records,
     read_rows,
+    reverse_vocabulary,
     text_of,
     toy_rows,
     write,
@@ -116,6 +118,14 @@ def test_vocabulary_files_hold_values_counts_and_indexes(prepared):
     assert table["count"] == [seen.count(value) for value in table["value"]]
     assert table["index"] == [oracle.indexes("item").get(value, 0) for value in table["value"]]
     assert manifest.vocabularies["item"].size == max(table["index"]) + 1
+
+
+def test_a_changed_vocabulary_is_not_read(prepared, tmp_path):
+    path, manifest = prepared
+    shutil.copytree(str(path / "out"), str(tmp_path / "out"))
+    reverse_vocabulary(str(tmp_path / "out" / manifest.vocabularies["item"].path))
+    with pytest.raises(DataError, match="item.parquet was changed after it was prepared: its SHA-256"):
+        Vocabularies.load(str(tmp_path / "out"), manifest)
 
 
 def test_rows_are_encoded_for_prediction_as_in_preparation(prepared, tmp_path):

@@ -7,6 +7,8 @@ import os
 import struct
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import tensorflow as tf
 
 from feature_specs.dataset_file import parse_dataset
@@ -63,6 +65,13 @@ def write(path, content):
     with open(str(path), "wb") as stream:
         stream.write(content if isinstance(content, bytes) else content.encode("utf-8"))
     return str(path)
+
+
+def reverse_vocabulary(path):
+    """Gives the values of a vocabulary file each other's indexes; the file stays a vocabulary file."""
+    table = pa.parquet.read_table(path)
+    values = pa.array(table["value"].to_pylist()[::-1], pa.string())
+    pa.parquet.write_table(table.set_column(table.schema.get_field_index("value"), "value", values), path)
 
 
 def read_bytes(path):

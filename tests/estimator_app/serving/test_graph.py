@@ -1,5 +1,6 @@
 """The serving graph against the formulas of the documentation, written in NumPy, and against what clients may send."""
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from estimator_app.config import Config
 from estimator_app.serving import graph
 from estimator_app.serving.graph import ServingGraph
 from estimator_app.serving.weights import Table
-from feature_specs.errors import ConfigError, UserError
+from feature_specs.errors import ConfigError, DataError, UserError
 from tests.support import served
+from tests.support.rows import reverse_vocabulary
 
 SMALL = {"expert_num": 2, "expert_layers": (5,), "tower_layers": (4,), "embedding_dim": 4}
 CONFIGS = {"concat": Config(model="mmoe", **SMALL),
@@ -219,6 +221,14 @@ def test_two_values_of_one_fingerprint_are_refused(prepared, manifest, monkeypat
 def test_a_vocabulary_file_that_is_not_there_is_named(manifest, tmp_path):
     with tf.Graph().as_default(), pytest.raises(UserError, match="vocabulary.*cannot be read.*copy it"):
         ServingGraph(served.random_model(CONFIGS["concat"], manifest), str(tmp_path))
+
+
+def test_a_changed_vocabulary_file_is_refused(prepared, manifest, tmp_path):
+    shutil.copytree(prepared.data, str(tmp_path / "data"))
+    path = next(info.path for info in manifest.vocabularies.values() if info.path)
+    reverse_vocabulary(str(tmp_path / "data" / path))
+    with tf.Graph().as_default(), pytest.raises(DataError, match="was changed after it was prepared: its SHA-256"):
+        ServingGraph(served.random_model(CONFIGS["concat"], manifest), str(tmp_path / "data"))
 
 
 def test_a_feature_that_is_named_like_a_vector_is_refused(prepared, manifest):
