@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import warnings
-from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, TextIO
 
 from estimator_app import config as config_module
 from estimator_app.config import DEFAULT_PRESET, Config
@@ -24,7 +24,7 @@ from estimator_app.model_dir.lock import locked
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
 from estimator_app.tuning.trial import TrialFailedError, run_training
-from feature_specs.dataset_file import load_dataset
+from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
 from feature_specs.manifest import FILE_NAME, read_manifest
@@ -105,19 +105,21 @@ def run(parsed: argparse.Namespace, stream: Optional[TextIO] = None) -> int:
     paths = find_inputs(parsed.train_data_path or [_sample_text()])
     with locked(parsed.output_path, "tuning directory", "--output_path"):
         digest = hashlib.sha256("".join(map(sha256_of_file, paths)).encode()).hexdigest()
-        data = _prepared_splits(parsed, paths, digest)
+        dataset = load_dataset(parsed.dataset)
+        definition = hashlib.sha256(json.dumps(dataset.definition.to_dict(), sort_keys=True).encode()).hexdigest()
+        data = _prepared_splits(parsed, paths, dataset, hashlib.sha256((digest + definition).encode()).hexdigest())
         tasks = make_model(base, read_manifest(data[0])).tasks
         tasks.check_selectable("--metric", parsed.metric)
         with _optuna_errors(parsed.output_path):
-            return Search(parsed, base, space, data, tasks, digest, stream or sys.stdout).run(
-                parsed.trials)
+            return Search(parsed, base, space, data, tasks, {"training files": digest, "dataset file": definition},
+                          stream or sys.stdout).run(parsed.trials)
 
 
 class Search:
     """A study and how its trials are run."""
 
     def __init__(self, parsed: argparse.Namespace, base: Config, space: List[search_space.Dimension],
-                 data: Sequence[str], tasks: TaskSet, digest: str, stream: TextIO):
+                 data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str], stream: TextIO):
         """Opens or makes the study.
 
         Args:
@@ -126,7 +128,7 @@ class Search:
             space: what is searched.
             data: prepared data of each validation split.
             tasks: of the dataset.
-            digest: of the training files.
+            digests: {what must not change: its hash}.
             stream: where results go.
         """
         import optuna
@@ -144,8 +146,7 @@ class Search:
                                           load_if_exists=True, pruner=self._pruner(parsed.pruner))
         self._check_settings({
             "base": {name: value for name, value in base.to_dict().items() if name not in search_space.NOT_SEARCHED},
-            "space": search_space.describe(space), "metric": self._metric, "splits": parsed.splits,
-            "training files": digest})
+            "space": search_space.describe(space), "metric": self._metric, "splits": parsed.splits, **digests})
         # Another seed at every start: the same one would propose the same settings again.
         seed = base.seed + len(self._study.trials)
         samplers = optuna.samplers
@@ -319,9 +320,9 @@ def _settings_text(settings: Dict[str, Any]) -> str:
                     for name, value in sorted(settings.items()))
 
 
-def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], digest: str) -> List[str]:
-    """Prepares the data of each validation split, once per set of training files; returns the directories."""
-    dataset = load_dataset(parsed.dataset)
+def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile, digest: str
+                     ) -> List[str]:
+    """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
     found = []
     for number in range(parsed.splits):
         path = os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))

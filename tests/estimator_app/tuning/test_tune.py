@@ -99,6 +99,27 @@ def test_what_is_refused_is_one_line(root, played):
         runs.run_here(root, "tune", "--trials", 1, *(FLAGS + flags)).refused(words)
 
 
+def test_another_dataset_file_is_refused(root, played):
+    played([[0.6]])
+    text = (root / "small.yaml").read_text()
+    changed = text.replace("  x: {type: numeric}\n", "")
+    assert changed != text
+    try:
+        runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+        (root / "small.yaml").write_text("# A comment changes nothing.\n" + text)
+        runs.run_here(root, "tune", "--trials", 2, *FLAGS).ok()
+        (root / "small.yaml").write_text(changed)
+        runs.run_here(root, "tune", "--trials", 3, *FLAGS).refused("was started with another dataset file")
+        # Without the study nothing of the old definition is trained.
+        shutil.rmtree(str(root / "study" / "trials"))
+        os.remove(str(root / "study" / "study.db"))
+        os.remove(str(root / "study" / "best_preset.json"))
+        runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+        assert len(os.listdir(str(root / "study" / "data"))) == 2
+    finally:
+        (root / "small.yaml").write_text(text)
+
+
 def test_a_damaged_study_is_one_line(root, played):
     os.makedirs(str(root / "study"))
     (root / "study" / "study.db").write_bytes(b"no database" * 100)
