@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,7 +24,7 @@ from estimator_app.model.tasks import TaskSet
 from estimator_app.model_dir.lock import locked
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
-from estimator_app.tuning.trial import TrialFailedError, run_training
+from estimator_app.tuning.trial import LOG_FILE, TrialFailedError, run_training
 from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
@@ -38,6 +39,9 @@ _STARTUP_TRIALS, _SHOWN_TRIALS, _FAILURES_IN_A_ROW = 5, 5, 3
 # The first evaluation says too little to end a trial.
 _FREE_EVALUATIONS = 1
 _VALIDATION_SHARE, _SPLIT_SEED = 0.2, 1000
+_NOT_OURS = "%s is there, but %s: it is not replaced; move it away, or choose another --output_path"
+# What a trial writes in its directory.
+_TRIAL_FILES = re.compile(r"(preset\.json(\.tmp)?|%s|split\d+(_metrics\.jsonl)?)\Z" % re.escape(LOG_FILE))
 _SAMPLE = os.path.join("data", "sample", "raw")
 
 
@@ -155,12 +159,13 @@ class Search:
 
     def run(self, trials: int) -> int:
         """Runs trials until the study has ``trials`` that ended; returns the exit status."""
+        self._check_free(trials)
         self._repeat_interrupted()
         failures = 0
         while len(self._ended()) < trials:
             with _noted_signals() as self._received:
                 try:
-                    failures = 0 if self._run_trial(self._study.ask()) else failures + 1
+                    failures = 0 if self._run_trial() else failures + 1
                     self._check_signals()
                 except KeyboardInterrupt:
                     self._stream.write("stopped in trial %d; the same command goes on with the study\n"
@@ -186,7 +191,7 @@ class Search:
             values = trial.params or trial.system_attrs.get("fixed_params")
             if values:
                 self._study.enqueue_trial(values)
-            shutil.rmtree(self._trial_directory(trial.number), ignore_errors=True)
+            _remove_trial(self._trial_directory(trial.number))
         if self._study.get_trials(deepcopy=False):
             return
         values = {item.name: getattr(self._base, item.name) for item in self._space}
@@ -197,13 +202,32 @@ class Search:
         else:
             self._study.enqueue_trial(values)
 
-    def _run_trial(self, trial: Any) -> bool:
-        """Runs a trial and tells the study; returns False where its training failed."""
+    def _next_number(self) -> int:
+        """Returns the number of the trial that the study gives out next: the first that waits, or a new one."""
+        waiting = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,))
+        return waiting[0].number if waiting else len(self._study.trials)
+
+    def _check_free(self, trials: int) -> None:
+        """Refuses a directory that holds what this study did not write, before time is spent on trials.
+
+        Raises:
+            UserError: names it.
+        """
+        preset = os.path.join(self._directory, PRESET_FILE)
+        if not self._ended() and os.path.lexists(preset):
+            raise UserError(_NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
+        for number in range(self._next_number(), trials):
+            _check_empty(self._trial_directory(number))
+
+    def _run_trial(self) -> bool:
+        """Runs the next trial and tells the study; returns False where its training failed."""
         states = self._optuna.trial.TrialState
+        directory = self._trial_directory(self._next_number())
+        # Before the study knows the trial: so what is there of a trial that it knows as running was made for it.
+        _check_empty(directory)
+        os.makedirs(directory, exist_ok=True)
+        trial = self._study.ask()
         changes = {item.name: item.suggest(trial) for item in self._space}
-        directory = self._trial_directory(trial.number)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.makedirs(directory)
         started = time.time()
         try:
             config = self._base.replace(**changes)
@@ -297,6 +321,32 @@ class Search:
             return self._optuna.pruners.NopPruner()
         return self._optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS,
                                                   n_warmup_steps=_FREE_EVALUATIONS + 1)
+
+
+def _check_empty(directory: str) -> None:
+    """Refuses the directory of a trial to come where something is in its place.
+
+    Raises:
+        UserError: names it.
+    """
+    if os.path.lexists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
+        raise UserError(_NOT_OURS % (directory, "no trial of this study wrote it"))
+
+
+def _remove_trial(directory: str) -> None:
+    """Removes what a trial that was cut off wrote; other files that lie beside it stay, and the directory with them."""
+    if not os.path.isdir(directory) or os.path.islink(directory):
+        return
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if not _TRIAL_FILES.match(name) or os.path.islink(path):
+            continue
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.remove(path)
+    if not os.listdir(directory):
+        os.rmdir(directory)
 
 
 def _value(metrics: Dict[str, Any], metric: str) -> float:

@@ -120,6 +120,52 @@ def test_another_dataset_file_is_refused(root, played):
         (root / "small.yaml").write_text(text)
 
 
+@pytest.mark.parametrize("place", ["trials/0000", "trials/0001/deep", "trials/0002"])
+def test_what_a_trial_did_not_write_stays(root, played, place):
+    calls = played([[0.6]])
+    mine = root / "study" / place / "user.txt"
+    os.makedirs(str(mine.parent))
+    mine.write_text("mine")
+    refused = runs.run_here(root, "tune", "--trials", 2, *FLAGS)
+    if place.endswith("2"):
+        # Only when the search comes there.
+        refused.ok()
+        refused = runs.run_here(root, "tune", "--trials", 3, *FLAGS)
+    refused.refused("%s is there, but no trial of this study wrote it" % place[:11], "choose another --output_path")
+    assert mine.read_text() == "mine" and len(calls) == (2 if place.endswith("2") else 0)
+    shutil.rmtree(str(root / "study" / place[:11]))
+    runs.run_here(root, "tune", "--trials", 3, *FLAGS).ok()
+
+
+def test_results_whose_study_is_gone_stay(root, played):
+    played([[0.6]])
+    runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    os.remove(str(root / "study" / "study.db"))
+    for _ in range(2):
+        runs.run_here(root, "tune", "--trials", 1, *FLAGS).refused("best_preset.json is there, but the study in study "
+                                                                   "has no trial that ended: it is not replaced")
+    os.remove(str(root / "study" / "best_preset.json"))
+    for _ in range(2):
+        runs.run_here(root, "tune", "--trials", 1, *FLAGS).refused("trials/0000 is there, but no trial")
+    assert (root / "study" / "trials" / "0000" / "preset.json").exists()
+
+
+def test_of_a_trial_that_was_cut_off_only_its_own_files_are_removed(root, played, monkeypatch):
+    played([[0.6]])
+    folder = root / "study" / "trials" / "0000"
+
+    def stopped(*_arguments):
+        (folder / "split0").mkdir()
+        raise OSError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "run_training", stopped)
+        assert runs.run_here(root, "tune", "--trials", 1, *FLAGS).status
+    (folder / "user.txt").write_text("mine")
+    runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    assert os.listdir(str(folder)) == ["user.txt"] and (root / "study" / "trials" / "0001").is_dir()
+
+
 def test_a_damaged_study_is_one_line(root, played):
     os.makedirs(str(root / "study"))
     (root / "study" / "study.db").write_bytes(b"no database" * 100)
