@@ -3,8 +3,8 @@
     python -m tests.support.kill_harness --seed 1 --count 200 [--early_stopping] [--alternate] [--ranks 2]
 
 Each training is killed with SIGKILL, at a random time or at one of the named points, and started again with the same
-command, until it ends; then everything is compared, and a new one begins. Of several ranks and
-their launcher one drawn by chance is killed, at a random time.
+command, until it ends; then everything is compared, and a new one begins. Of several ranks
+one drawn by chance is killed, at a random time.
 """
 import argparse
 import contextlib
@@ -21,7 +21,6 @@ import time
 from tests.support import kill_points, runs
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LAUNCHER = "launcher"
 KEEP = ("--keep_checkpoint_max", "2")
 # Where the evaluation rows contradict the training rows, the first evaluation is the best and training ends at 30.
 EARLY_STOPPING = ("--early_stopping_patience", "2", "--train_epoch", "6")
@@ -96,21 +95,21 @@ class Harness:
         return self._count(started.kill(), "%.2f s" % seconds)
 
     def kill_rank(self, seconds):
-        """Starts or resumes the run and kills a rank or the launcher after a time; returns whether the run died."""
+        """Starts or resumes the run and kills a rank after a time; returns whether the run died.
+
+        Not the launcher: its ranks save and end, as at a stop, and keep a checkpoint between two evaluations.
+        """
         started = Launched(self.root, self.command)
         if not started.wait(seconds):
             while not ranks_in(self.root) and not started.wait(0.01):
                 pass  # the ranks are still being started
-        alive = dict(ranks_in(self.root), **({} if started.wait(0) else {LAUNCHER: started.process.pid}))
+        alive = ranks_in(self.root)
         victim = self.random.choice(sorted(alive)) if alive else None
         if alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(alive[victim], signal.SIGKILL)
         done = started.done()
-        end = time.monotonic() + 60  # ranks without a launcher save and end
-        while ranks_in(self.root):
-            assert time.monotonic() < end, "rank %s is left" % sorted(ranks_in(self.root))
-            time.sleep(0.05)
+        assert not ranks_in(self.root), "left: %s" % sorted(ranks_in(self.root))
         return self._count(done, "%s after %.2f s" % (victim, seconds))
 
     def kill_somewhere(self):
