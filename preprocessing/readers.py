@@ -6,6 +6,7 @@ used is named with its line. See :mod:`preprocessing.columns` for what a raw fra
 """
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -40,7 +41,16 @@ from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.bad_rows import BadRows
 from preprocessing.columns import FrameBuilder, Roles, check_type, missing_numbers, roles_of
-from preprocessing.text_files import BLANKS, Block, InputFile, is_number, read_blocks, second_look, split_line
+from preprocessing.text_files import (
+    BLANKS,
+    Block,
+    InputFile,
+    is_number,
+    must_look_again,
+    read_blocks,
+    second_look,
+    split_line,
+)
 
 #: Bytes of text in a block, rows of Parquet in a block.
 BLOCK_BYTES, BLOCK_ROWS = 8 << 20, 1 << 15
@@ -306,9 +316,9 @@ def _names_without_header(file: _File, lines: Sequence[bytes]) -> List[str]:
     # Which of them is absent shows in the rows: with the right ones, numbers are numbers and labels are labels.
     for absent in itertools.combinations(reversed(optional), lacking):
         names = [name for name in every if name not in absent]
-        good, kept, bad = second_look(block, file.definition.files.separator, names, file.roles.numbers, missing)
+        shown = tuple(name if name in file.roles.columns else "\0%d" % at for at, name in enumerate(names))
+        good, kept, bad = second_look(block, file.definition.files.separator, shown, file.roles.numbers, missing)
         if len(kept):
-            shown = tuple(name if name in file.roles.columns else "\0%d" % at for at, name in enumerate(names))
             table = _read_table(good.data, shown, file)
             bad = bad + builder.build(table, kept)[1]
         if len({line for _, line, _ in bad}) < best[0]:
@@ -326,11 +336,11 @@ class _BlockConverter:
         """Converts one block of text."""
         rows = np.arange(block.first_line, block.first_line + block.lines)
         problems: _Problems = []
-        try:
-            table = _read_table(block.data, self._file.names, self._file)
-        except pa.ArrowInvalid:
-            table = None
-        # Quotes that are not closed make one row of several lines.
+        table = None
+        if not must_look_again(block.data):
+            with contextlib.suppress(pa.ArrowInvalid):
+                table = _read_table(block.data, self._file.names, self._file)
+        # Quotes that are not closed make one row of several lines, an empty line makes none; nothing makes more.
         if table is None or table.num_rows != block.lines:
             separator = self._file.definition.files.separator
             numbers = [name for name in self._file.roles.numbers if name not in self._file.roles.texts]

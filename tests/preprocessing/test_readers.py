@@ -301,9 +301,7 @@ NUMBER = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False).ma
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(CELL, NUMBER, st.sampled_from(["0", "1", "", "0.0"]))
-                # A line of nothing but blanks and separators is an empty line, which is a row that cannot be used.
-                .filter(lambda row: "".join(row).strip(" \t\n\v\f\r")), min_size=1, max_size=8),
+@given(st.lists(st.tuples(CELL, NUMBER, st.sampled_from(["0", "1", "", "0.0"])), min_size=1, max_size=8),
        st.integers(1, 60))
 def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block):
     import tempfile
@@ -317,6 +315,40 @@ def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block):
     assert sum((frame["c"].tolist() for frame in frames), []) == [row[0].strip(blanks) for row in rows]
     expected = [np.nan if row[1] in ("", "?", "nan") else np.float32(float(row[1])) for row in rows]
     np.testing.assert_array_equal(np.concatenate([frame["x"] for frame in frames]), np.array(expected, np.float32))
+
+
+# A table of a text, a number, a label and a column that nobody uses: what a line gives, None for a bad row.
+ODD_LINES = (
+    (b'"ab"c\t1\t0\t', ("abc", 1)), (b'"ab" \t1\t0\t', ("ab", 1)), (b'""a\t1\t0\t', ("a", 1)),
+    (b'"a\tb"c\t1\t0\t', ("a\tbc", 1)), (b'a"b\t1\t0\t', ('a"b', 1)), (b'"a""b"\t1\t0\t', ('a"b', 1)),
+    (b'"ab"c"d"\t1\t0\t', ('abc"d"', 1)), (b'"ab\t1\t0\t', None), (b'ab\t1\t0\t"', None),
+    (b"a\0b\t1\t0\t", None), (b"ab\t1\t0\t\0", None), (b"a\rb\t1\t0\t", None), (b"\rab\t1\t0\t", None),
+    (b"ab\t1\t0\t\rcd\t1\t0\t", None), (b'"a\rb"\t1\t0\t', ("a\rb", 1)), (b"ab\t1\t0\t\r\r", ("ab", 1)),
+    (b"ab\t1\t0\t\xff", ("ab", 1)), (b"\xff\t1\t0\t", None), (b"ab\tNAN\t0\t", ("ab", None)),
+    (b"ab\t-nan\t0\t", ("ab", None)), (b"\t\t\t", ("", None)), (b"", None), (b" ", None), (b"\r", None))
+
+
+@pytest.mark.parametrize("line, expected", ODD_LINES)
+@pytest.mark.parametrize("other", [b"", b"\n", b"bad\n", b"\n\n", b"x\t1\t0\t\r\n"])
+def test_what_a_line_gives_depends_on_no_other_line(tmp_path, line, expected, other):
+    definition = parse_dataset("{name: t, files: {header: false, separator: \"\\t\", columns: [c, x, y, z]}, features: "
+                               "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
+                               "t").definition
+    good = b"good\t7\t1\t\n"
+    path = write(tmp_path / "f", good + other + line + b"\n" + good)
+    (frame,) = read(definition, path, max_bad_rows="100%")[1]
+    place = 2 + other.count(b"\n")
+    rows = {number: (text, None if np.isnan(value) else value)
+            for number, text, value in zip(frame.index, frame["c"], frame["x"])}
+    assert rows.get(place) == expected and rows[1] == rows[place + 1] == ("good", 7)
+
+
+def test_an_empty_line_and_a_bare_carriage_return_do_not_cancel_out(tmp_path):
+    rows = [text_of([row], None) for row in toy_rows(4)]
+    text = text_of([]) + rows[0] + "\n" + rows[1][:-1] + "\r" + rows[2] + rows[3]
+    reader, (frame,) = read(TOY, write(tmp_path / "f", text), max_bad_rows=2)
+    assert frame.index.tolist() == [2, 5]
+    assert reader.bad_rows == {"empty line": 1, "a carriage return outside of quotes": 1}
 
 
 @settings(max_examples=100)
