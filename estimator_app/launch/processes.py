@@ -55,8 +55,10 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
 
     def forward(number: int) -> None:
         received.append(number)
-        if child:
-            child[0].send_signal(number)
+        # It may just have ended, and be no process any more.
+        with contextlib.suppress(ProcessLookupError):
+            if child:
+                child[0].send_signal(number)
 
     with _handling(forward, _STOPS + (signal.SIGUSR1,)):
         child.append(_start(command, environment))
@@ -207,7 +209,8 @@ class _Run:
         if not well and self._failed is None:
             self._failed = rank
         ended = sum(other.status is not None for other in self._ranks.values())
-        if self._failed is not None or ended == len(self._ranks):
+        # Of all that were started: some may not have said yet who they are.
+        if self._failed is not None or ended == self._placement.ranks:
             self._released = True
             for other in self._ranks.values():
                 other.tell("release")

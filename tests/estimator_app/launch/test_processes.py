@@ -275,7 +275,11 @@ def test_a_stop_that_the_command_did_not_heed_ends_what_would_follow(number, exp
     # The child sends it when it has done its work; of a request to save before its handler is there nothing dies.
     text = ("import os, signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGINT)]; "
             "os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getppid(), %d)" % number)
-    assert processes.run_command([sys.executable, "-c", text], dict(os.environ)) == expected
+    before = signal.signal(number, signal.SIG_DFL)  # which a job in the background ignores
+    try:
+        assert processes.run_command([sys.executable, "-c", text], dict(os.environ)) == expected
+    finally:
+        signal.signal(number, before)
 
 
 def test_handlers_come_back():
