@@ -4,8 +4,22 @@ A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_
 the graph, the metrics or the export knows more about a dataset than what is written in one.
 """
 import dataclasses
+import math
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
 
 from feature_specs.errors import ConfigError
 
@@ -304,6 +318,7 @@ class DatasetDefinition:
             ConfigError: a key is missing or unknown, or the definition contradicts itself.
         """
         values = dict(_checked_keys(cls, data))
+        _check_types(cls, values)
         values["files"] = _build(FileFormat, values["files"])
         for name, kind in (("categorical", CategoricalFeature), ("numeric", NumericFeature), ("tasks", TaskDefinition),
                            ("tables", TableDefinition)):
@@ -402,7 +417,35 @@ _T = TypeVar("_T")
 def _build(kind: Type[_T], data: Mapping[str, Any]) -> _T:
     values = {name: tuple(value) if isinstance(value, list) else value
               for name, value in _checked_keys(kind, data).items()}
+    _check_types(kind, values)
     return kind(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# {type of a field: what it is called, whether a value is one}; fields of other types are built from objects.
+_KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
+    str: ("text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_whole),
+    Optional[int]: ("a whole number or null", lambda value: value is None or _is_whole(value)),
+    Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or _is_number(value)),
+    Tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, tuple) and all(
+        isinstance(item, str) for item in value)),
+}
+
+
+def _check_types(kind: type, values: Mapping[str, Any]) -> None:
+    for name, hint in get_type_hints(kind).items():
+        what, fits = _KINDS.get(hint, ("", None))
+        if fits is not None and not fits(values[name]):
+            raise ConfigError("%s.%s: %s is expected, found %s" % (kind.__name__, name, what, _short(values[name])))
 
 
 def _checked_keys(kind: type, data: Any) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from feature_specs.dataset import DatasetDefinition
+from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text, sha256_of_file
 from feature_specs.records import KEY_BITS
@@ -197,7 +197,7 @@ class Manifest:
         """
         try:
             return _parse(data)
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             text = "missing key %s" % error if isinstance(error, KeyError) else str(error)
             raise DataError("not a valid manifest: %s" % text) from error
 
@@ -370,6 +370,7 @@ def _parse(data: Any) -> Manifest:
         newer = _is_int(version) and version > FORMAT_VERSION
         raise DataError("format_version %r%s; this program reads version %d" % (
             version, " is newer; update the program" if newer else "", FORMAT_VERSION))
+    _check_text(data)
     dataset = DatasetDefinition.from_dict(data["dataset"])
     vocabularies = {name: _parse_vocabulary(name, data["vocabularies"][name]) for name in dataset.vocabulary_names}
     numbers = [item.number for item in vocabularies.values()]
@@ -387,6 +388,15 @@ def _parse(data: Any) -> Manifest:
         seed=_count(data["seed"], "seed", 0),
         splits={str(name): _parse_split(str(name), split, dataset) for name, split in data["splits"].items()},
         continues=str(data["continues"]))
+
+
+def _check_text(data: Any) -> None:
+    """Refuses halves of characters, which JSON can say and no file can be named by."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError("the text that ends with %r is not valid Unicode" % error.object[
+            max(0, error.start - 40):error.end]) from error
 
 
 def _parse_vocabulary(name: str, data: Mapping[str, Any]) -> VocabularyInfo:
@@ -426,6 +436,12 @@ def _parse_split(name: str, data: Mapping[str, Any], dataset: DatasetDefinition)
     missing = [task for task in dataset.task_names if task not in counts["unknown_labels"]]
     if missing:
         raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))
+    binary = [task.name for task in dataset.tasks if task.kind == BINARY]
+    wrong = [task for task in binary if task not in counts["positives"]] or sorted(
+        set(counts["positives"]) - set(dataset.task_names))
+    if wrong:
+        raise DataError("positives of split %s: counts of the binary tasks (%s) are expected, found those of %s"
+                        % (name, ", ".join(binary) or "none", ", ".join(sorted(counts["positives"])) or "none"))
     return Split(rows=rows, duplicates=_count(data["duplicates"], "duplicates", -1),
                  inputs=tuple(dict(item) for item in data["inputs"]), shards=tuple(shards), **counts)
 

@@ -73,6 +73,17 @@ def change(path, value):
     (("splits", "train", "unknown_labels"), {}, "counts no labels of click"),
     (("splits", "train", "shards", 0, "path"), "../../etc/passwd", "does not stay inside"),
     (("splits", "train", "shards", 0, "path"), "/etc/passwd", "does not stay inside"),
+    (("splits", "train", "shards", 0, "path"), "train/\ud800", "ends with '.*train/.ud800' is not valid Unicode"),
+    (("splits", "train", "positives"), {}, "positives of split train: counts of .*, found those of none"),
+    (("splits", "train", "positives"), {"click": 1, "buy": 1, "other": 1}, "found those of buy, click, other"),
+    (("dataset", "preset"), 3, "DatasetDefinition.preset: text is expected, found 3"),
+    (("dataset", "weight"), {}, "DatasetDefinition.weight: text is expected"),
+    (("dataset", "numeric", 0, "missing"), {}, "NumericFeature.missing: text or a number is expected, found {}"),
+    (("dataset", "numeric", 0, "missing"), float("nan"), "NumericFeature.missing: text or a number is expected"),
+    (("dataset", "numeric", 0, "bins"), "4", "NumericFeature.bins: a whole number or null is expected"),
+    (("dataset", "categorical", 0, "column"), 1, "CategoricalFeature.column: text is expected"),
+    (("dataset", "files", "header"), 1, "FileFormat.header: true or false is expected"),
+    (("dataset", "files", "missing"), [1], "FileFormat.missing: a list of texts is expected"),
 ])
 def test_damaged_manifests_are_refused(written, path, value, message):
     data = written[1].to_dict()
