@@ -165,8 +165,10 @@ class FrameBuilder:
                                      "needs numbers above -1" % (task.name, _VALUE), numbers))
         if self._definition.weight:
             weights = frame[number_name(self._roles, self._definition.weight)].to_numpy()
-            problems.append(("weight: missing or negative", ~(weights >= 0), "weight %s: a number of at least 0 is "
-                             "expected" % _VALUE, weights))
+            # A missing weight compares with a warning.
+            with np.errstate(invalid="ignore"):
+                problems.append(("weight: missing or negative", ~(weights >= 0), "weight %s: a number of at least 0 is "
+                                 "expected" % _VALUE, weights))
         return problems
 
 

@@ -199,6 +199,7 @@ def test_files_with_other_columns_than_the_first_are_refused(tmp_path):
         list(read_frames(TOY, [first, order, other]))
 
 
+@pytest.mark.filterwarnings("error")
 def test_weights_and_log_labels_out_of_range(tmp_path):
     for place, text, message in ((11, "-1", "weight -1.0: a number of at least 0"), (11, "", "weight nan"),
                                  (10, "-1", "label of watch -1.0: transform log needs numbers above -1")):
