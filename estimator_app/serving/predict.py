@@ -34,6 +34,8 @@ from preprocessing.readers import Reading, find_inputs, read_frames
 from preprocessing.vocabulary import Vocabularies, encode_frame
 
 FORMATS = ("csv", "jsonl")
+# As in training; far more than cores would wait for each other without an end.
+MAX_THREADS = 1024
 _PROGRESS_SECONDS = 0.2
 # Every block is encoded on its own, and large ones repeat less.
 _BLOCK_BYTES = 16 << 20
@@ -93,9 +95,9 @@ def predict(request: Prediction) -> Done:
     """
     if request.format not in FORMATS:
         raise ConfigError("format %r is not known; allowed: %s" % (request.format, ", ".join(FORMATS)))
-    if request.batch_size < 1 or request.threads < 0:
-        raise ConfigError("batch_size %d and threads %d: give at least 1 row and 0 threads"
-                          % (request.batch_size, request.threads))
+    if request.batch_size < 1 or not 0 <= request.threads <= MAX_THREADS:
+        raise ConfigError("batch_size %d and threads %d: give at least 1 row, and 0 to %d threads"
+                          % (request.batch_size, request.threads, MAX_THREADS))
     trained = read_model(request.model_dir, request.checkpoint)
     threads = request.threads or usable_cores()
     with tempfile.TemporaryDirectory() as folder, _without_folder(folder):

@@ -349,3 +349,9 @@ def test_standard_streams_of_the_command(place, tmp_path):
     done = subprocess.run(["bash", "-c", shell % (sys.executable, place.model, many)], cwd=str(tmp_path),
                           env=cli_runner._environment(), capture_output=True)
     assert done.stdout.splitlines() == [expected.splitlines()[0], b"141 0"] and done.stderr == b""
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, 30000])
+def test_threads_out_of_range(threads):
+    with pytest.raises(ConfigError, match="threads %d: give at least 1 row, and 0 to 1024 threads" % threads):
+        predict(Prediction("absent", "latest", ("x",), "y", threads=threads))
