@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -306,9 +307,16 @@ def _run_reference(arguments: List[str]) -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "estimator_app.training.reference"] + arguments,
                           env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         raise UserError("the Estimator cannot predict with the checkpoint (exit status %d): %s"
-                        % (done.returncode, lines[-1]))
+                        % (done.returncode, _reason(done.stderr)))
+
+
+def _reason(text: str) -> str:
+    """Returns the line of a process's messages that says why it failed: TensorFlow prints a stack after its own."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
+    refused = [line[len("error: "):] for line in lines if line.startswith("error: ")]
+    exceptions = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+    return (refused or exceptions or lines)[-1]
 
 
 def _publish(version_dir: str, base: str) -> str:

@@ -14,7 +14,8 @@ from estimator_app.config import CPU
 from estimator_app.device import prepare_device
 from estimator_app.model.definition import make_model
 from estimator_app.model_dir import directory
-from feature_specs.manifest import read_manifest
+from feature_specs.errors import UserError
+from feature_specs.manifest import TEST_SPLIT, check_shards, read_manifest
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,24 +27,32 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(list(arguments))
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     prepare_device(CPU)
+    from estimator_app.training.evaluate import explained_input_errors
     from estimator_app.training.run_start import Run
     from estimator_app.training.runtime import build_runtime
     from estimator_app.training.steps import EVALUATE, Phase, step_numbers
     config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
     model = make_model(config, read_manifest(parsed.data_dir))
+    check_shards(model.manifest, config.data_dir, TEST_SPLIT)
     numbers = step_numbers(config, model.manifest, 0, 0, 1, training=False)
     runtime = build_runtime(Run(model, numbers, 0, []), Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
     names = model.tasks.output_names()
     rows = []
-    for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
-                                         checkpoint_path=parsed.checkpoint):
-        rows.append([row[name][0] for name in names])
-        if len(rows) == parsed.rows:
-            break
+    with explained_input_errors(model, (TEST_SPLIT,)):
+        for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
+                                             checkpoint_path=parsed.checkpoint):
+            rows.append([row[name][0] for name in names])
+            if len(rows) == parsed.rows:
+                break
     values = np.array(rows, np.float32)
     np.savez(parsed.output, **{name: values[:, number] for number, name in enumerate(names)})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as problem:
+        # The export shows this line.
+        sys.stderr.write("error: %s\n" % problem)
+        sys.exit(1)

@@ -217,6 +217,24 @@ def test_a_reference_that_fails_is_told_in_one_line(place, tmp_path, monkeypatch
     assert not (tmp_path / "served").exists()
 
 
+@pytest.mark.parametrize("damage, message", [
+    (os.remove, "part-00000-of-0000.*tfrecord is missing"),
+    (lambda path: rows.write(path, rows.read_bytes(path)[:9] + b"x" * (os.path.getsize(path) - 9)),
+     "part-00000-of-0000.*tfrecord")])
+def test_a_reference_that_meets_a_damaged_record_names_the_file(own, tmp_path, damage, message):
+    damage(sorted(glob.glob(os.path.join(own.data, "test", "*.tfrecord")))[0])
+    with pytest.raises(UserError, match=r"cannot predict with the checkpoint \(exit status 1\): .*" + message):
+        export_to(own, tmp_path / "served")
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("", "no message"), ("noise\nerror: x is missing\n", "x is missing"),
+    ("Traceback\nframework.errors_impl.DataLossError: corrupted\n\t [[node]]\n    self._traceback = stack()\n",
+     "framework.errors_impl.DataLossError: corrupted"), ("one\ntwo\n", "two")])
+def test_the_line_that_says_why_a_process_failed(text, reason):
+    assert export._reason(text) == reason
+
+
 def client_inputs(exported, place):
     """Odd and ordinary rows for the TF 2 client, JSON-ready; the expected outputs by signature."""
     trained = place.trained()
