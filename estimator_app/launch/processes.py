@@ -247,7 +247,8 @@ class _Run:
         failed = self._failed
         if failed is None:
             ended = [rank.status for rank in self._ranks.values() if rank.status]
-            if status == 0 or self._signals or ended:
+            # What happens to a rank after all have done their work is no failure of theirs.
+            if status == 0 or self._signals or ended or self._released:
                 return max(ended, default=128 + self._signals[-1] if self._signals else 0)
             # No rank came so far as to say so: what the runner and the ranks wrote is all there is, but for the stack
             # trace that horovodrun adds to its message.
