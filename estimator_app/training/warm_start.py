@@ -11,7 +11,7 @@ from estimator_app.model_dir import checkpoints, directory, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import MODEL_DATA_FOLDER
+from feature_specs.manifest import MODEL_DATA_FOLDER, vocabulary_file
 
 
 def warm_start_settings(source: str, model: Model, stream: TextIO) -> Any:
@@ -84,9 +84,9 @@ def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> Opti
         return None if same else "bins of %s are others" % name
     if not new.path or new.sha256 == known.sha256:
         return None
-    values = _values(os.path.join(model.config.data_dir, new.path))
-    same = all(values.get(index) == value for index, value in
-               _values(os.path.join(source, MODEL_DATA_FOLDER, known.path)).items())
+    values = _values(vocabulary_file(model.manifest, model.config.data_dir, name))
+    theirs = _values(vocabulary_file(old.manifest, os.path.join(source, MODEL_DATA_FOLDER), name))
+    same = all(values.get(index) == value for index, value in theirs.items())
     return None if same else "vocabulary of %s is another" % name
 
 
