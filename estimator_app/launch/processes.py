@@ -250,6 +250,9 @@ class _Run:
             # What happens to a rank after all have done their work is no failure of theirs.
             if status == 0 or self._signals or ended or self._released:
                 return max(ended, default=128 + self._signals[-1] if self._signals else 0)
+            first = self._first_killed()
+            if first is not None:  # before it could say who it is
+                return self._say_killed("rank %d of %d" % (first[0], self._placement.ranks), first[1])
             # No rank came so far as to say so: what the runner and the ranks wrote is all there is, but for the stack
             # trace that horovodrun adds to its message.
             sys.stderr.write("".join(text for text in self._kept(_RUNNER, *range(self._placement.ranks))
@@ -257,23 +260,39 @@ class _Run:
             return status
         name = "rank %d of %d (process %d on host %s)" % (failed.number, self._placement.ranks, failed.pid, failed.host)
         if failed.status is None:
-            number = self._killed_by(failed.number)
+            number = self._killed.get(failed.number, 0)
+            first = self._first_killed()
+            if number in (0, signal.SIGTERM) and first is not None and first[0] != failed.number:
+                # The runner ended this one because of another, which had not said yet who it is.
+                return self._say_killed("rank %d of %d" % (first[0], self._placement.ranks), first[1])
             if number not in (0, signal.SIGKILL, signal.SIGTERM):
                 # A crash, of which the rank may have said something.
                 sys.stderr.write("".join(self._kept(failed.number)))
-            sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
-                             "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
-            return 128 + (number or signal.SIGKILL)
+            return self._say_killed(name, number)
         if failed.number and list(self._held[failed.number, True])[-1:] != list(self._held[0, True])[-1:]:
             sys.stderr.write("%s failed first, with status %d; its last lines:\n%s"
                              % (name, failed.status, "".join(self._kept(failed.number))))
         return failed.status
 
-    def _killed_by(self, rank: int) -> int:
+    @staticmethod
+    def _say_killed(name: str, number: int) -> int:
+        sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
+                         "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
+        return 128 + (number or signal.SIGKILL)
+
+    @property
+    def _killed(self) -> Dict[int, int]:
+        """{rank: signal} of the ranks that the runner says were killed, in its order."""
+        found: Dict[int, int] = {}
         for match in _KILLED.finditer("".join(self._kept(_RUNNER))):
-            if int(match.group("a") or match.group("b")) == rank:
-                return int(match.group("signal") or int(match.group("status")) - 128)
-        return 0
+            number = int(match.group("signal") or int(match.group("status")) - 128)
+            if number > 0:
+                found.setdefault(int(match.group("a") or match.group("b")), number)
+        return found
+
+    def _first_killed(self) -> Optional[Tuple[int, int]]:
+        """Returns rank and signal of the first one that was not ended by the runner, if there is one."""
+        return next(((rank, number) for rank, number in self._killed.items() if number != signal.SIGTERM), None)
 
 
 class _Output:

@@ -135,6 +135,16 @@ def test_a_killed_rank_is_named(tmp_path, rank):
     check_kill(tmp_path, stand_in, rank)
 
 
+@pytest.mark.parametrize("output, expected", [
+    ("Process 0 exit with status code 137.\nProcess 1 exit with status code 143.\n", "SIGKILL"),
+    ("Process 1 exit with status code 143.\nProcess 0 exit with status code 134.\n", "SIGABRT")])
+def test_a_rank_that_is_killed_before_it_has_said_who_it_is(capfd, output, expected):
+    command = [sys.executable, "-c", "import sys; sys.stdout.write(sys.argv[1]); sys.exit(1)", output]
+    status = processes.run_ranks(command, dict(os.environ), Placement(("localhost",), 2))
+    errors = capfd.readouterr().err
+    assert status > 128 and errors.startswith("error: rank 0 of 2 was killed by " + expected) and errors.count("\n") == 1
+
+
 def test_a_rank_that_is_killed_while_it_waits_for_the_others_is_named(tmp_path):
     launch = Launch(tmp_path, 3, "early").up()
     time.sleep(0.5)  # it has said that it is done
