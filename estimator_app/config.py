@@ -336,6 +336,8 @@ def _check_value(field: Any, value: Any) -> None:
         for item in value if kind is tuple else (value,):
             if isinstance(item, bool) or not isinstance(item, (int, float)) or not meta["low"] <= item <= meta["high"]:
                 raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, item, meta["low"], meta["high"]))
+    elif kind is tuple and not all(isinstance(item, str) for item in value):
+        raise ConfigError("%s must be a list of texts, given %r" % (name, value))
     if kind is tuple and meta["unit"] == "units" and not value:
         raise ConfigError("%s must name at least one layer" % name)
     if kind is str and not value and not meta["optional"]:

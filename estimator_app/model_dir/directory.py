@@ -111,12 +111,25 @@ def read_stages(model_dir: str) -> List[Stage]:
                             "--model_dir"
                             % (path, version, FORMAT_VERSION))
         stages = [Stage(**stage) for stage in data["stages"]]
-        if not all(isinstance(part, dict) for stage in stages for part in (stage.config, stage.data, stage.versions)):
-            raise ValueError("a stage without settings, data or versions")
+        for stage in stages:
+            _check_stage(stage)
         return stages
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError("%s cannot be read (%s); put a sound copy in its place: the other files of the directory are "
                         "untouched" % (path, error)) from error
+
+
+def _check_stage(stage: Stage) -> None:
+    """Raises ValueError where a part of a stage is missing or of another type."""
+    if not all(isinstance(part, dict) for part in (stage.config, stage.data, stage.versions)):
+        raise ValueError("a stage without settings, data or versions")
+    rows = [stage.data.get(name) for name in ("train_rows", "test_rows")]
+    for number in [stage.from_step, stage.data_start, stage.ranks] + rows:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise ValueError("a stage with the step, ranks or rows %r" % (number,))
+    for name in ("directory", "identity", "encoding"):
+        if not isinstance(stage.data.get(name), str):
+            raise ValueError("a stage with the %s %r of its data" % (name, stage.data.get(name)))
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:

@@ -284,6 +284,24 @@ def test_damaged_settings_are_named_and_cost_nothing(trained, name, words):
     assert checkpoints.latest(trained.model) == 30
 
 
+@pytest.mark.parametrize("change, words", [
+    (lambda stage: stage["data"].pop("identity"), "the identity None"),
+    (lambda stage: stage["data"].pop("directory"), "the directory None"),
+    (lambda stage: stage.update(ranks="1"), "rows '1'"), (lambda stage: stage.update(ranks=float("inf")), "rows inf"),
+    (lambda stage: stage.update(from_step=True), "rows True"),
+    (lambda stage: stage["config"].update(drop_dense=[1]), "drop_dense must be a list of texts"),
+    (lambda stage: stage["config"].update(task_weights=[1]), "task_weights must be a list of texts")])
+def test_settings_with_values_of_another_type(trained, change, words):
+    path = os.path.join(trained.model, "args.json")
+    with open(path) as stream:
+        content = json.load(stream)
+    change(content["stages"][-1])
+    with open(path, "w") as stream:
+        json.dump(content, stream)
+    with pytest.raises(UserError, match=words):
+        directory.read_settings(trained.model, {})
+
+
 def test_the_data_directory_is_not_taken_for_the_models_own(tmp_path):
     class Here:
         data, model, root = str(tmp_path / "data"), str(tmp_path), tmp_path
