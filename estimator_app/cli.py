@@ -24,6 +24,8 @@ _KEPT = {"train": "the last checkpoint is kept, the same command resumes from it
          "tune": "the study is kept, the same command continues it"}
 # Libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
 _ADDRESS_SPACE = 4 << 30
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs a command.
 

@@ -393,30 +393,34 @@ def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
         UserError: there was a run, and none of its checkpoints is whole; nothing has been changed then.
     """
     known, warnings = checkpoints.steps(model_dir), []
-    step = checkpoints.latest(model_dir, contents=True)
-    best = checkpoints.read_best(model_dir, contents=True)
-    takes_best = best is not None and (step is None or (best.step > step and best.step in known))
-    if best is not None and takes_best:
-        step = best.step
+    step = whole = checkpoints.latest(model_dir, contents=True)
+    copy = _copy_instead(model_dir, known, whole)
+    if copy is not None:
+        step = copy.step
     if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
         wrong = Checkpoint(model_dir, known[-1]).problem(contents=True) if known else "there is none"
         raise UserError("model directory %s: no checkpoint is whole (%s); bring the files back, or start over with "
                         "--fresh, which moves this run aside" % (model_dir, wrong))
-    for number in known:
+    for number in [number for number in known if whole is None or number > whole]:
         checkpoint = Checkpoint(model_dir, number)
-        if step is not None and (number < step or (number == step and not takes_best)):
-            continue
         wrong = checkpoint.problem(contents=True)
-        if wrong is None:
-            continue
         checkpoint.set_aside(damaged_folder)
         warnings.append("the checkpoint of step %d is not whole (%s); it is set aside in %s and training continues "
                         "from step %s" % (number, wrong, damaged_folder, step))
-    if best is not None and takes_best:
-        Checkpoint(os.path.join(model_dir, checkpoints.BEST_FOLDER), best.step).copy_to(model_dir)
-        warnings.append("the copy of step %d in %s/ takes its place" % (best.step, checkpoints.BEST_FOLDER))
+    if copy is not None:
+        copy.copy_to(model_dir)
+        warnings.append("the copy of step %d in %s/ takes its place" % (copy.step, checkpoints.BEST_FOLDER))
     if step is not None:
         checkpoints.write_state(model_dir, [number for number in checkpoints.steps(model_dir) if number <= step])
     if os.path.isdir(model_dir):
         checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
     return step or 0, warnings
+
+
+def _copy_instead(model_dir: str, known: List[int], whole: Optional[int]) -> Optional[Checkpoint]:
+    """Returns the whole copy in ``best/`` of a damaged checkpoint that is later than the whole ones, or None."""
+    best = checkpoints.read_best(model_dir)  # without its contents, which no ordinary start needs
+    if best is None or not (whole is None or (best.step > whole and best.step in known)):
+        return None
+    copy = Checkpoint(os.path.join(model_dir, checkpoints.BEST_FOLDER), best.step)
+    return copy if copy.problem(contents=True) is None else None

@@ -157,6 +157,25 @@ def test_nothing_is_left_of_an_export_that_differs(quick, place, tmp_path, monke
     assert os.listdir(str(base)) == ["1"]
 
 
+def test_what_others_put_into_a_new_directory_stays_when_an_export_fails(quick, place, tmp_path, monkeypatch):
+    base = tmp_path / "served"
+
+    def fail(*_arguments):
+        (base / "NOTES.txt").write_text("mine")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "_publish", fail)
+    with pytest.raises(KeyboardInterrupt):
+        export_to(place, base)
+    assert os.listdir(str(base)) == ["NOTES.txt"]
+    (base / "NOTES.txt").unlink()
+    base.rmdir()
+    monkeypatch.setattr(export, "_publish", lambda *_arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        export_to(place, base)
+    assert not base.exists()
+
+
 @pytest.mark.long
 def test_weights_that_are_not_the_estimators_are_found(place, tmp_path, monkeypatch):
     """The check would notice an error of the graph: here, one value of one table."""

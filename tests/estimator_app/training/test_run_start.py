@@ -13,7 +13,7 @@ from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.run_start import TrainRequest, load_data, nothing_to_train, prepare_run
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.manifest import read_manifest
+from feature_specs.manifest import read_manifest, verify_shards
 from tests.support import runs
 from tests.support.rows import read_bytes
 
@@ -83,6 +83,15 @@ def test_a_file_changed_after_preparation_is_found_once_and_again_on_request(tra
     assert prepare(trained)[1] == ""
     with pytest.raises(DataError, match="its SHA-256 is not the manifest's"):
         prepare(trained, verify_data=True)
+
+
+def test_an_evaluation_looks_at_its_own_shards(trained):
+    manifest = read_manifest(trained.data)
+    damage(os.path.join(trained.data, manifest.split("train").shards[0].path))
+    verify_shards(manifest, trained.data, splits=("test",))
+    damage(os.path.join(trained.data, manifest.split("test").shards[0].path))
+    with pytest.raises(DataError, match="its SHA-256 is not the manifest's"):
+        verify_shards(manifest, trained.data, splits=("test",))
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -60,6 +60,16 @@ def test_data_of_the_first_stage_is_still_accepted_where_no_step_of_the_second_i
     assert "already at step 30 of 30" in tomorrow.here(*(runs.TRAIN + kill_harness.KEEP)).ok().out
 
 
+def test_data_prepared_from_a_model_whose_next_stage_kept_no_step_is_taken(tomorrow):
+    assert kill_harness.Harness(tomorrow.root, ON, 1, 20.0).kill_at("settings written")
+    runs.prepare_small(tomorrow.root, train=runs.small_rows(96, 6, users=70), output="data3",
+                       flags=("--vocabulary_from", tomorrow.model))
+    done = tomorrow.command(*(runs.TRAIN + kill_harness.KEEP + ON + ("--data_dir", "data3"))).ok()
+    assert "continues on other data from step 30" in done.out
+    assert [stage["data"]["identity"] for stage in runs.stages(tomorrow.model)][1:] == [
+        read_manifest(str(tomorrow.root / "data3")).identity()]
+
+
 def test_a_new_model_takes_over_what_fits(tomorrow):
     source = snapshot(tomorrow.model)
     done = runs.run(tomorrow.root, *(runs.TRAIN + (
