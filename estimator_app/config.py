@@ -89,8 +89,9 @@ class Config:
     seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)
 
     eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", low=1, high=1 << 20)
-    eval_weight_column: str = _field("", "numeric feature whose raw values weigh the rows in a second set of scores, "
-                                         "weighted_auc_<task> and others", "name", optional=True)
+    eval_weight_column: str = _field("", "the dataset's weight column, or a numeric feature whose raw values weigh the "
+                                         "rows in a second set of scores, weighted_auc_<task> and others", "name",
+                                     optional=True)
     eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
                                 low=0, high=2 ** 31 - 1)
     early_stopping_patience: int = _field(0, "evaluations without a new best after which training ends; 0: never",

@@ -4,23 +4,18 @@ A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_
 the graph, the metrics or the export knows more about a dataset than what is written in one.
 """
 import dataclasses
-import math
-import re
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-    get_type_hints,
-)
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+from feature_specs.checks import (
+    build,
+    check_choice,
+    check_name,
+    check_range,
+    check_types,
+    check_unique,
+    checked_keys,
+    shown,
+)
 from feature_specs.errors import ConfigError
 
 CSV, PARQUET = "csv", "parquet"
@@ -38,8 +33,6 @@ DEFAULT_TABLE = "embeddings"
 LIST_SEPARATOR = "\x1f"
 MAX_BINS = 255
 MAX_LENGTH = 10000
-
-_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]*\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +54,12 @@ class FileFormat:
     columns: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_choice("files.format", self.format, (CSV, PARQUET))
+        check_choice("files.format", self.format, (CSV, PARQUET))
         if self.format == CSV and (len(self.separator) != 1 or self.separator in "\n\r\""):
             raise ConfigError("files.separator %r: give one character" % self.separator)
         if self.format == CSV and self.header == bool(self.columns):
             raise ConfigError("files: give either header: true, or header: false with columns: [...]")
-        _check_unique("files.columns", self.columns)
+        check_unique("files.columns", self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +92,11 @@ class CategoricalFeature:
 
     def __post_init__(self) -> None:
         where = "feature %s" % self.name
-        _check_choice("%s: encoding" % where, self.encoding, (VOCABULARY, HASH))
-        _check_choice("%s: keep" % where, self.keep, (FIRST, LAST))
-        _check_choice("%s: pooling" % where, self.pooling, POOLINGS)
-        _check_range("%s: min_count" % where, self.min_count, 1, 2 ** 31)
-        _check_range("%s: max_length" % where, self.max_length, 0, MAX_LENGTH)
+        check_choice("%s: encoding" % where, self.encoding, (VOCABULARY, HASH))
+        check_choice("%s: keep" % where, self.keep, (FIRST, LAST))
+        check_choice("%s: pooling" % where, self.pooling, POOLINGS)
+        check_range("%s: min_count" % where, self.min_count, 1, 2 ** 31)
+        check_range("%s: max_length" % where, self.max_length, 0, MAX_LENGTH)
         if self.separator and not self.max_length:
             raise ConfigError("%s: a separator makes it a list; give max_length, the values that are kept" % where)
         if len(self.separator) > 1:
@@ -148,7 +141,7 @@ class NumericFeature:
     def __post_init__(self) -> None:
         where = "feature %s" % self.name
         if self.transform:
-            _check_choice("%s: transform" % where, self.transform, TRANSFORMS)
+            check_choice("%s: transform" % where, self.transform, TRANSFORMS)
         if self.bins is not None and (self.bins == 1 or not 0 <= self.bins <= MAX_BINS):
             raise ConfigError("%s: bins %s; allowed: 0 (none), or 2 to %d" % (where, self.bins, MAX_BINS))
         if isinstance(self.missing, str) and self.missing != MEAN:
@@ -164,9 +157,9 @@ class TableDefinition:
     rows: int = 0
 
     def __post_init__(self) -> None:
-        _check_name("table", self.name)
-        _check_range("table %s: dim" % self.name, self.dim, 0, 8192)
-        _check_range("table %s: rows" % self.name, self.rows, 0, 10 ** 10)
+        check_name("table", self.name)
+        check_range("table %s: dim" % self.name, self.dim, 0, 8192)
+        check_range("table %s: rows" % self.name, self.rows, 0, 10 ** 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,10 +188,10 @@ class TaskDefinition:
     transform: str = "none"
 
     def __post_init__(self) -> None:
-        _check_name("task", self.name)
+        check_name("task", self.name)
         where = "task %s" % self.name
-        _check_choice("%s: type" % where, self.kind, (BINARY, REGRESSION))
-        _check_choice("%s: transform" % where, self.transform, LABEL_TRANSFORMS)
+        check_choice("%s: type" % where, self.kind, (BINARY, REGRESSION))
+        check_choice("%s: transform" % where, self.transform, LABEL_TRANSFORMS)
         if self.kind == REGRESSION:
             if self.positive or self.negative or self.given:
                 raise ConfigError("%s: positive, negative and given go with type binary only" % where)
@@ -247,14 +240,14 @@ class DatasetDefinition:
     preset: str = ""
 
     def __post_init__(self) -> None:
-        _check_name("dataset", self.name)
+        check_name("dataset", self.name)
         for what, items in (("task", self.tasks), ("feature", self.categorical + self.numeric)):
             if not items:
                 raise ConfigError("dataset %s: no %s given; at least one is needed" % (self.name, what))
-            _check_unique("%s names" % what, [item.name for item in items])
+            check_unique("%s names" % what, [item.name for item in items])
         for feature in self.categorical + self.numeric:
-            _check_name("feature", feature.name)
-        _check_unique("table names", [table.name for table in self.tables])
+            check_name("feature", feature.name)
+        check_unique("table names", [table.name for table in self.tables])
         self._check_columns()
         self._check_sharing()
         self._check_task_relations()
@@ -317,12 +310,12 @@ class DatasetDefinition:
         Raises:
             ConfigError: a key is missing or unknown, or the definition contradicts itself.
         """
-        values = dict(_checked_keys(cls, data))
-        _check_types(cls, values)
-        values["files"] = _build(FileFormat, values["files"])
+        values = dict(checked_keys(cls, data))
+        check_types(cls, values)
+        values["files"] = build(FileFormat, values["files"])
         for name, kind in (("categorical", CategoricalFeature), ("numeric", NumericFeature), ("tasks", TaskDefinition),
                            ("tables", TableDefinition)):
-            values[name] = tuple(_build(kind, item) for item in values[name])
+            values[name] = tuple(build(kind, item) for item in values[name])
         return cls(**values)
 
     def _check_columns(self) -> None:
@@ -331,6 +324,10 @@ class DatasetDefinition:
         if both:
             raise ConfigError("dataset %s: feature %s reads a label's column; a label cannot be a feature"
                               % (self.name, ", ".join(both)))
+        for feature in self.categorical:
+            if feature.is_list and not feature.separator and self.files.format == CSV:
+                raise ConfigError("feature %s: max_length makes it a list; give separator, the character between its "
+                                  "values" % feature.name)
         if self.files.columns:
             unknown = [name for name in self.columns if name not in self.files.columns]
             if unknown:
@@ -376,83 +373,27 @@ class DatasetDefinition:
 
 
 def differences(found: DatasetDefinition, expected: DatasetDefinition) -> List[str]:
-    """Returns one line per field in which two definitions differ; an empty list where they are equal."""
-    lines = []
-    for field in dataclasses.fields(DatasetDefinition):
-        ours, theirs = getattr(expected, field.name), getattr(found, field.name)
-        if ours != theirs:
-            lines.append("%s: found %s, expected %s" % (field.name, _short(theirs), _short(ours)))
-    return lines
+    """Returns a line per difference between two definitions; an empty list where they are equal."""
+    lines: List[str] = []
+    for what, theirs, ours in (("feature", found.features, expected.features), ("task", found.tasks, expected.tasks),
+                               ("table", found.tables, expected.tables)):
+        by_name = {item.name: item for item in theirs}
+        known = {item.name: item for item in ours}
+        lines += ["%s %s is missing" % (what, name) for name in known if name not in by_name]
+        lines += ["%s %s is new" % (what, name) for name in by_name if name not in known]
+        both = [name for name in known if name in by_name]
+        for name in both:
+            lines += ["%s %s: %s" % (what, name, line) for line in _field_differences(by_name[name], known[name])]
+        if both != [name for name in by_name if name in known]:
+            lines.append("another order of the %ss" % what)
+    lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)]
+    return lines + [line for line in _field_differences(found, expected)
+                    if not isinstance(getattr(expected, line.partition(":")[0]), (tuple, FileFormat))]
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _check_name(role: str, name: Any) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ConfigError("%s name %r: use letters, digits and underscores, beginning with a letter" % (role, name))
-
-
-def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError("%s %r is not known; choose from %s" % (what, value, ", ".join(choices)))
-
-
-def _check_range(what: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError("%s %r: give a whole number from %d to %d" % (what, value, low, high))
-
-
-def _check_unique(what: str, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise ConfigError("%s given twice: %s" % (what, ", ".join(twice)))
-
-
-_T = TypeVar("_T")
-
-
-def _build(kind: Type[_T], data: Mapping[str, Any]) -> _T:
-    values = {name: tuple(value) if isinstance(value, list) else value
-              for name, value in _checked_keys(kind, data).items()}
-    _check_types(kind, values)
-    return kind(**values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# {type of a field: what it is called, whether a value is one}; fields of other types are built from objects.
-_KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
-    str: ("text", lambda value: isinstance(value, str)),
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", _is_whole),
-    Optional[int]: ("a whole number or null", lambda value: value is None or _is_whole(value)),
-    Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or _is_number(value)),
-    Tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, tuple) and all(
-        isinstance(item, str) for item in value)),
-}
-
-
-def _check_types(kind: type, values: Mapping[str, Any]) -> None:
-    for name, hint in get_type_hints(kind).items():
-        what, fits = _KINDS.get(hint, ("", None))
-        if fits is not None and not fits(values[name]):
-            raise ConfigError("%s.%s: %s is expected, found %s" % (kind.__name__, name, what, _short(values[name])))
-
-
-def _checked_keys(kind: type, data: Any) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise ConfigError("%s: an object is expected, found %r" % (kind.__name__, data))
-    names = {field.name for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
-    if missing or unknown:
-        raise ConfigError("%s: missing keys %s, unknown keys %s" % (kind.__name__, missing, unknown))
-    return data
+def _field_differences(found: Any, expected: Any) -> List[str]:
+    if type(found) is not type(expected):
+        return ["another type"]
+    names = [field.name for field in dataclasses.fields(expected)]
+    return ["%s: %s instead of %s" % (name, shown(getattr(found, name)), shown(getattr(expected, name)))
+            for name in names if getattr(found, name) != getattr(expected, name)]

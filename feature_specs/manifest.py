@@ -6,27 +6,21 @@ The data preparation writes it last, so that a directory that has one is whole. 
 import dataclasses
 import hashlib
 import json
-import logging
 import math
 import os
-import shutil
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.files import replace_text, sha256_of_file
+from feature_specs.files import replace_text
 from feature_specs.records import KEY_BITS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE_NAME = "manifest.json"
 #: Where a model directory keeps the manifest and the vocabularies that it was trained with.
 MODEL_DATA_FOLDER = "data"
-#: What is known of the shards' contents: {path: [size, modification time, inode]} of those whose hash was right.
-VERIFIED_FILE = "verified.json"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
-_CHANGED = "was changed after it was prepared: its SHA-256 is not the manifest's"
-_GET_VOCABULARY = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
 
@@ -78,7 +72,8 @@ class Split:
         out_of_vocabulary: {categorical feature with a vocabulary: values that the vocabulary lacks}.
         cut_lists: {list feature: rows whose list was longer than ``max_length``}.
         duplicates: rows that are exact copies of an earlier row, or -1 where they were not counted.
-        bad_rows: {reason: rows left out}.
+        contradictions: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
+        bad_rows: {reason: rows left out}; of files that were split, all stand with the training rows.
         inputs: one {"name", "size" in bytes, "sha256"} per input file.
         shards: the files, in order.
     """
@@ -89,6 +84,7 @@ class Split:
     out_of_vocabulary: Mapping[str, int]
     cut_lists: Mapping[str, int]
     duplicates: int
+    contradictions: Mapping[str, int]
     bad_rows: Mapping[str, int]
     inputs: Tuple[Mapping[str, Any], ...]
     shards: Tuple[Shard, ...]
@@ -235,133 +231,6 @@ def read_manifest(directory: str) -> Manifest:
         raise DataError("%s: %s; prepare the data again" % (path, error)) from error
 
 
-def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
-    """Checks that the files of a split are there with the recorded size.
-
-    Args:
-        manifest: of the data directory.
-        directory: the data directory.
-        split_name: the split.
-
-    Returns:
-        Their paths, in order.
-
-    Raises:
-        DataError: a file is missing or has another size.
-    """
-    paths = []
-    for shard in manifest.split(split_name).shards:
-        path = os.path.join(directory, shard.path)
-        if not os.path.isfile(path):
-            raise DataError("%s is missing; prepare the data again" % path)
-        size = os.path.getsize(path)
-        if size != shard.size:
-            raise DataError("%s has %d bytes, the manifest says %d: it was changed or cut off; prepare the data again"
-                            % (path, size, shard.size))
-        paths.append(path)
-    return paths
-
-
-def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
-    """Compares the files of splits and the vocabularies with their SHA-256; what was right once is not read again while
-    it is unchanged.
-
-    Args:
-        manifest: of the data directory.
-        directory: the data directory; a note of what was verified is left there where it can be written.
-        again: reads every file, whatever was noted.
-        splits: names of the splits; all by default.
-
-    Raises:
-        DataError: a file is missing or its contents are not those that were prepared.
-    """
-    note = os.path.join(directory, VERIFIED_FILE)
-    known = {} if again else _read_note(note)
-    found: Dict[str, List[Any]] = {}
-    for name, split in manifest.splits.items():
-        if splits and name not in splits:
-            found.update((shard.path, known[shard.path]) for shard in split.shards if shard.path in known)
-            continue
-        for shard, path in zip(split.shards, check_shards(manifest, directory, name)):
-            status = os.stat(path)
-            found[shard.path] = [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
-            if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
-                raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
-    for name, info in manifest.vocabularies.items():
-        if info.path:
-            status = _vocabulary_status(os.path.join(directory, info.path))
-            found[info.path] = [info.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
-            if known.get(info.path) != found[info.path]:
-                vocabulary_file(manifest, directory, name)
-    if found != known:
-        try:
-            replace_text(note, json.dumps(found, indent=1, sort_keys=True) + "\n")
-        except OSError as error:
-            logging.getLogger(__name__).info("%s cannot be written (%s): the files are verified again next time", note,
-                                             error.strerror)
-
-
-def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
-    """Compares a vocabulary file with its SHA-256 and returns its path.
-
-    Args:
-        manifest: of the data directory.
-        directory: the data directory, or the copy in a model directory.
-        name: of a vocabulary that has a file.
-
-    Raises:
-        DataError: it is missing, unreadable, or its contents are not those that were prepared.
-    """
-    info = manifest.vocabularies[name]
-    path = os.path.join(directory, info.path)
-    try:
-        changed = sha256_of_file(path) != info.sha256
-    except OSError as error:
-        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
-    if changed:
-        raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
-    return path
-
-
-def _vocabulary_status(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
-
-
-def _read_note(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            note = json.load(stream)
-    except (OSError, ValueError, RecursionError):
-        return {}  # No note, or a damaged one: the files are read.
-    return note if isinstance(note, dict) else {}
-
-
-def copy_data(manifest: Manifest, source: str, target: str) -> None:
-    """Copies what a model needs of its data beside the records: vocabularies, and the manifest last.
-
-    Args:
-        manifest: of the data directory.
-        source: the data directory.
-        target: folder of the copy; files that are already there are not written again.
-
-    Raises:
-        DataError: a vocabulary is missing, or was changed after it was prepared.
-    """
-    for name, info in manifest.vocabularies.items():
-        path = os.path.join(target, info.path)
-        if not info.path or (os.path.isfile(path) and sha256_of_file(path) == info.sha256):
-            continue
-        original = vocabulary_file(manifest, source, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        shutil.copyfile(original, path + ".tmp")
-        os.replace(path + ".tmp", path)
-    os.makedirs(target, exist_ok=True)
-    write_manifest(manifest, target)
-
-
 def _parse(data: Any) -> Manifest:
     if not isinstance(data, Mapping):
         raise DataError("an object is expected, found %s" % type(data).__name__)
@@ -432,7 +301,7 @@ def _parse_split(name: str, data: Mapping[str, Any], dataset: DatasetDefinition)
     if sum(shard.rows for shard in shards) != rows:
         raise DataError("the shards of split %s do not hold its %d rows" % (name, rows))
     counts = {key: {str(item): _count(value, key, 0) for item, value in data[key].items()}
-              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "bad_rows")}
+              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "contradictions", "bad_rows")}
     missing = [task for task in dataset.task_names if task not in counts["unknown_labels"]]
     if missing:
         raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))

@@ -49,7 +49,8 @@ class Reading:
         window_rows: rows parsed together.
         parallel_calls: windows parsed at a time.
         rank_id, rank_size: share of the records.
-        eval_weight: numeric feature whose raw values evaluation batches carry; empty for none.
+        eval_weight: the dataset's weight column, or a numeric feature whose raw values evaluation batches carry; empty
+            for none.
     """
 
     data_dir: str
@@ -224,7 +225,9 @@ def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.da
         padded = {name: tf.pad(value, [[0, missing], [0, 0]], constant_values=filler.get(name, 0))
                   for name, value in rows.items()}
         encoded = _encode(padded, reading.encoding)
-        if reading.eval_weight:
+        if reading.eval_weight and reading.eval_weight == dataset.weight:
+            encoded[EVAL_WEIGHT] = padded[WEIGHT]
+        elif reading.eval_weight:
             place = [feature.name for feature in dataset.numeric].index(reading.eval_weight)
             weights = padded[DENSE_FEATURE][:, place:place + 1]
             encoded[EVAL_WEIGHT] = tf.where(tf.math.is_nan(weights), tf.zeros_like(weights), weights)

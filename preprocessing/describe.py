@@ -27,14 +27,20 @@ _MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing"
 _HASH_ABOVE = 20000
 _SEPARATORS = "\t,;|"
 _LIST_SEPARATORS = "|,; "
-_BINARY_LABEL = re.compile(r"(is_)?(click|clicked|buy|bought|purchase|conver\w*|like|liked|share|follow|label|target|y|"
-                           r"income\w*)\w?\Z|.*_label\Z|label_.*", re.I)
+_BINARY_LABEL = re.compile(r"((is|has|did|was)_)?(click|clicked|buy|bought|purchase\w*|order|ordered|conver\w*|install\w*|"
+                           r"like|liked|share|follow|subscri\w*|churn\w*|fraud\w*|surviv\w*|response|outcome|label|target|"
+                           r"y|income\w*)\w?\Z|.*_label\Z|label_.*", re.I)
 _NUMBER_LABEL = re.compile(r"(.*_)?(amount|revenue|gmv|spend|watch\w*|dwell\w*|duration|target|label|y|seconds)"
                            r"(_.*)?\Z", re.I)
 _SECOND_CHOICE = re.compile(r"(.*_)?(rating|score|stars|grade)\Z", re.I)
 _TIME = re.compile(r"(.*_)?(time|timestamp|date|datetime|ts)\Z", re.I)
 _IDENTITY = re.compile(r"(.*_)?(id|ids|code|type|category|zip|key|hash)\Z|.*Id\Z", re.I)
 _GROUP = re.compile(r"(user|customer|member|visitor|session)(_?id)?\Z", re.I)
+_WEIGHT = re.compile(r"w|(sample|instance|row)_?weights?\Z", re.I)
+# A column that tells a label so well is rather known after it than before.
+_LEAK = 0.98
+_LEAK_ROWS = 20
+_LEAK_VALUES = 50
 _WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 
 
@@ -233,6 +239,7 @@ def examine(look: Look) -> List[Column]:
             column.separator = "\x1f"
         _classify(column, len(values))
     _choose_labels(columns, look)
+    _mark_leaks(columns, look)
     _share(columns)
     return columns
 
@@ -245,6 +252,8 @@ def _classify(column: Column, rows: int) -> None:
     separator = column.separator or ("" if is_number else _list_separator(column.values))
     if not distinct:
         column.kind, column.why = "empty", "no value was seen"
+    elif is_number and _WEIGHT.match(name) and column.values.map(float).min() >= 0:
+        column.kind, column.why = "weight", "named like the weight of a row"
     elif _TIME.match(name) and distinct > 100:
         column.kind, column.why = "time", "a time: --split_by_time %s takes the last rows for testing" % name
     elif separator:
@@ -322,6 +331,45 @@ def _positive(column: Column) -> str:
         "positive") else "1"
 
 
+def _mark_leaks(columns: List[Column], look: Look) -> None:
+    """Finds features that tell a label almost alone: they are mostly known only after it."""
+    labels = [(column, look.frame[column.name] == _positive(column), look.frame[column.name] != "")
+              for column in columns if column.kind == "label"]
+    for column in columns:
+        if column.kind not in ("numeric", "categorical") or column.separator:
+            continue
+        texts = look.frame[column.name]
+        scores = [_known(texts)]
+        if column.kind == "numeric":
+            scores.append(pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)), errors="coerce").to_numpy())
+        for label, positive, known in labels:
+            found = scores
+            if column.kind == "categorical" and column.distinct <= _LEAK_VALUES:
+                found = scores + [texts.map(positive.groupby(texts).mean()).to_numpy(np.float64)]
+            best = max((max(area, 1 - area) for area in (_area(score, positive, known) for score in found)), default=0.0)
+            if best >= _LEAK:
+                column.keys.append("type: %s" % column.kind)
+                column.kind = "leak"
+                column.why = "it tells %s almost alone (AUC %.3f), as what is known only afterwards does" % (
+                    label.name, best)
+                break
+
+
+def _known(texts: pd.Series) -> np.ndarray:
+    return (texts != "").to_numpy(np.float64)
+
+
+def _area(score: np.ndarray, positive: pd.Series, known: pd.Series) -> float:
+    """Returns the AUC of a score on the rows where it and the label are known; 0.5 where they are too few."""
+    use = known.to_numpy() & ~np.isnan(score)
+    labels = positive.to_numpy()[use]
+    count = int(labels.sum())
+    if min(count, len(labels) - count) < _LEAK_ROWS:
+        return 0.5
+    ranks = pd.Series(score[use]).rank().to_numpy()
+    return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+
+
 def _share(columns: List[Column]) -> None:
     """Lets lists share the values of a column that has mostly the same ones."""
     single = {column.name: set(column.values.unique()) for column in columns
@@ -350,7 +398,7 @@ def table(columns: Sequence[Column]) -> str:
 
 def draft(look: Look, columns: Sequence[Column]) -> str:
     """Returns the text of a dataset file."""
-    stem = re.sub(r"\W+", "_", os.path.basename(look.paths[0]).split(".")[0]).strip("_") or "data"
+    stem = re.sub(r"\W+", "_", os.path.basename(look.paths[0]).split(".")[0], flags=re.ASCII).strip("_") or "data"
     lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
         "" if look.is_all else "the first ", len(look.frame), os.path.basename(look.paths[0])),
         "name: %s" % (stem if stem[0].isalpha() else "data_" + stem),
@@ -366,6 +414,9 @@ def draft(look: Look, columns: Sequence[Column]) -> str:
             lines.append("  %s: {%s}  # %s" % (_name(column.name), ", ".join(keys + column.keys), column.why))
         elif column.kind in ("key", "empty", "time"):
             lines.append("  # %s is left out: %s" % (column.name, column.why))
+        elif column.kind == "leak":
+            lines.append("  # left out, put it back if it is known before: %s\n  # %s: {%s}" % (
+                column.why, _name(column.name), ", ".join(column.keys[-1:] + _column_key(column) + column.keys[:-1])))
     lines.append("tasks:")
     tasks = [column for column in columns if column.kind in ("label", "target")]
     if not tasks:
@@ -376,6 +427,7 @@ def draft(look: Look, columns: Sequence[Column]) -> str:
                 "column: %s" % _quoted(column.name)]
         lines.append("  %s: {%s}  # %s" % (_name(column.name), ", ".join(keys + column.keys), column.why))
     for key, found in (("group", [item for item in columns if _GROUP.match(item.name) and item.kind == "categorical"]),
+                       ("weight", [item for item in columns if item.kind == "weight"]),
                        ("row_key", [item for item in columns if item.kind == "key"])):
         if found:
             lines.append("%s: %s" % (key, _quoted(found[0].name)))

@@ -5,8 +5,9 @@ import os
 import shutil
 from typing import Iterator, Set
 
+from feature_specs.data_files import VERIFIED_FILE
 from feature_specs.errors import DataError
-from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, VERIFIED_FILE, Manifest, read_manifest
+from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, Manifest, read_manifest
 from feature_specs.temporary import is_left, remove_leftovers, temporary_name
 
 #: Folder for made-up and unpacked text files in a data directory.

@@ -224,6 +224,11 @@ class _Part:
             raise DataError("no rows for the %s split: --split %g of the rows left none; give another share or column"
                             % (self.name, self._preparation.split.share))
 
+    def _bad_rows(self) -> Dict[str, int]:
+        """Those of its own files; both splits of one set of files meet the same ones, which count for training."""
+        is_second = self.name == TEST_SPLIT and self._preparation.split.share
+        return {} if is_second else dict(self._source.reader.bad_rows)
+
     def write(self, vocabularies: Vocabularies) -> Split:
         """Writes the records and returns the split's entry in the manifest."""
         settings, rows = self._preparation, self._store.rows
@@ -244,7 +249,7 @@ class _Part:
         reader = self._source.reader
         return Split(rows=rows, positives=self.label_statistics.positives, unknown_labels=self.label_statistics.unknown,
                      out_of_vocabulary=unknown, cut_lists=self._cut, duplicates=duplicates,
-                     bad_rows=dict(reader.bad_rows), inputs=tuple(info.entry() for info in reader.inputs),
+                     contradictions=self.label_statistics.contradictions, bad_rows=self._bad_rows(), inputs=tuple(info.entry() for info in reader.inputs),
                      shards=shards)
 
 

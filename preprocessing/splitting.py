@@ -1,9 +1,10 @@
 """Which rows of one set of files are for testing: by chance, by the hash of a column, or the last part of a time."""
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_specs.errors import DataError
 from preprocessing.readers import FrameReader
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from preprocessing.pipeline import RowSplit
 
 _RANGE = 1 << 32
+# A time of day with an offset at its end.
+_ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 def test_rows(split: "RowSplit", seed: int, reader: FrameReader, is_test: bool) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -47,23 +50,51 @@ def test_rows(split: "RowSplit", seed: int, reader: FrameReader, is_test: bool) 
 
 
 def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns float64 [n]: a column as numbers, or as seconds where it holds dates and times.
+    """Returns float64 [n]: a column as numbers, or as seconds where it holds dates and times; those without a zone
+    count as UTC.
 
     Raises:
         DataError: a value is neither.
     """
     values = frame[column].cat
-    return _times(values.categories, "%s: column %s" % (frame.attrs.get("path", ""), column))[values.codes.to_numpy()]
+    codes = values.codes.to_numpy()
+    times = _times(values.categories)[codes]
+    wrong = np.flatnonzero(np.isnan(times))
+    if len(wrong):
+        text = values.categories[codes[wrong[0]]]
+        raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, 2024-05-31 "
+                        "12:30:00 or 2024-05-31T12:30:00+02:00" % (
+                            frame.attrs["path"], frame.index[wrong[0]], column,
+                            "is empty" if text == "" else "%r is no time" % text))
+    return times
 
 
-def _times(texts: Sequence[str], where: str) -> np.ndarray:
+def _times(texts: Sequence[str]) -> np.ndarray:
+    """Returns float64 [n], NaN for a text that is neither a number nor a date or time."""
     array = pa.array(texts, pa.string())
+    numbers = _cast(array, pa.float64())
+    if numbers is not None:
+        return numbers
+    times = np.full(len(texts), np.nan)
+    zoned = pc.match_substring_regex(array, _ZONE).to_numpy(zero_copy_only=False)
+    for places, zone in ((np.flatnonzero(zoned), "UTC"), (np.flatnonzero(~zoned), None)):
+        times[places] = _timestamps(array.take(pa.array(places)), zone)
+    return times
+
+
+def _timestamps(array: pa.Array, zone: Optional[str]) -> np.ndarray:
+    for unit, ticks in (("us", 1e6), ("ns", 1e9)):  # digits below a microsecond do not fit the first one
+        found = _cast(array, pa.timestamp(unit, zone))
+        if found is not None:
+            return found / ticks
+    # At least one is no time: this is said of it, so that speed does not matter.
+    return np.array([np.nan]) if len(array) == 1 else np.concatenate(
+        [_timestamps(array[place:place + 1], zone) for place in range(len(array))])
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> Optional[np.ndarray]:
     try:
-        return array.cast(pa.float64()).to_numpy()
+        found = array.cast(kind)
     except pa.ArrowInvalid:
-        pass
-    try:
-        return array.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
-    except pa.ArrowInvalid as error:
-        raise DataError("%s: %s; --split_by_time needs numbers, or dates such as 2024-05-31 or 2024-05-31 12:30:00"
-                        % (where, str(error).splitlines()[0])) from error
+        return None
+    return (found if kind == pa.float64() else found.cast(pa.int64())).to_numpy(zero_copy_only=False).astype(np.float64)

@@ -82,6 +82,10 @@ class LabelAccumulator(_FixedBlocks):
         self._moments: Dict[str, _Moments] = {}
         self.unknown = {task.name: 0 for task in tasks}
         self.positives = {task.name: 0 for task in tasks if task.kind == BINARY}
+        places = {task.name: place for place, task in enumerate(tasks)}
+        self._given = {task.name: (place, places[task.given]) for task, place in zip(tasks, places.values()) if task.given}
+        #: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
+        self.contradictions = {name: 0 for name in self._given}
 
     def finish(self) -> Dict[str, LabelStatistics]:
         """Returns {task: statistics}; 0 where no label is known."""
@@ -90,6 +94,8 @@ class LabelAccumulator(_FixedBlocks):
                 if task.name in self._moments else LabelStatistics(0.0, 0.0) for task in self._tasks}
 
     def _add_block(self, values: np.ndarray) -> None:
+        for name, (place, given) in self._given.items():
+            self.contradictions[name] += int(np.count_nonzero((values[:, place] == 1) & (values[:, given] == 0)))
         for place, task in enumerate(self._tasks):
             known = values[:, place]
             known = known[~np.isnan(known)].astype(np.float64)

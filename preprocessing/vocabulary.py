@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, VOCABULARY, CategoricalFeature, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import sha256_of_file
-from feature_specs.manifest import Manifest, VocabularyInfo, vocabulary_file
+from feature_specs.manifest import Manifest, VocabularyInfo
 from feature_specs.records import HASH_BUCKETS, NO_VALUE, UNKNOWN_INDEX
 from preprocessing.columns import number_name, roles_of
 from preprocessing.statistics import DistinctCounter

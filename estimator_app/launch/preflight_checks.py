@@ -1,6 +1,5 @@
 """The single checks of the preflight: each looks for one thing and returns one row. Nothing is imported or started."""
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,9 @@ from typing import List, Optional, Tuple
 
 from estimator_app.launch.environment import LaunchOptions, check_model_dir, check_scheme, compose, glibc_is_safe
 from estimator_app.launch.hosts import Host
-from feature_specs.errors import ConfigError
+from feature_specs.data_files import check_shards
+from feature_specs.errors import ConfigError, DataError
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, read_manifest
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 
@@ -22,7 +23,6 @@ _G3_LIBRARIES = ("librecsdk_tf_npu_ops.so", "librecsdk_tf_rec_v1_cpu_ops.so")
 _G2_LIBRARIES = ("libasc_ops.so",)
 _CUSTOM_OP = re.compile(r"cust_op_by_addr|embedding_?(lookup|update)_?by_?address", re.IGNORECASE)
 _CUSTOM_OP_ENTRIES = 20000
-_MANIFEST = "manifest.json"
 _CHECKPOINTS = 3  # the one being written, the one before, the best
 _LITTLE_DISK = 1 << 30
 _SHARED_TRIES, _SHARED_SECONDS = 20, 0.5  # a network file system may show a new file late
@@ -286,15 +286,14 @@ def memory(host: Host, table_bytes: float) -> Row:
 
 
 def data_directory(data_dir: str) -> Row:
-    """Looks for prepared data."""
-    name, path = "data directory", os.path.join(data_dir, _MANIFEST)
+    """Looks for prepared data whose files are there."""
+    name = "data directory"
     try:
-        with open(path, encoding="utf-8") as stream:
-            json.load(stream)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        return Row(MISSING, name, "%s cannot be read (%s)" % (path, reason),
-                   "bash run_estimator.sh prepare --output_path %s" % data_dir)
+        manifest = read_manifest(data_dir)
+        for split in (TRAIN_SPLIT, TEST_SPLIT):
+            check_shards(manifest, data_dir, split)
+    except DataError as error:
+        return Row(MISSING, name, str(error))
     return Row(OK, name, data_dir)
 
 

@@ -134,12 +134,12 @@ def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
 
 def _check_weight_column(column: str, manifest: Manifest) -> None:
     """Refuses a weight column for evaluations that the data does not have, or that holds negative values."""
-    if not column:
+    if not column or column == manifest.dataset.weight:  # the preparation has checked that one row by row
         return
     known = [feature.name for feature in manifest.dataset.numeric]
     if column not in known:
-        raise ConfigError("eval_weight_column %s is no numeric feature of the data; it has %s"
-                          % (column, ", ".join(known) or "none"))
+        raise ConfigError("eval_weight_column %s is neither the weight nor a numeric feature of the data; it has %s" % (
+            column, ", ".join(([manifest.dataset.weight] if manifest.dataset.weight else []) + known) or "none"))
     least = manifest.dense_statistics[column].minimum
     if least < 0:
         raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"

@@ -13,11 +13,12 @@ from estimator_app.config import NPU, Config, from_mapping
 from estimator_app.model_dir import checkpoints, history
 from estimator_app.model_dir.checkpoints import Checkpoint
 from estimator_app.model_dir.history import METRICS_FILE
-from feature_specs import manifest as manifest_module
+from feature_specs.checks import shown
+from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.files import replace_text
-from feature_specs.manifest import MODEL_DATA_FOLDER, Manifest
+from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
@@ -159,11 +160,11 @@ def read_data(model_dir: str) -> Manifest:
     """
     folder = os.path.join(model_dir, MODEL_DATA_FOLDER)
     try:
-        return manifest_module.read_manifest(folder)
+        return read_manifest(folder)
     except DataError as error:
-        path = os.path.join(folder, manifest_module.FILE_NAME)
+        path = os.path.join(folder, FILE_NAME)
         raise DataError("%s cannot be used (%s); copy %s of the data that the model was trained on to its place"
-                        % (path, error, manifest_module.FILE_NAME)) from error
+                        % (path, error, FILE_NAME)) from error
 
 
 def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on: bool) -> int:
@@ -236,15 +237,15 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
     os.makedirs(config.model_dir, exist_ok=True)
     data = {"directory": os.path.abspath(config.data_dir), "identity": manifest.identity(),
             "encoding": manifest.encoding_fingerprint(),
-            "train_rows": manifest.split(manifest_module.TRAIN_SPLIT).rows,
-            "test_rows": manifest.split(manifest_module.TEST_SPLIT).rows}
+            "train_rows": manifest.split(TRAIN_SPLIT).rows,
+            "test_rows": manifest.split(TEST_SPLIT).rows}
     stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())
     kept = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
     if kept and dataclasses.replace(kept[-1], from_step=from_step) == stage:
         stages = kept
     else:
         stages = kept + [stage]
-    manifest_module.copy_data(manifest, config.data_dir, os.path.join(config.model_dir, MODEL_DATA_FOLDER))
+    copy_data(manifest, config.data_dir, os.path.join(config.model_dir, MODEL_DATA_FOLDER))
     replace_text(os.path.join(config.model_dir, SETTINGS_FILE), json.dumps(
         {"format_version": FORMAT_VERSION, "stages": [dataclasses.asdict(item) for item in stages]}, indent=1,
         sort_keys=True) + "\n")
@@ -269,15 +270,16 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
         theirs = given.vocabularies.get(name)
         if theirs is None or (ours.number, ours.encoding) != (theirs.number, theirs.encoding) or (
                 ours.path and theirs.sha256 != ours.sha256 and not grown):
-            lines.append("vocabulary of %s" % name)
-    lines += ["statistics of %s" % name for name, item in trained.dense_statistics.items()
+            lines.append("another vocabulary of %s" % name)
+    lines += ["other statistics of %s" % name for name, item in trained.dense_statistics.items()
               if given.dense_statistics.get(name) != item]
-    lines += ["label statistics of %s" % name for name, item in trained.label_statistics.items()
+    lines += ["other label statistics of %s" % name for name, item in trained.label_statistics.items()
               if trained.dataset.task(name).kind == REGRESSION and given.label_statistics.get(name) != item]
     if lines:
-        raise DataError("%s does not fit the model in %s, which was trained on data with another %s; prepare it with "
-                        "--vocabulary_from %s" % (os.path.join(config.data_dir, manifest_module.FILE_NAME),
-                                                  config.model_dir, "; ".join(lines[:3]), config.model_dir))
+        raise DataError("%s does not fit the data that the model in %s was trained on: %s%s; prepare it with "
+                        "--vocabulary_from %s" % (
+                            os.path.join(config.data_dir, FILE_NAME), config.model_dir, "; ".join(lines[:3]),
+                            "; and %d more" % (len(lines) - 3) if lines[3:] else "", config.model_dir))
 
 
 def move_old_run(model_dir: str) -> Optional[str]:
@@ -345,7 +347,7 @@ def _code_version() -> str:
 
 
 def _refuse_differences(config: Config, found: Config, names: Tuple[str, ...], ways: str) -> None:
-    lines = ["%s: found %s, expected %s" % (name, getattr(found, name), getattr(config, name))
+    lines = ["%s: found %s, expected %s" % (name, shown(getattr(found, name)), shown(getattr(config, name)))
              for name in names if getattr(found, name) != getattr(config, name)]
     if lines:
         raise ConfigError("model directory %s was trained with other settings (%s); %s"

@@ -9,8 +9,9 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from estimator_app.serving.graph import hash_texts
+from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import HASH, CategoricalFeature
-from feature_specs.manifest import Manifest, vocabulary_file
+from feature_specs.manifest import Manifest
 from feature_specs.records import DENSE_FEATURE, HASH_BUCKETS, NO_VALUE, SPARSE_FEATURE, UNKNOWN_INDEX
 
 

@@ -16,10 +16,10 @@ from estimator_app.model.definition import Model
 from estimator_app.model.networks import Inputs
 from estimator_app.model.pooling import row_weights
 from estimator_app.serving.weights import TrainedModel
+from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature, DatasetDefinition
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import ConfigError, UserError
-from feature_specs.manifest import vocabulary_file
 from feature_specs.records import (
     DENSE_FEATURE,
     HASH_BUCKETS,

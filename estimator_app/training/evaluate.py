@@ -14,8 +14,9 @@ from estimator_app.training.run_start import Run
 from estimator_app.training.runtime import build_runtime
 from estimator_app.training.steps import EVALUATE, Phase, step_numbers
 from feature_specs import sdk
+from feature_specs.data_files import verify_shards
 from feature_specs.errors import DataError
-from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest, verify_shards
+from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
 from input_fn.diagnose import first_bad_record
 
 

@@ -14,8 +14,9 @@ from estimator_app.config import CPU
 from estimator_app.device import prepare_device
 from estimator_app.model.definition import make_model
 from estimator_app.model_dir import directory
+from feature_specs.data_files import check_shards
 from feature_specs.errors import UserError
-from feature_specs.manifest import TEST_SPLIT, check_shards, read_manifest
+from feature_specs.manifest import TEST_SPLIT, read_manifest
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,15 +12,9 @@ from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.early_stopping import run_stop_reason
 from estimator_app.training.steps import StepNumbers, step_numbers
+from feature_specs.data_files import check_shards, verify_shards
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.manifest import (
-    TEST_SPLIT,
-    TRAIN_SPLIT,
-    Manifest,
-    check_shards,
-    read_manifest,
-    verify_shards,
-)
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)

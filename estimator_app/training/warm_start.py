@@ -9,9 +9,10 @@ import tensorflow as tf
 from estimator_app.model.definition import Model, dense_variable_shapes, make_model
 from estimator_app.model_dir import checkpoints, directory, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
+from feature_specs.data_files import vocabulary_file
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import MODEL_DATA_FOLDER, vocabulary_file
+from feature_specs.manifest import MODEL_DATA_FOLDER
 
 
 def warm_start_settings(source: str, model: Model, stream: TextIO) -> Any:

@@ -157,3 +157,25 @@ def test_any_change_gives_a_definition_or_one_line(start, length, text):
         parse_dataset(EXAMPLE[:start] + text + EXAMPLE[start + length:], "my.yaml")
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("old, new, lines", [
+    ("min_count: 2", "min_count: 3", ["feature item: min_count: 3 instead of 2"]),
+    ("  city: {type: categorical}\n", "", ["feature city is missing"]),
+    ("  city: {type: categorical}\n", "  city: {type: categorical}\n  town: {type: categorical, column: city}\n",
+     ["feature town is new"]),
+    ("city: {type: categorical}", "city: {type: numeric}", ["feature city: another type"]),
+    ("positive: [yes]", "positive: [yes, on]", ["task buy: positive: yes, on instead of yes"]),
+    (", where: click}", "}", ["task watch: where: none instead of click"]),
+    ("missing: [\"\", \"NULL\"]", "missing: [\"\"]", ["files: missing: none instead of none, NULL"]),
+    ("weight: w\n", "", ["weight: none instead of w"]), ("name: toy", "name: two", ["name: two instead of toy"])])
+def test_differences_are_told_in_the_words_of_the_file(old, new, lines):
+    changed = parse_dataset(change(old, new, TOY_YAML), "x").definition
+    assert differences(changed, TOY) == lines
+
+
+def test_a_list_of_a_text_file_needs_a_separator():
+    with pytest.raises(ConfigError, match="my.yaml line 8: feature tags: max_length makes it a list; give separator"):
+        parse_dataset(change('separator: "|", ', "", TOY_YAML), "my.yaml")
+    parse_dataset(change('separator: "|", ', "", TOY_YAML).replace('format: csv, header: true, separator: "\\t", ',
+                                                                   "format: parquet, "), "my.yaml")

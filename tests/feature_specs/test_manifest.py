@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_specs.data_files import check_shards, copy_data, verify_shards
 from feature_specs.errors import DataError
-from feature_specs.manifest import Manifest, check_shards, copy_data, read_manifest, verify_shards, write_manifest
+from feature_specs.manifest import Manifest, read_manifest, write_manifest
 from preprocessing.pipeline import Preparation, prepare
 from tests.support.rows import TOY, reverse_vocabulary, text_of, toy_rows, write
 
@@ -58,8 +59,8 @@ def change(path, value):
 
 
 @pytest.mark.parametrize("path, value, message", [
-    (("format_version",), 3, "newer; update the program"),
-    (("format_version",), "1", "this program reads version 2"),
+    (("format_version",), 4, "newer; update the program"),
+    (("format_version",), "1", "this program reads version 3"),
     (("line_per_sample",), 0, "line_per_sample must be a whole number of at least 1"),
     (("line_per_sample",), True, "line_per_sample must be a whole number"),
     (("vocabularies", "city", "number"), 1, "two vocabularies have one number"),

@@ -8,7 +8,7 @@ from input_fn.plan import eval_steps, plan_training, rank_share
 
 
 def split(rows):
-    return Split(rows, {}, {}, {}, {}, 0, {}, (), ())
+    return Split(rows, {}, {}, {}, {}, 0, {}, {}, (), ())
 
 
 @given(st.integers(0, 5000), st.integers(1, 64), st.integers(1, 9))

@@ -2,11 +2,12 @@
 import argparse
 import os
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from feature_specs.dataset_file import load_dataset
+from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import DataError, UserError
 from preprocessing import describe
 from preprocessing.pipeline import Preparation, RowSplit, prepare
@@ -120,3 +121,22 @@ def test_a_time_and_a_rating(tmp_path):
     assert (task.name, task.type, task.transform) == ("rating", "regression", "none")
     assert [feature.name for feature in definition.features] == ["film"]
     assert "# time is left out: a time: --split_by_time time" in (tmp_path / "draft.yaml").read_text()
+
+
+def test_what_is_known_only_afterwards_and_a_rows_weight_are_no_features(tmp_path):
+    random = np.random.RandomState(1)
+    rows = []
+    for _ in range(400):
+        click = random.randint(2)
+        rows.append([str(random.randint(30)), "%.3f" % random.rand(), str(click), "%.2f" % (click * random.rand()),
+                     "end" if click else "", "%.2f" % random.gamma(2), "%.2f" % (random.rand() + 0.1 * click)])
+    names = ["user", "age", "click", "dwell x", "state", "w", "hint"]
+    path = write(tmp_path / "größe.csv", text_of(rows, names, ","))
+    definition = prepared(tmp_path, path)
+    text = (tmp_path / "draft.yaml").read_text()
+    assert [feature.name for feature in definition.features] == ["user", "age", "hint"] and definition.name == "gr_e"
+    assert definition.weight == "w" and [task.name for task in definition.tasks] == ["click"]
+    assert "put it back if it is known before: it tells click almost alone" in text
+    restored = text.replace("  # dwell_x: {", "  dwell_x: {").replace("  # state: {", "  state: {")
+    definition = parse_dataset(restored, "x").definition
+    assert [feature.column for feature in definition.features] == ["user", "state", "age", "dwell x", "hint"]

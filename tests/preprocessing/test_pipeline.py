@@ -324,3 +324,45 @@ def test_duplicates_are_counted_up_to_a_bound(tmp_path):
     settings = preparation(tmp_path, train_paths=(path,))
     assert prepare(settings).splits["train"].duplicates == 9
     assert prepare(dataclasses.replace(settings, duplicate_row_cap=40)).splits["train"].duplicates == -1
+
+
+def split_by_time(tmp_path, times, share=0.25):
+    rows = [row[:12] + [time] for row, time in zip(toy_rows(len(times), 3), times)]
+    path = write(tmp_path / "t.tsv", text_of(rows))
+    prepare(preparation(tmp_path, train_paths=(path,), test_paths=(), line_per_sample=1,
+                        split=RowSplit(share, by_time="unused")))
+    return [row["dense_feature"][1] for row in read_rows(tmp_path / "out", "test", 1)], rows
+
+
+@pytest.mark.parametrize("times, last", [
+    (["2024-05-31T12:00:00+02:00", "2024-05-31T12:00:00Z", "2024-05-31T12:00:00-0800", "2024-05-31 11:00:00"], 2),
+    (["2024-06-02", "2024-05-31", "2024-06-03", "2024-06-01 23:59:59"], 2),
+    (["2024-05-31 12:00:00.000000001", "2024-05-31 12:00:00.123456789", "2024-05-31 12:00:00", "2024-05-31"], 1),
+    (["3", "-1", "2.5e3", "10"], 2)])
+def test_times_with_and_without_zones_are_put_in_order(tmp_path, times, last):
+    found, rows = split_by_time(tmp_path, times)
+    assert found == [float(rows[last][7])]
+
+
+@pytest.mark.parametrize("times, message", [
+    (["2024-05-31", "", "2024-06-01"], "t.tsv row 3: column unused is empty; --split_by_time needs numbers, or dates"),
+    (["2024-05-31", "2024-06-01", "31.5.2024"], "row 4: column unused '31.5.2024' is no time"),
+    (["2024-05-31T12:00:00+02:00", "2024-05-31T12:00:00+2:00"], r"row 3: column unused '.*\+2:00' is no time")])
+def test_a_cell_that_is_no_time_is_named_with_its_row(tmp_path, times, message):
+    with pytest.raises(DataError, match=message):
+        split_by_time(tmp_path, times)
+
+
+def test_labels_that_contradict_given_are_counted(tmp_path):
+    splits = prepare(preparation(tmp_path)).splits
+    for name, rows in (("train", TRAIN), ("test", TEST)):
+        cells = [dict(zip(COLUMNS, row)) for row in rows]
+        count = sum(cell["bought"] == "yes" and cell["click"] == "0" for cell in cells)
+        assert count and splits[name].contradictions == {"buy": count}
+
+
+def test_bad_rows_of_files_that_are_split_count_once(tmp_path):
+    path = write(tmp_path / "c.tsv", text_of(TRAIN) + "x\ty\n")
+    splits = prepare(preparation(tmp_path, train_paths=(path,), test_paths=(), split=RowSplit(0.3),
+                                 reading=Reading(max_bad_rows=1))).splits
+    assert splits["train"].bad_rows == {"number of fields": 1} and splits["test"].bad_rows == {}

@@ -141,3 +141,11 @@ def test_sample_data_depends_on_the_seed_only(tmp_path, name):
     for options in ({"train_rows": 0}, {"test_rows": -1}, {"seed": -1}):
         with pytest.raises(ConfigError):
             write_sample(name, str(tmp_path), **options)
+
+
+def test_labels_that_contradict_given_are_told(tmp_path, capsys):
+    dataset, data = write(tmp_path / "toy.yaml", TOY_YAML), write(tmp_path / "a.tsv", text_of(toy_rows(100)))
+    assert run("--dataset", dataset, "--train_data_path", data, "--split", 0.3, "--output_path", tmp_path / "out") == 0
+    count = read_manifest(str(tmp_path / "out")).splits["train"].contradictions["buy"]
+    assert "warning: train: buy is 1 in %d rows where click, which it builds on (given), is 0" % count in (
+        capsys.readouterr().out)

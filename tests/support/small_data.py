@@ -200,7 +200,7 @@ def write_split(directory, split, rows, dataset, line_per_sample, shards):
         rows=count, positives={task.name: int((rows.labels[:, n] == 1).sum()) for n, task in enumerate(dataset.tasks)
                                if task.type == "binary"},
         unknown_labels={task: int(unknown[:, n].sum()) for n, task in enumerate(dataset.task_names)},
-        out_of_vocabulary={}, cut_lists={}, duplicates=0, bad_rows={}, inputs=(), shards=tuple(made))
+        out_of_vocabulary={}, cut_lists={}, duplicates=0, contradictions={}, bad_rows={}, inputs=(), shards=tuple(made))
 
 
 def record_of(rows, dataset, line_per_sample):

@@ -13,6 +13,7 @@ from estimator_app.launch import preflight, preflight_checks
 from estimator_app.launch.environment import LaunchOptions
 from estimator_app.launch.hosts import Host, this_host
 from tests.estimator_app.launch.test_launch_rank_table import version_1
+from tests.support.small_data import write_data
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 EXPLODES = "raise SystemExit('imported')\n"
@@ -286,13 +287,18 @@ def test_the_disk(root, monkeypatch):
 def test_directories(root):
     file = put(root, "file")
     assert "is not a directory" in cpu(root, model_dir=str(file))["model directory"].found
-    assert cpu(root, data_dir=str(root))["data directory"].found == (
-        "%s/manifest.json cannot be read (No such file or directory)" % root)
+    assert "manifest.json does not exist" in cpu(root, data_dir=str(root))["data directory"].found
     put(root, "manifest.json", "{")
-    assert cpu(root, data_dir=str(root))["data directory"].found.endswith("(not JSON)")
-    put(root, "manifest.json", "{}")
-    assert cpu(root, data_dir=str(root))["data directory"].status == "ok"
+    assert "manifest.json cannot be read" in cpu(root, data_dir=str(root))["data directory"].found
     assert rows(root, data_dir=str(root / "none"))["data directory"].status == "missing"
+
+
+def test_data_that_training_would_refuse(root, tmp_path):
+    write_data(str(tmp_path / "data"))
+    assert cpu(root, data_dir=str(tmp_path / "data"))["data directory"].status == "ok"
+    os.remove(str(next((tmp_path / "data").glob("test/*"))))
+    row = cpu(root, data_dir=str(tmp_path / "data"))["data directory"]
+    assert row.status == "missing" and "is missing; prepare the data again" in row.found
 
 
 def test_storage_that_is_not_shared(root, monkeypatch):

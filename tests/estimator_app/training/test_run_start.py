@@ -12,8 +12,9 @@ from estimator_app.model.definition import make_model
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.run_start import TrainRequest, load_data, nothing_to_train, prepare_run
+from feature_specs.data_files import verify_shards
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.manifest import read_manifest, verify_shards
+from feature_specs.manifest import read_manifest
 from tests.support import runs
 from tests.support.rows import read_bytes
 

@@ -1,0 +1,142 @@
+"""The files of a prepared data directory: whether they are there, whole, and what was prepared."""
+import json
+import logging
+import os
+import shutil
+from typing import Any, Dict, List, Sequence
+
+from feature_specs.errors import DataError
+from feature_specs.files import replace_text, sha256_of_file
+from feature_specs.manifest import Manifest, write_manifest
+
+#: What is known of the shards' contents: {path: [size, modification time, inode]} of those whose hash was right.
+VERIFIED_FILE = "verified.json"
+_CHANGED = "was changed after it was prepared: its SHA-256 is not the manifest's"
+_GET_VOCABULARY = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
+
+
+def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
+    """Checks that the files of a split are there with the recorded size.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory.
+        split_name: the split.
+
+    Returns:
+        Their paths, in order.
+
+    Raises:
+        DataError: a file is missing or has another size.
+    """
+    paths = []
+    for shard in manifest.split(split_name).shards:
+        path = os.path.join(directory, shard.path)
+        if not os.path.isfile(path):
+            raise DataError("%s is missing; prepare the data again" % path)
+        size = os.path.getsize(path)
+        if size != shard.size:
+            raise DataError("%s has %d bytes, the manifest says %d: it was changed or cut off; prepare the data again"
+                            % (path, size, shard.size))
+        paths.append(path)
+    return paths
+
+
+def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
+    """Compares the files of splits and the vocabularies with their SHA-256; what was right once is not read again while
+    it is unchanged.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory; a note of what was verified is left there where it can be written.
+        again: reads every file, whatever was noted.
+        splits: names of the splits; all by default.
+
+    Raises:
+        DataError: a file is missing or its contents are not those that were prepared.
+    """
+    note = os.path.join(directory, VERIFIED_FILE)
+    known = {} if again else _read_note(note)
+    found: Dict[str, List[Any]] = {}
+    for name, split in manifest.splits.items():
+        if splits and name not in splits:
+            found.update((shard.path, known[shard.path]) for shard in split.shards if shard.path in known)
+            continue
+        for shard, path in zip(split.shards, check_shards(manifest, directory, name)):
+            status = os.stat(path)
+            found[shard.path] = [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
+                raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
+    for name, info in manifest.vocabularies.items():
+        if info.path:
+            status = _vocabulary_status(os.path.join(directory, info.path))
+            found[info.path] = [info.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            if known.get(info.path) != found[info.path]:
+                vocabulary_file(manifest, directory, name)
+    if found != known:
+        try:
+            replace_text(note, json.dumps(found, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            logging.getLogger(__name__).info("%s cannot be written (%s): the files are verified again next time", note,
+                                             error.strerror)
+
+
+def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
+    """Compares a vocabulary file with its SHA-256 and returns its path.
+
+    Args:
+        manifest: of the data directory.
+        directory: the data directory, or the copy in a model directory.
+        name: of a vocabulary that has a file.
+
+    Raises:
+        DataError: it is missing, unreadable, or its contents are not those that were prepared.
+    """
+    info = manifest.vocabularies[name]
+    path = os.path.join(directory, info.path)
+    try:
+        changed = sha256_of_file(path) != info.sha256
+    except OSError as error:
+        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
+    if changed:
+        raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
+    return path
+
+
+def _vocabulary_status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
+
+
+def _read_note(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            note = json.load(stream)
+    except (OSError, ValueError, RecursionError):
+        return {}  # No note, or a damaged one: the files are read.
+    return note if isinstance(note, dict) else {}
+
+
+def copy_data(manifest: Manifest, source: str, target: str) -> None:
+    """Copies what a model needs of its data beside the records: vocabularies, and the manifest last.
+
+    Args:
+        manifest: of the data directory.
+        source: the data directory.
+        target: folder of the copy; files that are already there are not written again.
+
+    Raises:
+        DataError: a vocabulary is missing, or was changed after it was prepared.
+    """
+    for name, info in manifest.vocabularies.items():
+        path = os.path.join(target, info.path)
+        if not info.path or (os.path.isfile(path) and sha256_of_file(path) == info.sha256):
+            continue
+        original = vocabulary_file(manifest, source, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile(original, path + ".tmp")
+        os.replace(path + ".tmp", path)
+    os.makedirs(target, exist_ok=True)
+    write_manifest(manifest, target)
