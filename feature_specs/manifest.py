@@ -301,7 +301,8 @@ def _parse_split(name: str, data: Mapping[str, Any], dataset: DatasetDefinition)
     if sum(shard.rows for shard in shards) != rows:
         raise DataError("the shards of split %s do not hold its %d rows" % (name, rows))
     counts = {key: {str(item): _count(value, key, 0) for item, value in data[key].items()}
-              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "contradictions", "bad_rows")}
+              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "contradictions",
+                          "bad_rows")}
     missing = [task for task in dataset.task_names if task not in counts["unknown_labels"]]
     if missing:
         raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))

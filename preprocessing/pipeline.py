@@ -249,8 +249,8 @@ class _Part:
         reader = self._source.reader
         return Split(rows=rows, positives=self.label_statistics.positives, unknown_labels=self.label_statistics.unknown,
                      out_of_vocabulary=unknown, cut_lists=self._cut, duplicates=duplicates,
-                     contradictions=self.label_statistics.contradictions, bad_rows=self._bad_rows(), inputs=tuple(info.entry() for info in reader.inputs),
-                     shards=shards)
+                     contradictions=self.label_statistics.contradictions, bad_rows=self._bad_rows(),
+                     inputs=tuple(info.entry() for info in reader.inputs), shards=shards)
 
 
 def _whole_records(frames: Iterator[pd.DataFrame], line_per_sample: int) -> Iterator[pd.DataFrame]:

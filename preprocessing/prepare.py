@@ -210,8 +210,8 @@ def _print_summary(manifest: Manifest, output_path: str, read_seconds: float, se
         parts.append("bad rows: %s" % (", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0"))
         parts.append("%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6))
         lines.append("; ".join(parts))
-        lines += ["warning: %s: %s is 1 in %d rows where %s, which it builds on (given), is 0; leave given out where one "
-                  "does not follow from the other" % (name, task, count, manifest.dataset.task(task).given)
+        lines += ["warning: %s: %s is 1 in %d rows where %s, which it builds on (given), is 0; leave given out where "
+                  "one does not follow from the other" % (name, task, count, manifest.dataset.task(task).given)
                   for task, count in split.contradictions.items() if count]
     values = sum(info.distinct for info in manifest.vocabularies.values())
     lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (

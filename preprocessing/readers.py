@@ -43,6 +43,8 @@ from preprocessing.bad_rows import BadRows
 from preprocessing.columns import FrameBuilder, Roles, check_type, missing_numbers, roles_of
 from preprocessing.text_files import (
     BLANKS,
+    NOT_UTF8,
+    OPEN_QUOTES,
     Block,
     InputFile,
     is_number,
@@ -56,6 +58,8 @@ from preprocessing.text_files import (
 BLOCK_BYTES, BLOCK_ROWS = 8 << 20, 1 << 15
 _SEPARATORS = (("\t", "a tab"), (",", "a comma"), (";", "a semicolon"), ("|", "a bar"), (" ", "a blank"))
 _LOOKED_AT = 100
+_AS_UTF8 = "write the file as UTF-8, such as: iconv -f LATIN1 -t UTF-8 OLD > NEW"
+_REMEDIES = ((NOT_UTF8, _AS_UTF8), (OPEN_QUOTES, "line breaks inside quotes are not supported: write blanks instead"))
 
 _Problems = List[Tuple[str, int, str]]
 _Result = Tuple[pd.DataFrame, _Problems, int]
@@ -180,8 +184,9 @@ class FrameReader:
                 self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
             nameless = source is _csv_results and self._definition.files.header and not file.names
             if not rows and (self._reading.rows_needed or nameless):
-                raise DataError("%s has no usable row%s" % (path, ": " + report.describe() if report.total else
-                                                            "; it is empty"))
+                hint = file.hint(report) if report.total else ""
+                raise DataError("%s has no usable row%s%s" % (path, ": " + report.describe() if report.total else
+                                                              "; it is empty", " (%s)" % hint if hint else ""))
 
     def _check_columns(self, path: str, names: Sequence[str], hint: str = "") -> None:
         """Checks that the columns are there, and the same in all files."""
@@ -230,8 +235,9 @@ class _File:
         """Says what is probably wrong with a text file that has too many bad rows, or nothing."""
         if not self.first_lines:
             return ""
+        hints = [hint for reason, hint in _REMEDIES if reason in bad.counts]
         separator = self.definition.files.separator
-        hints, expected = [], len(self.names)
+        expected = len(self.names)
         lines = self.first_lines[1 if _is_header(self, self.first_lines[0]) else 0:]
         rows = [_cells(line, separator) for line in lines] or [_cells(self.first_lines[0], separator)]
         wrong = [row for row in rows if len(row) != expected]
@@ -277,6 +283,10 @@ def _csv_results(file: _File) -> Iterator[_Result]:
     lines = first.data.split(b"\n", _LOOKED_AT)[:min(_LOOKED_AT, first.lines)]
     separator = file.definition.files.separator
     if file.definition.files.header:
+        try:
+            lines[0].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError("%s line 1: %s; %s" % (file.info.path, NOT_UTF8, _AS_UTF8)) from error
         names = [name.strip(BLANKS) for name in _cells(lines[0], separator)]
         hint = "".join("; the separator looks like %s" % name for other, name in _SEPARATORS if len(names) == 1 and
                        other != separator and set(_cells(lines[0], other)) & set(file.roles.columns))

@@ -58,18 +58,18 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
     """
     values = frame[column].cat
     codes = values.codes.to_numpy()
-    times = _times(values.categories)[codes]
+    times = times_of_texts(values.categories)[codes]
     wrong = np.flatnonzero(np.isnan(times))
     if len(wrong):
         text = values.categories[codes[wrong[0]]]
-        raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, 2024-05-31 "
-                        "12:30:00 or 2024-05-31T12:30:00+02:00" % (
+        raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "
+                        "2024-05-31 12:30:00 or 2024-05-31T12:30:00+02:00" % (
                             frame.attrs["path"], frame.index[wrong[0]], column,
                             "is empty" if text == "" else "%r is no time" % text))
     return times
 
 
-def _times(texts: Sequence[str]) -> np.ndarray:
+def times_of_texts(texts: Sequence[str]) -> np.ndarray:
     """Returns float64 [n], NaN for a text that is neither a number nor a date or time."""
     array = pa.array(texts, pa.string())
     numbers = _cast(array, pa.float64())

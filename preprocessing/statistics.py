@@ -83,7 +83,7 @@ class LabelAccumulator(_FixedBlocks):
         self.unknown = {task.name: 0 for task in tasks}
         self.positives = {task.name: 0 for task in tasks if task.kind == BINARY}
         places = {task.name: place for place, task in enumerate(tasks)}
-        self._given = {task.name: (place, places[task.given]) for task, place in zip(tasks, places.values()) if task.given}
+        self._given = {task.name: (places[task.name], places[task.given]) for task in tasks if task.given}
         #: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
         self.contradictions = {name: 0 for name in self._given}
 

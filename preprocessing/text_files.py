@@ -16,8 +16,11 @@ from feature_specs.errors import DataError
 MAX_LINE_BYTES = 16 << 20
 #: What is taken off both ends of a cell; the same characters that tf.strings.strip takes off.
 BLANKS = " \t\n\v\f\r"
+#: Reasons why a line cannot be used.
+NOT_UTF8, OPEN_QUOTES = "the text is not UTF-8", "quotes are misplaced or not closed"
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What Arrow takes for no number besides the texts that it is given.
 _NAN = re.compile(r"-?nan(\(\w*\))?\Z", re.ASCII | re.IGNORECASE)
@@ -112,6 +115,8 @@ def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
     is_first = True
     while True:
         data = stream.read(block_bytes)
+        if is_first and data[:2] in _UTF16_MARKS:
+            raise DataError("%s is UTF-16 text; write it as UTF-8, such as: iconv -f UTF-16 -t UTF-8 OLD > NEW" % path)
         if is_first and data.startswith(_BYTE_ORDER_MARK):
             data = data[len(_BYTE_ORDER_MARK):]
         is_first = False
@@ -163,7 +168,7 @@ def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]
     try:
         text = line.rstrip(b"\r\n").decode("utf-8", errors)
     except UnicodeDecodeError as error:
-        raise ValueError("the text is not UTF-8") from error
+        raise ValueError(NOT_UTF8) from error
     if "\0" in text:
         raise ValueError("a zero byte")
     csv.field_size_limit(MAX_LINE_BYTES * 2)
@@ -172,10 +177,9 @@ def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]
     try:
         cells = next(reader)
     except csv.Error as error:
-        raise ValueError("a carriage return outside of quotes" if "\r" in text else
-                         "quotes are misplaced or not closed") from error
+        raise ValueError("a carriage return outside of quotes" if "\r" in text else OPEN_QUOTES) from error
     if reader.line_num > 1:
-        raise ValueError("quotes are misplaced or not closed")
+        raise ValueError(OPEN_QUOTES)
     return cells or [""]
 
 
@@ -223,7 +227,7 @@ def second_look(block: Block, separator: str, names: Sequence[str], numbers: Seq
             for position in unused:
                 cells[position] = ""
             if not _is_utf8(cells):
-                problem = ("the text is not UTF-8", "the text is not UTF-8")
+                problem = (NOT_UTF8, NOT_UTF8)
         if not problem:
             for position, name in positions:
                 cell = cells[position].strip(BLANKS)

@@ -195,6 +195,15 @@ def test_evaluation_weights_are_raw_values_and_zero_in_padding(datasets):
     assert (found[np.isinf(labels)] == 0).all() and np.isinf(labels).any()
 
 
+def test_evaluation_weights_may_be_the_weights_of_the_rows(datasets):
+    directory, manifest, rows = datasets["rich", 3]
+    batches = evaluation((directory, manifest, rows), 8, eval_weight=manifest.dataset.weight)
+    found = np.concatenate([batch["eval_weight"] for batch in batches])[:, 0]
+    labels = np.concatenate([batch[LABEL] for batch in batches])[:, 0]
+    np.testing.assert_array_equal(found[~np.isinf(labels)], np.ravel(rows["test"].weight))
+    assert (found[np.isinf(labels)] == 0).all()
+
+
 def test_a_timestamp_is_added():
     batches = run(lambda: tf.data.Dataset.from_tensors({LABEL: tf.zeros([2, 1], tf.int64)}).map(
         with_timestamp("timestamp", lambda label: tf.reduce_sum(label) + 7)))

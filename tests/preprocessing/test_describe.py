@@ -10,6 +10,8 @@ import pytest
 from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import DataError, UserError
 from preprocessing import describe
+from preprocessing.examine import examine
+from preprocessing.look import read
 from preprocessing.pipeline import Preparation, RowSplit, prepare
 from preprocessing.sample import write_sample
 from tests.support.rows import COLUMNS, text_of, toy_rows, write
@@ -130,13 +132,73 @@ def test_what_is_known_only_afterwards_and_a_rows_weight_are_no_features(tmp_pat
         click = random.randint(2)
         rows.append([str(random.randint(30)), "%.3f" % random.rand(), str(click), "%.2f" % (click * random.rand()),
                      "end" if click else "", "%.2f" % random.gamma(2), "%.2f" % (random.rand() + 0.1 * click)])
-    names = ["user", "age", "click", "dwell x", "state", "w", "hint"]
+    names = ["user", "age", "click", "time on x", "state", "w", "hint"]
     path = write(tmp_path / "größe.csv", text_of(rows, names, ","))
     definition = prepared(tmp_path, path)
     text = (tmp_path / "draft.yaml").read_text()
     assert [feature.name for feature in definition.features] == ["user", "age", "hint"] and definition.name == "gr_e"
     assert definition.weight == "w" and [task.name for task in definition.tasks] == ["click"]
     assert "put it back if it is known before: it tells click almost alone" in text
-    restored = text.replace("  # dwell_x: {", "  dwell_x: {").replace("  # state: {", "  state: {")
+    restored = text.replace("  # time_on_x: {", "  time_on_x: {").replace("  # state: {", "  state: {")
     definition = parse_dataset(restored, "x").definition
-    assert [feature.column for feature in definition.features] == ["user", "state", "age", "dwell x", "hint"]
+    assert [feature.column for feature in definition.features] == ["user", "state", "age", "time on x", "hint"]
+
+
+@pytest.mark.parametrize("first, columns", [
+    ("user,2024,click", ["user", "c_2024"]), (",user,click", ["user"]), ("user,?,click", ["user", "c_"])])
+def test_a_header_is_known_by_the_numbers_below_it(tmp_path, capsys, first, columns):
+    path = write(tmp_path / "h.csv", first + "\n" + "".join("%d,%d,%d\n" % (n % 7, n % 11, n % 2) for n in range(80)))
+    definition = prepared(tmp_path, path)
+    assert definition.files.header and [task.name for task in definition.tasks] == ["click"]
+    assert [feature.name for feature in definition.features] == columns
+    assert ("warning: column 1 has no name in line 1 and is left out" in capsys.readouterr().out) == (first[0] == ",")
+
+
+def encoded(text, encoding):
+    return text.encode(encoding)
+
+
+TABLE = "user,city,click\n" + "".join("u%d,%s,%d\n" % (n % 7, ["Köln", "Bonn"][n % 3 > 0], n % 2) for n in range(80))
+
+
+@pytest.mark.parametrize("data, message", [
+    (encoded(TABLE.replace("city", "größe"), "latin1"), "f.csv line 1: the text is not UTF-8; .* iconv -f LATIN1"),
+    (encoded(TABLE.replace("Bonn", "Mölln"), "latin1"), r"has no usable row: .*is not UTF-8.* \(write .* iconv"),
+    (encoded(TABLE, "utf-16"), "f.csv is UTF-16 text; write it as UTF-8, such as: iconv -f UTF-16"),
+    (b"user,city,click\n", "f.csv has no usable row; it is empty"),
+    (b"click\n0\n1\n0\n", "fewer than two columns with a name"),
+    (b"click,empty\n" + b"0,\n1,\n" * 9, "no column is left for a feature"),
+    (TABLE.replace("city", "user").encode(), "has two columns of the name user; rename one")])
+def test_files_that_are_no_tables_are_refused_in_one_line(tmp_path, data, message):
+    (tmp_path / "f.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message) as found:
+        run(tmp_path / "f.csv", "--output", tmp_path / "d.yaml")
+    assert "\n" not in str(found.value) and sorted(os.listdir(str(tmp_path))) == ["f.csv"]
+
+
+def test_rows_that_prepare_will_refuse_are_told(tmp_path, capsys):
+    run(write(tmp_path / "f.csv", TABLE.replace("u1,Bonn,1", '"u\n1",Bonn,1')))
+    printed = capsys.readouterr().out
+    assert "prepare cannot use" in printed and "row 3: quotes are misplaced or not closed" in printed
+
+
+@pytest.mark.parametrize("values, why", [
+    (["25", "1,33", "0,5"], "looks like numbers with a decimal comma"),
+    (["999", "1,234", "12,234,626.5"], "looks like numbers with commas between thousands")])
+def test_numbers_in_other_styles_are_no_lists(tmp_path, values, why):
+    rows = [["u%d" % (n % 9), values[n % 3], str(n % 2)] for n in range(90)]
+    definition = prepared(tmp_path, write(tmp_path / "f.tsv", text_of(rows, ["user", "price", "click"])))
+    assert [feature.name for feature in definition.features] == ["user"]
+    assert "# price is left out: %s" % why in (tmp_path / "draft.yaml").read_text()
+
+
+@pytest.mark.parametrize("name, values, kind", [
+    ("watch time (s)", range(1, 400), "target"), ("watch_time", range(1, 400), "target"),
+    ("eventTime", range(1600000000, 1600000399), "time"), ("day", range(20240501, 20240900), "time"),
+    ("when", ["2024-05-31T12:%02d:%02d+02:00" % (n // 60, n % 60) for n in range(399)], "time"),
+    ("movie", [n % 50 for n in range(399)], "categorical"), ("num_items", [n % 50 for n in range(399)], "numeric"),
+    ("bid", ["%.2f" % (n / 7) for n in range(399)], "numeric")])
+def test_names_and_values_say_what_a_column_is(tmp_path, name, values, kind):
+    rows = [["u%d" % (n % 9), str(value), str(n * 7 % 13 % 2)] for n, value in enumerate(values)]
+    columns = examine(read([write(tmp_path / "f.tsv", text_of(rows, ["user", name, "like"]))], 1000))
+    assert [column.kind for column in columns] == ["categorical", kind, "label"]

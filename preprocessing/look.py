@@ -1,0 +1,177 @@
+"""The first rows of data files that nothing is known of: separator, header, and the cells as texts."""
+import dataclasses
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from feature_specs.dataset import CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
+from feature_specs.errors import DataError
+from preprocessing.columns import MISSING_NUMBERS, Roles, to_text
+from preprocessing.readers import FrameReader, Reading
+from preprocessing.text_files import BLANKS, InputFile, is_parquet, read_blocks, split_line
+
+_ALWAYS_MISSING = ("\\N", "NULL", "null")
+# Words that mean a missing value where everything else in the column is a number.
+_MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
+_SEPARATORS = "\t,;|"
+_SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was read of files: the rows looked at as trimmed texts, how the files are written, and what is odd."""
+
+    paths: Tuple[str, ...]
+    frame: pd.DataFrame
+    is_all: bool
+    files: Dict[str, Any]
+    lists: Tuple[str, ...] = ()
+    warnings: Tuple[str, ...] = ()
+
+
+def read(paths: Sequence[str], rows: int) -> Look:
+    """Reads the first rows of files as trimmed texts, a missing cell as the empty text.
+
+    Raises:
+        DataError: a file cannot be read, or is no table.
+    """
+    packed = [path for path in paths if is_parquet(path)]
+    if packed and len(packed) < len(paths):
+        raise DataError("%s is a Parquet file and %s is not; describe files of one format"
+                        % (packed[0], next(path for path in paths if path not in packed)))
+    look = _read_parquet(paths, rows) if packed else _read_text(paths, rows)
+    if not len(look.frame):
+        raise DataError("%s has no rows" % paths[0])
+    return look
+
+
+def _read_text(paths: Sequence[str], rows: int) -> Look:
+    block = next(read_blocks(InputFile(paths[0]), _SNIFFED_BYTES), None)
+    if block is None:
+        raise DataError("%s is empty" % paths[0])
+    lines = block.data.split(b"\n")[:min(block.lines, _SNIFFED_LINES)]
+    separator = _sniff(lines)
+    cells = [_cells(line, separator) for line in lines]
+    header = _has_header(cells)
+    names = cells[0] if header else ["c%d" % number for number in range(1, len(cells[0]) + 1)]
+    warnings = ["column %d has no name in line 1 and is left out" % place
+                for place, name in enumerate(names, 1) if not name]
+    names = [name for name in names if name]
+    if len(names) < 2:
+        raise DataError("%s has fewer than two columns with a name; a feature and a label are needed; write the "
+                        "dataset file by hand if the separator is no tab, comma, semicolon or bar: docs/datasets.md"
+                        % paths[0])
+    files: Dict[str, Any] = {"format": "csv", "header": header, "separator": separator}
+    if not header:
+        files["columns"] = names
+    reader = FrameReader(_all_as_text(files, names), paths, Reading(max_bad_rows="100%"), Roles(
+        tuple(names), (), check_labels=False))
+    frames: List[pd.DataFrame] = []
+    is_all = True
+    for frame in reader:
+        frames.append(frame.astype(object))
+        if sum(map(len, frames)) > rows:
+            is_all = False
+            break
+    frame = pd.concat(frames, ignore_index=True).iloc[:rows]
+    warnings += ["%s: prepare cannot use %d of these rows: %s" % (report.path, report.total, report.describe())
+                 for report in reader.reports if report.total]
+    missing = [text for text in _ALWAYS_MISSING if (frame == text).any().any()]
+    missing += _missing_among_numbers(frame.replace(missing, ""))
+    if missing:
+        files["missing"] = [""] + missing
+        frame = frame.replace(missing, "")
+    return Look(tuple(paths), frame, is_all, files, (), tuple(warnings))
+
+
+def _all_as_text(files: Dict[str, Any], names: Sequence[str]) -> DatasetDefinition:
+    """Returns a definition with which every column can be read."""
+    features = tuple(CategoricalFeature("f%d" % place, name) for place, name in enumerate(names[:-1]))
+    return DatasetDefinition("look", FileFormat(
+        header=files["header"], separator=files["separator"], columns=tuple(files.get("columns", ()))), features, (),
+        (TaskDefinition("task", names[-1]),))
+
+
+def _missing_among_numbers(frame: pd.DataFrame) -> List[str]:
+    """Returns the spellings of a missing value that stand in a column whose other values are numbers."""
+    found: List[str] = []
+    for name in frame.columns:
+        texts = [text for text in frame[name].unique() if text and text not in MISSING_NUMBERS]
+        odd = [text for text in texts if not is_number(text)]
+        if len(odd) < len(texts) and set(odd) <= set(_MAYBE_MISSING):
+            found += [text for text in odd if text not in found]
+    return found
+
+
+def _read_parquet(paths: Sequence[str], rows: int) -> Look:
+    batches: List[pa.Table] = []
+    found, is_all = 0, True
+    try:
+        for path in paths:
+            file = pa.parquet.ParquetFile(path)
+            for batch in file.iter_batches(1 << 14):
+                batches.append(pa.Table.from_batches([batch]))
+                found += batch.num_rows
+                if found > rows:
+                    is_all = False
+                    break
+        data = pa.concat_tables(batches).slice(0, rows)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DataError("%s cannot be read as Parquet: %s" % (path, str(error).splitlines()[0])) from error
+    texts: Dict[str, Any] = {}
+    lists = []
+    for name in data.column_names:
+        column = data.column(name).combine_chunks()
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            lists.append(name)
+            texts[name] = ["\x1f".join(map(str, item or [])) for item in column.to_pylist()]
+        elif pa.types.is_floating(column.type):
+            texts[name] = ["" if item is None or item != item else "%.9g" % item for item in column.to_pylist()]
+        else:
+            column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            texts[name] = to_text(column).fill_null("").to_pylist()
+    return Look(tuple(paths), pd.DataFrame(texts), is_all, {"format": "parquet"}, tuple(lists))
+
+
+def _cells(line: bytes, separator: str) -> List[str]:
+    try:
+        return [cell.strip(BLANKS) for cell in split_line(line, separator)]
+    except ValueError:
+        return line.decode("utf-8", "replace").split(separator)
+
+
+def _sniff(lines: Sequence[bytes]) -> str:
+    """Returns the separator that gives most lines the same number of fields, more than one."""
+    best, found = (0.0, 0), ","
+    for separator in _SEPARATORS:
+        counts = [len(_cells(line, separator)) for line in lines]
+        usual = max(set(counts), key=counts.count)
+        score = (counts.count(usual) / len(counts), usual)
+        if usual > 1 and score > best:
+            best, found = score, separator
+    return found
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row holds names: text above numbers, or cells of which none comes again."""
+    first = rows[0]
+    below = [row for row in rows[1:] if len(row) == len(first)]
+    no_value = set(MISSING_NUMBERS + _ALWAYS_MISSING + _MAYBE_MISSING)
+    for place, cell in enumerate(first):
+        values = {row[place] for row in below} - no_value
+        if cell not in no_value and not is_number(cell) and len(values) > 1 and all(map(is_number, values)):
+            return True
+    if len(set(first)) < len(first) or any(is_number(cell) or not cell for cell in first):
+        return False
+    return not any(cell in {row[place] for row in below} for place, cell in enumerate(first))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number for Python."""
+    try:
+        return np.isfinite(float(text)) and "_" not in text
+    except ValueError:
+        return False
