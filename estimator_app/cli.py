@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if debug or error.errno is None:
             return _unexpected(error, debug)
-        return _refused(_storage_text(str(error.filename or ""), os.strerror(error.errno)))
+        return _refused(_storage_text(str(error.filename or ""), storage.reason(error)))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
@@ -299,6 +299,12 @@ def _table_bytes(data_dir: str) -> int:
 
 def _prepare(parsed: argparse.Namespace) -> int:
     from preprocessing import prepare
+    dataset = prepare.dataset_of(parsed)
+    if dataset.definition.preset:
+        try:
+            config_module.read_preset(dataset.definition.preset)
+        except ConfigError as error:
+            raise ConfigError("dataset file %s: %s" % (dataset.path, error)) from error
     prepare.run(parsed)
     return 0
 

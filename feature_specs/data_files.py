@@ -42,9 +42,22 @@ def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[st
     return paths
 
 
+def state_of(manifest: Manifest, directory: str) -> List[List[Any]]:
+    """Returns path, size, modification time and inode of every shard: others, once a file was written or replaced."""
+    found: List[List[Any]] = []
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            path = os.path.join(directory, shard.path)
+            try:
+                status = os.stat(path)
+                found.append([path, status.st_size, status.st_mtime_ns, status.st_ino])
+            except OSError:
+                found.append([path])
+    return found
+
+
 def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
-    """Compares the files of splits and the vocabularies with their SHA-256; what was right once is not read again while
-    it is unchanged.
+    """Compares shards and vocabularies with their SHA-256; what was right once is not read again while unchanged.
 
     Args:
         manifest: of the data directory.

@@ -15,6 +15,8 @@ from feature_specs.records import KEY_BITS
 
 #: Room for values that training has not counted: a share of the counted ones, and some rows for small tables.
 _SPARE_SHARE, _SPARE_ROWS = 0.25, 16
+#: Numbers that no transform clips are clipped to this, so that the products of a network stay finite.
+LARGEST_NUMBER = np.float32(1e20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,8 @@ class FeatureEncoding:
         offsets: int64 [W], what is added to an index or hash to make it a key.
         limits: int64 [W], the indexes or hashes lie below.
         logarithm: bool [D], where sign(x) log(1+|x|) stands for x.
-        minimum, maximum: float32 [D], range that values are clipped to: that of training, infinite without a transform.
+        minimum, maximum: float32 [D], range that values are clipped to: that of training; without a transform all that
+            products in float32 bear.
         shift, scale: float32 [D]; the normalised value is (t(x) - shift) * scale.
         default: float32 [D], raw value used in place of a missing one.
         binned_columns: int64 [K], positions of the binned features among the D.
@@ -129,7 +132,6 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
     for row, name in enumerate(binned):
         padded[row, :len(edges[name])] = edges[name]
     clipped = np.array([item != "none" for item in transforms], bool)
-    infinity = np.float32(np.inf)
     return FeatureEncoding(
         tables=_tables(manifest, {name: len(edges[name]) + 1 for name in binned}),
         offsets=_per_value(manifest, [_offset(manifest, feature.vocabulary or feature.name)
@@ -137,8 +139,8 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
         limits=_per_value(manifest, [manifest.vocabularies[feature.vocabulary or feature.name].size or 1 << KEY_BITS
                                      for feature in manifest.dataset.categorical]),
         logarithm=np.array([item == "log_standard" for item in transforms], bool),
-        minimum=np.where(clipped, np.array([item.minimum for item in statistics], np.float32), -infinity),
-        maximum=np.where(clipped, np.array([item.maximum for item in statistics], np.float32), infinity),
+        minimum=np.where(clipped, np.array([item.minimum for item in statistics], np.float32), -LARGEST_NUMBER),
+        maximum=np.where(clipped, np.array([item.maximum for item in statistics], np.float32), LARGEST_NUMBER),
         shift=shift, scale=scale,
         default=np.array([item.mean if feature.missing == MEAN else feature.missing
                           for feature, item in zip(numeric, statistics)], np.float32),

@@ -1,5 +1,6 @@
 """Small text files that are whole or absent: temporary name, then rename; errors name the file."""
 import contextlib
+import errno
 import hashlib
 import os
 from typing import Iterator
@@ -20,6 +21,12 @@ def named_errors(path: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
+def refuse_directory(path: str) -> None:
+    """Raises IsADirectoryError, with a remedy, where a directory stands in the place of a file."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "a directory stands in the place of a file; move it away", path)
+
+
 def replace_text(path: str, text: str) -> None:
     """Writes a text file, UTF-8; whatever happens, the old one or the new one is there, whole.
 
@@ -27,6 +34,7 @@ def replace_text(path: str, text: str) -> None:
         OSError: it cannot be written; the old file is untouched.
     """
     temporary = path + ".tmp"
+    refuse_directory(path)
     with named_errors(path):
         try:
             with open(temporary, "w", encoding="utf-8") as stream:

@@ -14,6 +14,11 @@ _TENSORFLOW = re.compile(r"(?P<file>/[^;\n]*|[^\s;]+); (?P<reason>%s)" % "|".joi
     + _NUMBERS))
 
 
+def reason(error: OSError) -> str:
+    """Returns what the system says of an error; our own words where a directory is in the way of a file."""
+    return str(error.strerror) if error.errno in (None, errno.EISDIR) else os.strerror(error.errno)
+
+
 def failure(error: BaseException) -> Optional[Tuple[str, str]]:
     """Returns file and reason where an error is about storage, else None; no file: a failed write may not know it.
 
@@ -22,7 +27,7 @@ def failure(error: BaseException) -> Optional[Tuple[str, str]]:
     if isinstance(error, OSError):
         if error.errno is None or not (error.filename or error.errno in _NUMBERS):
             return None
-        return str(error.filename or ""), os.strerror(error.errno)
+        return str(error.filename or ""), reason(error)
     tensorflow: Any = sys.modules.get("tensorflow")
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None

@@ -40,11 +40,12 @@ def make_keys(sparse: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
 
 def normalise(raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
     """Clips raw values to the training range and normalises them, float32 [n, D]; ``raw_dense`` has no NaN."""
-    if not encoding.logarithm.any() and not np.isfinite(encoding.maximum).any():
-        return raw_dense * encoding.scale
+    clipped = tf.clip_by_value(raw_dense, encoding.minimum, encoding.maximum)
+    if not encoding.logarithm.any() and not encoding.shift.any():
+        return clipped * encoding.scale
     # In float64: TensorFlow's float32 log1p depends in its last bit on a value's place in the batch, and a feature
     # with a small deviation makes that visible. This runs on the host, never on an NPU.
-    values = tf.cast(tf.clip_by_value(raw_dense, encoding.minimum, encoding.maximum), tf.float64)
+    values = tf.cast(clipped, tf.float64)
     if encoding.logarithm.any():
         logarithms = tf.sign(values) * tf.math.log1p(tf.abs(values))
         values = logarithms if encoding.logarithm.all() else tf.where(

@@ -30,6 +30,7 @@ _WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 # Numbers that are times: seconds or more of the epoch, and days such as 20240531.
 _EPOCH, _DAYS = 1e8, (19000101, 21001231)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?\Z", re.ASCII)
+_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?\Z", re.ASCII)
 # A column that tells a label so well is rather known after it than before.
 _LEAK = 0.98
@@ -62,27 +63,28 @@ def examine(look: Look) -> List[Column]:
         columns.append(column)
         if name in look.lists:
             column.separator = "\x1f"
-        _classify(column, len(values))
+        _classify(column, len(values), look)
     _choose_labels(columns, look)
     _mark_leaks(columns, look)
     _share(columns)
     return columns
 
 
-def _classify(column: Column, rows: int) -> None:
+def _classify(column: Column, rows: int, look: Look) -> None:
     distinct, name = column.distinct, simple_name(column.name)
     different = pd.Series(column.values.unique())
-    is_number_column = bool(distinct) and all(is_number(text) or text in MISSING_NUMBERS for text in different)
+    is_number_column = column.name not in look.texts and bool(distinct) and all(
+        is_number(text) or text in MISSING_NUMBERS for text in different)
     is_whole = is_number_column and all(_WHOLE.match(text) for text in different)
     separator = column.separator or ("" if is_number_column else _list_separator(column.values))
     if not distinct:
         column.kind, column.why = "empty", "no value was seen"
     elif is_number_column and _WEIGHT.match(name) and column.values.map(float).min() >= 0:
         column.kind, column.why = "weight", "named like the weight of a row"
-    elif _is_time(column, different, is_number_column):
+    elif column.name in look.times or not column.separator and _is_time(column, different, is_number_column):
         column.kind, column.why = "time", "a time: --split_by_time %s takes the last rows for testing" % column.name
-    elif not is_number_column and not column.separator and _number_style(different):
-        column.kind, column.why = "unclear", _number_style(different)
+    elif not is_number_column and not column.separator and _odd_style(different):
+        column.kind, column.why = "unclear", _odd_style(different)
     elif separator:
         lengths = column.values.str.count(re.escape(separator)) + 1
         column.kind, column.separator = "list", separator
@@ -110,9 +112,11 @@ def _is_time(column: Column, different: pd.Series, is_numbers: bool) -> bool:
     return len(different) > 10 and bool(np.mean(np.isnan(times_of_texts(list(different)))) < 0.05)
 
 
-def _number_style(different: pd.Series) -> str:
-    """Says how numbers are written that are none here, or nothing."""
+def _odd_style(different: pd.Series) -> str:
+    """Says how numbers or dates are written that are none here, or nothing."""
     texts = different[~different.isin(MISSING_NUMBERS)]
+    if len(texts) > 10 and texts.str.match(_DATE).mean() > 0.95:
+        return "looks like dates in another style: write 2024-05-31 or 2024-05-31 12:30:00"
     if texts.str.contains(",", regex=False).mean() < 0.2:
         return ""
     if texts.str.match(_THOUSANDS).all():
@@ -189,7 +193,8 @@ def _mark_leaks(columns: List[Column], look: Look) -> None:
             scores.append(pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)), errors="coerce").to_numpy())
         for label, positive, known in labels:
             found = scores
-            if column.kind == "categorical" and column.distinct <= _LEAK_VALUES:
+            # A value that comes once tells its own row's label, which says nothing.
+            if column.kind == "categorical" and column.distinct <= min(_LEAK_VALUES, len(texts) // 10):
                 found = scores + [texts.map(positive.groupby(texts).mean()).to_numpy(np.float64)]
             areas = [_area(score, positive, known) for score in found]
             best = max(max(area, 1 - area) for area in areas)

@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 from feature_specs.dataset import CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
 from feature_specs.errors import DataError
-from preprocessing.columns import MISSING_NUMBERS, Roles, to_text
+from preprocessing.columns import MISSING_NUMBERS, Roles, check_type, to_text
 from preprocessing.readers import FrameReader, Reading
 from preprocessing.text_files import BLANKS, InputFile, is_parquet, read_blocks, split_line
 
@@ -22,13 +22,24 @@ _SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What was read of files: the rows looked at as trimmed texts, how the files are written, and what is odd."""
+    """What was read of files.
+
+    Attributes:
+        paths: the files.
+        frame: the rows looked at, as trimmed texts; the values of a Parquet list with ``\\x1f`` between them.
+        is_all: whether these are all rows.
+        files: how the files are written, as in a dataset file.
+        lists, texts, times: columns of Parquet whose type says that they are lists, text or times.
+        warnings: what is odd.
+    """
 
     paths: Tuple[str, ...]
     frame: pd.DataFrame
     is_all: bool
     files: Dict[str, Any]
     lists: Tuple[str, ...] = ()
+    texts: Tuple[str, ...] = ()
+    times: Tuple[str, ...] = ()
     warnings: Tuple[str, ...] = ()
 
 
@@ -84,7 +95,7 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
     if missing:
         files["missing"] = [""] + missing
         frame = frame.replace(missing, "")
-    return Look(tuple(paths), frame, is_all, files, (), tuple(warnings))
+    return Look(tuple(paths), frame, is_all, files, warnings=tuple(warnings))
 
 
 def _all_as_text(files: Dict[str, Any], names: Sequence[str]) -> DatasetDefinition:
@@ -118,22 +129,36 @@ def _read_parquet(paths: Sequence[str], rows: int) -> Look:
                 if found > rows:
                     is_all = False
                     break
-        data = pa.concat_tables(batches).slice(0, rows)
+        data = pa.concat_tables(batches).slice(0, rows) if batches else file.schema_arrow.empty_table()
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DataError("%s cannot be read as Parquet: %s" % (path, str(error).splitlines()[0])) from error
     texts: Dict[str, Any] = {}
-    lists = []
+    kinds: Dict[str, List[str]] = {"lists": [], "texts": [], "times": []}
+    warnings = []
     for name in data.column_names:
         column = data.column(name).combine_chunks()
-        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-            lists.append(name)
+        column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        try:
+            check_type(name, column.type, is_text=not is_list, is_list=is_list)
+            if pa.types.is_duration(column.type):
+                raise DataError("column %s: Parquet type %s is neither text nor a number" % (name, column.type))
+        except DataError as error:
+            warnings.append("%s; it is left out" % error)
+            continue
+        if is_list:
+            kinds["lists"].append(name)
             texts[name] = ["\x1f".join(map(str, item or [])) for item in column.to_pylist()]
         elif pa.types.is_floating(column.type):
             texts[name] = ["" if item is None or item != item else "%.9g" % item for item in column.to_pylist()]
         else:
-            column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            if pa.types.is_temporal(column.type):
+                kinds["times"].append(name)
+            elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                kinds["texts"].append(name)
             texts[name] = to_text(column).fill_null("").to_pylist()
-    return Look(tuple(paths), pd.DataFrame(texts), is_all, {"format": "parquet"}, tuple(lists))
+    return Look(tuple(paths), pd.DataFrame(texts), is_all, {"format": "parquet"}, warnings=tuple(warnings),
+                **{kind: tuple(names) for kind, names in kinds.items()})
 
 
 def _cells(line: bytes, separator: str) -> List[str]:

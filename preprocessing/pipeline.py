@@ -122,6 +122,9 @@ class Preparation:
                               % self.split.share)
         if (self.split.by_column or self.split.by_time) and not self.split.share:
             raise ConfigError("--split_by and --split_by_time go with --split")
+        if self.split.by_column in [task.column for task in self.definition.tasks]:
+            raise ConfigError("--split_by %s: a split by a label makes training and test rows differ; name another "
+                              "column" % self.split.by_column)
         if self.split.by_column and self.split.by_time:
             raise ConfigError("give one of --split_by and --split_by_time")
         check_reading(_with_workers(self.reading))

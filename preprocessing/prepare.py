@@ -21,6 +21,7 @@ from preprocessing.spark import DEFAULT_MASTER
 
 CENSUS = "census"
 ENGINES = ("threads", "spark")
+SAMPLE_SEED = 2020
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="rows of the made-up training file (default: census 60000, shop 40000)")
     parser.add_argument("--sample_test_rows", type=int, metavar="N",
                         help="rows of the made-up test file (default: census 20000, shop 10000)")
-    _add_number(parser, "sample_seed", 2020, "seed of the made-up data; whole number")
+    _add_number(parser, "sample_seed", SAMPLE_SEED, "seed of the made-up data; whole number")
     parser.add_argument("--download_url", metavar="URL", default=sources.DOWNLOAD_URL,
                         help="address for --download (default: %s)" % sources.DOWNLOAD_URL)
     parser.add_argument("--download_sha256", metavar="HEX", default=None,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> Manifest:
         ConfigError: flags are missing, contradict each other or are out of range.
     """
     _check_sources(args)
-    dataset = _dataset(args)
+    dataset = dataset_of(args)
     draft = Preparation(
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
         test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
@@ -117,7 +118,8 @@ def run(args: argparse.Namespace) -> Manifest:
     return manifest
 
 
-def _dataset(args: argparse.Namespace) -> DatasetFile:
+def dataset_of(args: argparse.Namespace) -> DatasetFile:
+    """Returns the dataset that parsed flags name."""
     if args.vocabulary_from and not args.dataset:
         folder, manifest = find_earlier(args.vocabulary_from)
         return DatasetFile(manifest.dataset, folder, {})
@@ -138,6 +140,12 @@ def _check_sources(args: argparse.Namespace) -> None:
                           "--download, --sample" % (" and ".join(given) or "no data"))
     if args.split and not args.train_data_path:
         raise ConfigError("--split goes with --train_data_path")
+    if args.engine != ENGINES[1] and args.spark_master != DEFAULT_MASTER:
+        raise ConfigError("--spark_master goes with --engine spark")
+    if not args.sample and (args.sample_train_rows or args.sample_test_rows or args.sample_seed != SAMPLE_SEED):
+        raise ConfigError("--sample_train_rows, --sample_test_rows and --sample_seed go with --sample")
+    if args.num_workers < 0:
+        raise ConfigError("num_workers %d: give the number of threads, or 0 for one per core" % args.num_workers)
     if (args.source or args.download) and args.dataset not in (None, CENSUS):
         raise ConfigError("--source and --download are for the census data; give --train_data_path with --dataset %s"
                           % args.dataset)

@@ -59,7 +59,7 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
     values = frame[column].cat
     codes = values.codes.to_numpy()
     times = times_of_texts(values.categories)[codes]
-    wrong = np.flatnonzero(np.isnan(times))
+    wrong = np.flatnonzero(~np.isfinite(times))
     if len(wrong):
         text = values.categories[codes[wrong[0]]]
         raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "

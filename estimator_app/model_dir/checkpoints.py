@@ -3,6 +3,7 @@
 A checkpoint of step S is ``model.ckpt-S.{index,data-*,meta}`` and the SDK's folder ``sparse-model.ckpt-S``; it counts
 only where both are there and whole.
 """
+import contextlib
 import dataclasses
 import glob
 import json
@@ -120,7 +121,11 @@ def latest(directory: str, contents: bool = False) -> Optional[int]:
 
 
 def write_state(directory: str, all_steps: List[int]) -> None:
-    """Writes TensorFlow's ``checkpoint`` file atomically: the last step given is the latest checkpoint."""
+    """Writes TensorFlow's ``checkpoint`` file atomically: the last step given is the latest; none: no file."""
+    if not all_steps:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(directory, STATE_FILE))
+        return
     names = ["%s-%d" % (BASE_NAME, step) for step in all_steps]
     lines = ['model_checkpoint_path: "%s"' % names[-1]] + ['all_model_checkpoint_paths: "%s"' % name for name in names]
     path = os.path.join(directory, STATE_FILE)

@@ -206,12 +206,7 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
             _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
                                                              "start over with --fresh")
             if config.batch_size * ranks != found.batch_size * stages[-1].ranks:
-                raise ConfigError(
-                    "model directory %s was trained with %d ranks of batch_size %d; %d ranks of %d would give steps "
-                    "and "
-                    "epochs another meaning: use --batch_size %d, or %d ranks" % (
-                        config.model_dir, stages[-1].ranks, found.batch_size, ranks, config.batch_size,
-                        max(1, found.batch_size * stages[-1].ranks // ranks), stages[-1].ranks))
+                raise ConfigError(_other_batch(config, found, ranks, stages[-1].ranks))
         return stages[-1].data_start
     if not step:
         return 0
@@ -354,6 +349,17 @@ def _refuse_differences(config: Config, found: Config, names: Tuple[str, ...], w
                           % (config.model_dir, "; ".join(lines), ways))
 
 
+def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -> str:
+    rows = found.batch_size * ranks_before
+    way = ("use --batch_size %d, or --ranks %d with --batch_size %d" % (
+        rows // ranks, ranks_before, found.batch_size) if rows % ranks == 0 else
+        "%d rows are no multiple of %d ranks: use --ranks %d with --batch_size %d, or a number of ranks that divides "
+        "them" % (rows, ranks, ranks_before, found.batch_size))
+    return ("model directory %s was trained with %d rows a step (ranks: %d, batch_size %d); ranks: %d, batch_size %d "
+            "would give steps and epochs another meaning; %s" % (
+                config.model_dir, rows, ranks_before, found.batch_size, ranks, config.batch_size, way))
+
+
 def _data_difference(trained: Manifest, given: Manifest) -> str:
     """Says in a few words how two preparations differ."""
     found = list(differences(given.dataset, trained.dataset))
@@ -412,6 +418,9 @@ def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
     if copy is not None:
         copy.copy_to(model_dir)
         warnings.append("the copy of step %d in %s/ takes its place" % (copy.step, checkpoints.BEST_FOLDER))
+    if step == 0:
+        # Nothing has been trained: the weights are made anew, as the settings and --warm_start_from say now.
+        Checkpoint(model_dir, 0).delete()
     if step is not None:
         checkpoints.write_state(model_dir, [number for number in checkpoints.steps(model_dir) if number <= step])
     if os.path.isdir(model_dir):

@@ -6,7 +6,7 @@ import shutil
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from feature_specs.errors import UserError
-from feature_specs.files import free_path, named_errors, replace_text
+from feature_specs.files import free_path, named_errors, refuse_directory, replace_text
 
 METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
@@ -83,6 +83,7 @@ def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
         What was damaged and where the original is, or None.
     """
     path = os.path.join(model_dir, METRICS_FILE)
+    refuse_directory(path)
     if not os.path.isfile(path):
         return None
     entries, damaged = _parse(path)

@@ -34,8 +34,6 @@ from input_fn.encode import encode_rows
 DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, RAW_SIGNATURE = "serving_default", "examples", "raw"
 EXAMPLES_INPUT = "examples"
 
-#: Raw numbers are limited to +-this where no transform clips them, so that no sum becomes infinite.
-LARGEST_NUMBER = 1e20
 _FINGERPRINTS = (1 << 63) - 1
 _TEXTS_AT_ONCE = 1 << 19
 # Stands for "not in the Example": bytes that are no text.
@@ -96,7 +94,7 @@ class ServingGraph:
         single = [not feature.is_list for feature in self._dataset.categorical for _ in range(feature.width)]
         outside = tf.logical_or(sparse >= limits, tf.logical_and(sparse < 0, np.array([single], bool)))
         known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(UNKNOWN_INDEX, tf.int64)), sparse)
-        keys, numbers = encode_rows(known, _limited(raw_dense), encoding)
+        keys, numbers = encode_rows(known, raw_dense, encoding)
         is_sum = model.config.input_layer == SUM
         pooled = {layout.name: self._pooled(keys[table_keys(layout.name)], layout, is_sum)
                   for layout in encoding.tables}
@@ -284,12 +282,6 @@ def hash_texts(texts: Any, buckets: int) -> np.ndarray:
             part = slice(start, start + _TEXTS_AT_ONCE)
             found[part] = call(np.array(texts[part], object))
     return found
-
-
-def _limited(raw_dense: tf.Tensor) -> tf.Tensor:
-    """Limits numbers, so that those that no transform clips stay finite; NaN stays NaN."""
-    limited = tf.clip_by_value(raw_dense, -LARGEST_NUMBER, LARGEST_NUMBER)
-    return tf.where(tf.math.is_nan(raw_dense), raw_dense, limited)
 
 
 def _placeholder(dtype: tf.DType, shape: Sequence[object], name: str) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """The ``eval`` command, and what an evaluation's result is made of."""
 import contextlib
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 import tensorflow as tf
 
@@ -10,6 +10,7 @@ from estimator_app.model.metrics import WEIGHTED_PREFIX
 from estimator_app.model.tasks import MEAN_LOSS
 from estimator_app.model_dir import checkpoints, directory
 from estimator_app.model_dir.history import plain
+from estimator_app.training.hooks import DataGuard
 from estimator_app.training.run_start import Run
 from estimator_app.training.runtime import build_runtime
 from estimator_app.training.steps import EVALUATE, Phase, step_numbers
@@ -44,7 +45,7 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     runtime = build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),
                             Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
     try:
-        with explained_input_errors(model, (TEST_SPLIT,)):
+        with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
             # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
             for attempt in range(3):
                 try:
@@ -56,6 +57,7 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
                     if attempt == 2 or chosen.problem() is None:
                         raise
                     chosen = checkpoints.resolve(config.model_dir, checkpoint)
+        runtime.guard.check()
     finally:
         runtime.close()
     return summary(plain_metrics(result), model)
@@ -81,15 +83,20 @@ def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
 
 
 @contextlib.contextmanager
-def explained_input_errors(model: Model, splits: Sequence[str]) -> Iterator[None]:
-    """Turns TensorFlow's errors about records into one that names file and record.
+def explained_input_errors(model: Model, splits: Sequence[str],
+                           guard: Optional[DataGuard] = None) -> Iterator[None]:
+    """Turns TensorFlow's errors about records into one that names file and record, or says that files were replaced.
 
     Raises:
         DataError: a record of the splits is damaged or does not fit the manifest.
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        if guard is not None:
+            guard.check()
+        if isinstance(error, tf.errors.NotFoundError):
+            raise
         found = first_bad_record(model.manifest, model.encoding, model.config.data_dir, splits)
         if found is None:
             raise

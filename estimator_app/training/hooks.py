@@ -11,8 +11,9 @@ import tensorflow as tf
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
 from estimator_app.training.steps import StepNumbers
-from feature_specs import storage
-from feature_specs.errors import UserError
+from feature_specs import data_files, storage
+from feature_specs.errors import DataError, UserError
+from feature_specs.manifest import Manifest
 from feature_specs.sdk import allreduce_sum
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
@@ -39,14 +40,41 @@ class RunStoppedError(Exception):
         self.exit_status = 128 + signal_number
 
 
+class DataGuard(tf.estimator.CheckpointSaverListener):
+    """Refuses to save or to judge weights once the data files are others than at the start.
+
+    Files are opened by name in every epoch, so that a preparation into the same directory would go unseen.
+    """
+
+    def __init__(self, manifest: Manifest, data_dir: str, model_dir: str):
+        self._manifest, self._data_dir, self._model_dir = manifest, data_dir, model_dir
+        self._state = data_files.state_of(manifest, data_dir)
+
+    def check(self) -> None:
+        """Raises DataError where a file was replaced or changed."""
+        changed = [now[0] for before, now in zip(self._state, data_files.state_of(self._manifest, self._data_dir))
+                   if now != before]
+        if changed:
+            step = checkpoints.latest(self._model_dir)
+            raise DataError("%s was replaced or changed while it was in use; %s. Bring the data back and the same "
+                            "command resumes from there; other data goes with another --model_dir or --continue_on" % (
+                                changed[0], "the last good checkpoint is of step %d" % step if step else
+                                "there is no checkpoint yet"))
+
+    def before_save(self, session: Any, global_step_value: int) -> None:
+        """Checks before a checkpoint is written."""
+        del session, global_step_value
+        self.check()
+
+
 class GridSaver(tf.compat.v1.train.CheckpointSaverHook):
     """Saves at the steps that are evaluated, wherever the session begins: not every so many steps from there.
 
     A checkpoint that is there already is not written again at the session's begin: it may be the only one.
     """
 
-    def __init__(self, model_dir: str, numbers: StepNumbers):
-        super().__init__(model_dir, save_steps=numbers.save_steps)
+    def __init__(self, model_dir: str, numbers: StepNumbers, guard: DataGuard):
+        super().__init__(model_dir, save_steps=numbers.save_steps, listeners=[guard])
         self._model_dir = model_dir
         self._timer = _GridTimer(numbers)
 
@@ -180,9 +208,10 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
     every step sums what each has received, so that all of them save, which is a collective call, after the same step.
     """
 
-    def __init__(self, model_dir: str, rank_size: int = 1):
+    def __init__(self, model_dir: str, rank_size: int = 1, guard: Optional[DataGuard] = None):
         self._model_dir = model_dir
         self._rank_size = rank_size
+        self._guard = guard
         self._received: Optional[int] = None
         self._step_tensor: Any = None
         self._vote: Any = None
@@ -227,6 +256,8 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         session = run_context.session
         step = int(session.run(self._step_tensor))
         if Checkpoint(self._model_dir, step).problem() is not None:
+            if self._guard is not None:
+                self._guard.check()
             saver = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)[0]
             saver.save(session, os.path.join(self._model_dir, checkpoints.BASE_NAME), global_step=step)
         if received != _SAVE:

@@ -102,6 +102,9 @@ def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO)
     line = history.repair(config.model_dir, start, damaged)
     warnings += [line] if line else []
     warnings += heal_best(model.tasks, config.model_dir, start, damaged)
+    if request.warm_start_from and start:
+        warnings.append("--warm_start_from has no effect: %s is trained already, to step %d"
+                        % (config.model_dir, start))
     for line in warnings:
         stream.write("warning: %s\n" % line)
     stream.flush()

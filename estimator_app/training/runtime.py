@@ -12,6 +12,7 @@ from estimator_app.config import Config
 from estimator_app.model.definition import Model
 from estimator_app.model.model_fn import ModelContext, make_model_fn
 from estimator_app.model_dir import checkpoints
+from estimator_app.training.hooks import DataGuard
 from estimator_app.training.run_start import Run
 from estimator_app.training.steps import EVALUATE, TRAIN_AND_EVALUATE, Phase
 from feature_specs.cores import usable_cores
@@ -34,6 +35,7 @@ class Runtime:
         phase: what this process does of it.
         estimator: the NPUEstimator.
         train_input_fn, eval_input_fn: the input functions; the former only where something is trained.
+        guard: tells when data files are replaced while they are read.
     """
 
     run: Run
@@ -41,6 +43,7 @@ class Runtime:
     estimator: Any
     train_input_fn: Optional[Callable[[], tf.data.Dataset]]
     eval_input_fn: Callable[[], tf.data.Dataset]
+    guard: DataGuard
 
     def hooks(self, extra: Optional[List[Any]] = None) -> List[Any]:
         """Returns a new hook list: the SDK's hook, then the app's own (rec_sdk_api 5.1)."""
@@ -61,6 +64,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
     """
     model, numbers = run.model, run.numbers
     config = model.config
+    guard = DataGuard(model.manifest, config.data_dir, config.model_dir)
     # The SDK's numbers must equal the Estimator's (rec_sdk_api 1.1, 11.4).
     try:
         init(use_dynamic=config.use_dynamic, use_dynamic_expansion=config.use_dynamic_expansion, bind_cpu=True,
@@ -85,7 +89,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
                    estimator=NPUEstimator(model_fn=model_fn, config=run_config(config, save_steps),
                                           warm_start_from=warm_start),
                    train_input_fn=train_input_fn,
-                   eval_input_fn=make_eval_input_fn(settings, TEST_SPLIT, config.eval_batch_size))
+                   eval_input_fn=make_eval_input_fn(settings, TEST_SPLIT, config.eval_batch_size), guard=guard)
 
 
 def run_config(config: Config, save_steps: int) -> Any:

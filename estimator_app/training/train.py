@@ -37,7 +37,7 @@ from estimator_app.training.run_start import (
 from estimator_app.training.runtime import Runtime, build_runtime
 from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
 from feature_specs import sdk
-from feature_specs.errors import ConfigError, UserError
+from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
 
 
@@ -61,6 +61,9 @@ def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) 
         # The process that planned the phases has made the directory ready.
         with contextlib.nullcontext() if rank_id else phase_locked(config.model_dir):
             stages = directory.read_stages(config.model_dir)
+            if stages and stages[-1].data["identity"] != model.manifest.identity():
+                raise DataError("%s was prepared anew while it was in use; bring the data back and the same command "
+                                "resumes" % config.data_dir)
             start = checkpoints.latest(config.model_dir) or 0
             run = open_run(model, stages[-1].data_start if stages else start, start, rank_id, rank_size)
             return _run(request, run, stream)
@@ -95,7 +98,8 @@ def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
         warm_start = warm_start_settings(request.warm_start_from, run.model, stream)
     runtime = build_runtime(run, phase, warm_start)
     try:
-        with explained_storage_errors(config.model_dir), explained_input_errors(run.model, (TRAIN_SPLIT, TEST_SPLIT)):
+        with explained_storage_errors(config.model_dir), explained_input_errors(
+                run.model, (TRAIN_SPLIT, TEST_SPLIT), runtime.guard):
             progress = ProgressHook(run)
             recorder = EvaluationRecorder(runtime, progress, stream)
             if phase.kind == TRAIN:
@@ -115,10 +119,10 @@ def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
         good, warnings = set_spoilt_aside(config.model_dir, error.step)
         for line in warnings:
             stream.write("warning: %s\n" % line)
-        place = "the last good checkpoint is of step %d" % good if good else "there is no checkpoint yet"
-        raise UserError("%s; %s. The same command resumes from there: lower --learning_rate and "
-                        "--sparse_learning_rate, or "
-                        "look for extreme values in the data" % (error, place)) from error
+        place = ("the last good checkpoint is of step %d, from which the same command resumes" % good if good else
+                 "there is no checkpoint yet, and the same command begins anew")
+        raise UserError("%s; %s: lower --learning_rate and --sparse_learning_rate, or look for extreme values in the "
+                        "data" % (error, place)) from error
     finally:
         runtime.close()
 
@@ -126,8 +130,9 @@ def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
 def _train_phase(runtime: Runtime, progress: ProgressHook) -> None:
     config = runtime.run.model.config
     with _signals(runtime) as signals:
-        runtime.estimator.train(runtime.train_input_fn, max_steps=runtime.phase.stop, hooks=runtime.hooks(
-            [LossGuard(config.max_loss), progress] + signals))
+        runtime.estimator.train(
+            runtime.train_input_fn, max_steps=runtime.phase.stop, saving_listeners=[runtime.guard],
+            hooks=runtime.hooks([LossGuard(config.max_loss), progress] + signals))
 
 
 def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder",
@@ -153,7 +158,8 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
     began = time.time()
     with _signals(runtime) as signals:
         # A step's loss is looked at and noted before its checkpoint exists: a restart from there does not repeat it.
-        hooks = [LossGuard(config.max_loss), progress, GridSaver(config.model_dir, numbers), recorder.stopper] + signals
+        saver = GridSaver(config.model_dir, numbers, runtime.guard)
+        hooks = [LossGuard(config.max_loss), progress, saver, recorder.stopper] + signals
         tf.estimator.train_and_evaluate(
             runtime.estimator,
             tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps, hooks=runtime.hooks(hooks)),
@@ -170,7 +176,7 @@ class EvaluationRecorder(tf.estimator.Exporter):
 
     def __init__(self, runtime: Runtime, progress: ProgressHook, stream: TextIO):
         run = runtime.run
-        self._run = run
+        self._run, self._guard = run, runtime.guard
         self._table = EvaluationTable(run.model.tasks, run.numbers, stream if run.rank_id == 0 else None)
         self._progress = progress
         self.stopper = StopHook()
@@ -197,6 +203,7 @@ class EvaluationRecorder(tf.estimator.Exporter):
         """Records an evaluation, ``eval_result``; the other arguments are not used."""
         del estimator, export_path, checkpoint_path, is_the_final_export
         seconds = time.time() - self._started
+        self._guard.check()
         metrics = plain_metrics(eval_result)
         step = metrics["global_step"]
         if self.last.get("global_step") == step:
@@ -251,7 +258,7 @@ class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
 @contextlib.contextmanager
 def _signals(runtime: Runtime) -> Iterator[List[Any]]:
     """Handles signals; gives the hooks for it."""
-    hook = SignalHook(runtime.run.model.config.model_dir, runtime.run.rank_size)
+    hook = SignalHook(runtime.run.model.config.model_dir, runtime.run.rank_size, runtime.guard)
     with hook.handling():
         yield [hook]
 

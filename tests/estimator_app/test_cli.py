@@ -29,6 +29,15 @@ def test_help_shows_the_values_that_a_run_would_use(fresh):
         assert flag in text
 
 
+def test_prepare_looks_at_the_datasets_preset(tmp_path):
+    dataset = tmp_path / "my.yaml"
+    dataset.write_text(runs.SMALL_YAML + "preset: absent.json\n")
+    rows = runs.write_rows(str(tmp_path / "a.csv"), runs.small_rows(40))
+    runs.run_here(tmp_path, "prepare", "--dataset", dataset, "--train_data_path", rows, "--split", "0.2", "--output_path",
+                  "out").refused("dataset file", "my.yaml: preset 'absent.json' cannot be read")
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_of_eval_shows_what_the_model_was_trained_with(whole):
     text = whole.here("eval", "--help", "--model_dir", "model").ok().out
     assert shown_default(text, "--threads") == "1" and shown_default(text, "--data_dir") == "data"

@@ -202,3 +202,29 @@ def test_names_and_values_say_what_a_column_is(tmp_path, name, values, kind):
     rows = [["u%d" % (n % 9), str(value), str(n * 7 % 13 % 2)] for n, value in enumerate(values)]
     columns = examine(read([write(tmp_path / "f.tsv", text_of(rows, ["user", name, "like"]))], 1000))
     assert [column.kind for column in columns] == ["categorical", kind, "label"]
+
+
+def test_parquet_columns_are_taken_by_their_types(tmp_path, capsys):
+    times = pa.array([10 ** 9 * (n + 1) for n in range(40)], pa.int64())
+    table = pa.table({
+        "user": pa.array(["u%d" % (n % 7) for n in range(40)]), "click": pa.array([n % 2 for n in range(40)]),
+        "blob": pa.array([b"\xff\x00"] * 40), "event": pa.array([{"a": 1}] * 40),
+        "took": times.cast(pa.duration("us")), "scores": pa.array([[0.5, 1.5]] * 40),
+        "deep": pa.array([[[1], [2]]] * 40), "price": pa.array([" %d " % n for n in range(40)]),
+        "at": times.cast(pa.timestamp("us", "UTC")), "on": times.cast(pa.timestamp("us")).cast(pa.date32(), safe=False),
+        "none": pa.array([None] * 40), "size": pa.array([n + 0.5 for n in range(40)])})
+    pa.parquet.write_table(table, str(tmp_path / "f.parquet"))
+    definition = prepared(tmp_path, str(tmp_path / "f.parquet"))
+    text, printed = (tmp_path / "draft.yaml").read_text(), capsys.readouterr().out
+    assert [feature.name for feature in definition.features] == ["user", "price", "size"]
+    assert "# at is left out: a time" in text and "# on is left out: a time" in text and "# none is left out" in text
+    for name, kind in (("blob", "binary"), ("event", "struct"), ("took", "duration"), ("scores", "list<"),
+                       ("deep", "list<")):
+        assert "warning: column %s: Parquet type %s" % (name, kind) in printed
+
+
+def test_dates_in_another_style_are_no_categories(tmp_path):
+    rows = [["u%d" % (n % 7), "%02d.11.2023 06:%02d" % (n % 28 + 1, n % 60), str(n % 2)] for n in range(90)]
+    definition = prepared(tmp_path, write(tmp_path / "f.tsv", text_of(rows, ["user", "datum", "click"])))
+    assert [feature.name for feature in definition.features] == ["user"]
+    assert "# datum is left out: looks like dates in another style" in (tmp_path / "draft.yaml").read_text()

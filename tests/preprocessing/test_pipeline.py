@@ -244,6 +244,7 @@ def test_a_split_by_column_keeps_values_together_and_by_time_takes_the_last(tmp_
     ({"line_per_sample": 0}, "line_per_sample 0"), ({"num_shards": 0}, "num_shards"), ({"seed": -1}, "seed"),
     ({"vocabulary_splits": ("test",)}, "vocabulary_splits"), ({"test_paths": ()}, "no test rows"),
     ({"split": RowSplit(0.1)}, "leave out --test_data_path"), ({"test_paths": (), "split": RowSplit(2)}, "between 0"),
+    ({"test_paths": (), "split": RowSplit(0.1, by_column="click")}, "--split_by click: a split by a label"),
     ({"reading": Reading(num_workers=1000)}, "num_workers"), ({"reading": Reading(max_bad_rows="x")}, "max_bad_rows")])
 def test_settings_are_checked(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
@@ -345,6 +346,7 @@ def test_times_with_and_without_zones_are_put_in_order(tmp_path, times, last):
 
 
 @pytest.mark.parametrize("times, message", [
+    (["3", "nan", "5"], "row 3: column unused 'nan' is no time"), (["3", "5", "inf"], "row 4: .*'inf' is no time"),
     (["2024-05-31", "", "2024-06-01"], "t.tsv row 3: column unused is empty; --split_by_time needs numbers, or dates"),
     (["2024-05-31", "2024-06-01", "31.5.2024"], "row 4: column unused '31.5.2024' is no time"),
     (["2024-05-31T12:00:00+02:00", "2024-05-31T12:00:00+2:00"], r"row 3: column unused '.*\+2:00' is no time")])

@@ -76,6 +76,9 @@ def test_files_and_folder_of_the_census(tmp_path, capsys):
     (["--download", "--download_url", "ftp://x/y"], "http"), (["--sample", "--dataset", "nowhere.yaml"],
                                                               "nowhere.yaml"),
     (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
+    (["--sample", "--spark_master", "spark://x"], "--spark_master goes with --engine spark"),
+    (["--source", "x", "--sample_seed", "3"], "--sample_seed go with --sample"),
+    (["--sample", "--num_workers", "-1"], "num_workers -1: give the number of threads, or 0"),
     (["--source", "x", "--dataset", "shop"], "--source and --download are for the census data")])
 def test_errors_are_one_line(tmp_path, capsys, arguments, pattern):
     assert run(*(arguments + ["--output_path", tmp_path / "out"])) == 1

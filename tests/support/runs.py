@@ -60,9 +60,9 @@ def write_rows(path, rows):
     return write(path, "\n".join(",".join(row) for row in [["user", "item", "x", "click"]] + rows) + "\n")
 
 
-def prepare_small(root, train=None, test=None, output="data", flags=()):
+def prepare_small(root, train=None, test=None, output="data", flags=(), yaml=SMALL_YAML):
     """Prepares the small dataset, 160 and 60 rows by default, in ``root``/``output``; returns the manifest."""
-    dataset = write(os.path.join(str(root), "small.yaml"), SMALL_YAML)
+    dataset = write(os.path.join(str(root), "small.yaml"), yaml)
     sources = [write_rows(os.path.join(str(root), "%s.%s.csv" % (output, name)), rows) for name, rows in (
         ("train", train or small_rows(160, 1)), ("test", test or small_rows(60, 2)))]
     return run_prepare("--dataset", dataset, "--train_data_path", sources[0], "--test_data_path", sources[1],

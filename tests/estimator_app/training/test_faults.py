@@ -17,7 +17,7 @@ from tests.support.rows import record_offsets
 
 def test_a_loss_above_the_bound_stops_and_names_the_step(fresh):
     line = fresh.train("--learning_rate", "10", "--sparse_learning_rate", "10", "--max_loss", "0.75").refused(
-        "the training loss at step ", "--learning_rate", "The same command resumes")
+        "the training loss at step ", "--learning_rate", "the same command")
     assert "checkpoint" in line and not runs.evaluated_steps(fresh.model)
 
 
@@ -26,7 +26,7 @@ def test_a_checkpoint_that_a_bad_step_spoilt_is_set_aside(fresh, whole):
     started = fresh.start(point=("spoil", 20))
     done = started.done()
     line = done.refused("the evaluation loss at step 20 is nan", "the last good checkpoint is of step 10")
-    assert "resumes from there" in line and "the checkpoint of step 20 is set aside" in done.out
+    assert "the same command resumes" in line and "the checkpoint of step 20 is set aside" in done.out
     assert checkpoints.steps(fresh.model) == [10] or checkpoints.latest(fresh.model) == 10
     spoilt = os.path.join(fresh.model, "damaged")
     assert not all(np.isfinite(value).all() for value in runs.weights(spoilt, 20).values())
@@ -130,3 +130,48 @@ def test_rows_whose_labels_are_all_one_leave_auc_undefined(tmp_path):
         assert "n/a" in stream.read()
     result = runs.run(tmp_path, "eval", "--model_dir", "model").ok().out
     assert '"auc_click": null' in result and "NaN" not in result
+
+
+def other_data(root, output="data"):
+    return runs.prepare_small(root, train=runs.contradicting_rows(160, 1), output=output)
+
+
+@pytest.mark.parametrize("flags", [(), ("--eval_mode", "alternate")])
+def test_data_prepared_anew_under_a_training_stops_it(fresh, flags):
+    """The files are opened by name in every epoch: other rows would be trained and judged without a word."""
+    fixed = ("--learning_rate_schedule", "fixed", "--sparse_learning_rate_schedule", "fixed") + flags
+    process = fresh.start("--train_epoch", "4000", *fixed)
+    process.wait_for(lambda: 10 in runs.evaluated_steps(fresh.model))
+    os.rename(str(fresh.root / "data"), str(fresh.root / "kept"))
+    other_data(fresh.root)
+    line = process.done().refused("while it was in use", "same command resumes")
+    assert "data" in line
+    last = checkpoints.latest(fresh.model)
+    os.rename(str(fresh.root / "data"), str(fresh.root / "other"))
+    os.rename(str(fresh.root / "kept"), str(fresh.root / "data"))
+    # Nothing of the other rows has come into a checkpoint or the history: as if it had been stopped before.
+    steps = last + 10
+    flags = fixed + ("--train_epoch", str(steps // 10))
+    fresh.train(*flags).ok()
+    runs.run(fresh.root, *(runs.TRAIN + ("--model_dir", "again") + flags)).ok()
+    runs.assert_same_weights(fresh.model, str(fresh.root / "again"), steps)
+    assert runs.recorded(fresh.model, "eval") == runs.recorded(fresh.root / "again", "eval")
+
+
+def test_a_stop_saves_nothing_of_replaced_data(fresh):
+    process = fresh.start("--eval_interval", "100000", "--train_epoch", "100000")
+    process.wait_for(lambda: checkpoints.latest(fresh.model) == 0)
+    other_data(fresh.root)
+    process.send(15)
+    process.done().refused("was replaced or changed while it was in use; there is no checkpoint yet")
+    assert checkpoints.steps(fresh.model) == [0]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "metrics.jsonl", "report.html", "best/best.json"])
+def test_a_directory_in_the_place_of_a_file_is_named(trained, name):
+    path = os.path.join(trained.model, name)
+    os.remove(path)
+    os.makedirs(os.path.join(path, "inside"))
+    line = trained.train("--train_epoch", "4").refused("%s: a directory stands in the place of a file; move it away"
+                                                       % os.path.join("model", name))
+    assert ".tmp" not in line and os.path.isdir(os.path.join(path, "inside"))

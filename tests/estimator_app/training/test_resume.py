@@ -140,3 +140,32 @@ def test_a_second_process_in_the_same_directory_is_refused(fresh):
     process.kill()
     # The kernel drops the lock with the process.
     assert "checkpoint" in fresh.here("eval", "--model_dir", "model", "--checkpoint", "7").err
+
+
+@pytest.fixture
+def begun(fresh):
+    """A directory in which another start was killed right after the checkpoint of step 0."""
+    assert fresh.start("--seed", "7", "--embedding_stddev", "0.5", point=("checkpoint done", 1)).kill_or_end()
+    assert checkpoints.steps(fresh.model) == [0]
+    return fresh
+
+
+def test_weights_that_nothing_has_trained_bind_nobody(begun, whole):
+    begun.train().ok()
+    runs.assert_as_if_nothing_had_happened(begun.model, whole.model)
+
+
+def test_a_warm_start_after_a_start_without_a_step(begun, whole):
+    source = str(whole.root / "model")
+    begun.train("--warm_start_from", source, "--train_epoch", "1").ok()
+    runs.run(begun.root, *(runs.TRAIN + ("--model_dir", "new", "--warm_start_from", source, "--train_epoch", "1"))).ok()
+    runs.assert_same_weights(begun.model, str(begun.root / "new"), 10)
+    done = begun.train("--warm_start_from", source, "--train_epoch", "2").ok()
+    assert "warning: --warm_start_from has no effect: model is trained already, to step 10" in done.out
+
+
+def test_another_dataset_after_a_start_without_a_step(begun):
+    runs.prepare_small(begun.root, output="other", yaml=runs.SMALL_YAML.replace(
+        "  click: {type: binary, column: click}", "  click: {type: binary, column: click}\n  y: {type: regression, "
+        "column: x}").replace("  x: {type: numeric}\n", ""))
+    begun.train("--data_dir", "other").ok()

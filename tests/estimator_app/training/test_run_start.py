@@ -1,4 +1,5 @@
 """What is checked, refused and healed before the first step; no test here needs TensorFlow to train."""
+import dataclasses
 import glob
 import io
 import json
@@ -97,13 +98,24 @@ def test_an_evaluation_looks_at_its_own_shards(trained):
 
 @pytest.mark.parametrize("changes, words", [
     ({"expert_layers": (9,)}, "expert_layers: found"), ({"seed": 3}, "seed: found 2020, expected 3"),
-    ({"batch_size": 8}, "was trained with 1 ranks of batch_size 16"),
+    ({"batch_size": 8}, "was trained with 16 rows a step .*; use --batch_size 16, or --ranks 1 with "),
     ({"shuffle_rows": 0}, "shuffle_rows: found"), ({"window_rows": 8}, "window_rows: found"),
 ])
 def test_settings_that_change_model_or_order_are_refused(trained, changes, words):
     with pytest.raises(ConfigError, match=words):
         prepare(trained, **changes)
     assert checkpoints.latest(trained.model) == 30
+
+
+@pytest.mark.parametrize("ranks, way", [
+    (2, "use --batch_size 8, or --ranks 1 with --batch_size 16"),
+    (3, "16 rows are no multiple of 3 ranks: use --ranks 1 with --batch_size 16, or a number of ranks that divides")])
+def test_the_ways_to_another_number_of_ranks_are_ways(trained, ranks, way):
+    config, manifest = directory.read_settings(trained.model, {})
+    with pytest.raises(ConfigError, match=way):
+        directory.check_resumable(config, manifest, ranks, False)
+    if "or --ranks" in way:
+        directory.check_resumable(dataclasses.replace(config, batch_size=8), manifest, ranks, False)
 
 
 def test_an_evaluation_that_is_owed_is_planned(trained):
