@@ -10,6 +10,7 @@ from feature_specs.errors import ConfigError
 
 _ASCEND_PACKAGES = ("mx_rec", "npu_bridge")
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+_OTHER_RANK_VARIABLES = ("RANK_ID", "RANK_SIZE", "HOROVOD_RANK", "HOROVOD_SIZE")
 
 logger = logging.getLogger("estimator_app")
 
@@ -66,19 +67,22 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
     """
     text = environment.get("TF_CONFIG", "")
     try:
-        cluster = json.loads(text).get("cluster") if text else None
+        given = dict(json.loads(text).items()) if text else {}
     except (ValueError, AttributeError, RecursionError) as error:
         raise ConfigError("environment variable TF_CONFIG does not hold a JSON object (%s); unset it"
                           % error) from error
-    if cluster:
-        raise ConfigError("environment variable TF_CONFIG names a cluster of parameter servers, which this program "
-                          "does not use; unset it")
+    if given:
+        raise ConfigError("environment variable TF_CONFIG names %s, for other kinds of distribution than this "
+                          "program's; unset it" % ", ".join(sorted(given)))
     if device == NPU:
         return
-    for name in _RANK_VARIABLES:
+    for name in _RANK_VARIABLES + _OTHER_RANK_VARIABLES:
         value = environment.get(name, "0")
         if not (value.isascii() and value.isdigit()):
             raise ConfigError("environment variable %s=%r is not a whole number; unset it" % (name, value))
+    if environment.get("OMPI_COMM_WORLD_SIZE", "1") == "1" and environment.get("RANK_SIZE", "1") not in ("0", "1"):
+        raise ConfigError("environment variable RANK_SIZE=%s is set, and this process is no rank of a launch; unset "
+                          "it, or start ranks with train --ranks" % environment["RANK_SIZE"])
     size = environment.get("OMPI_COMM_WORLD_SIZE", "1")
     if int(size) > 1 and "OMPI_COMM_WORLD_RANK" not in environment:
         raise ConfigError("environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this "

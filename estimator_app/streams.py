@@ -52,15 +52,23 @@ def one_line(text: str) -> str:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuses arguments that are not UTF-8: no text file or message could name them.
+    """Refuses arguments, and a working directory, that are not UTF-8: no text file or message could name them.
 
     Raises:
-        ConfigError: an argument is not UTF-8.
+        ConfigError: one is not UTF-8.
     """
-    for argument in arguments:
+    texts = [("argument", argument) for argument in arguments] + [("working directory", _working_directory())]
+    for what, text in texts:
         try:
-            argument.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
-            shown = os.fsencode(argument).decode("utf-8", "backslashreplace")
-            raise ConfigError("argument %s is not UTF-8; rename the file or folder to a name in UTF-8" % shown
+            shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+            raise ConfigError("%s %s is not UTF-8; rename the file or folder to a name in UTF-8" % (what, shown)
                               ) from error
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # It was removed; who needs it finds out.

@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Sequence
 
 from feature_specs.errors import DataError
 from feature_specs.files import replace_text, sha256_of_file
-from feature_specs.manifest import Manifest, write_manifest
+from feature_specs.manifest import FILE_NAME, TEST_SPLIT, TRAIN_SPLIT, Manifest, write_manifest
 
 #: What is known of the shards' contents: {path: [size, modification time, inode]} of those whose hash was right.
 VERIFIED_FILE = "verified.json"
+_FOLDERS = (TRAIN_SPLIT, TEST_SPLIT, "vocabulary")
 _CHANGED = "was changed after it was prepared: its SHA-256 is not the manifest's"
 _GET_VOCABULARY = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
 
@@ -40,6 +41,14 @@ def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[st
                             % (path, size, shard.size))
         paths.append(path)
     return paths
+
+
+def is_data_file(path: str) -> bool:
+    """Whether a path is that of a file of prepared data, or lies in one of its folders."""
+    folder, name = os.path.split(os.path.realpath(path))
+    above, inside = os.path.split(folder)
+    return (os.path.isfile(os.path.join(folder, FILE_NAME)) and name in (FILE_NAME, VERIFIED_FILE)
+            or os.path.isfile(os.path.join(above, FILE_NAME)) and inside in _FOLDERS)
 
 
 def state_of(manifest: Manifest, directory: str) -> List[List[Any]]:

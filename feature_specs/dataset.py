@@ -17,6 +17,7 @@ from feature_specs.checks import (
     shown,
 )
 from feature_specs.errors import ConfigError
+from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 
 CSV, PARQUET = "csv", "parquet"
 VOCABULARY, HASH = "vocabulary", "hash"
@@ -205,6 +206,11 @@ class TaskDefinition:
             raise ConfigError("%s: both positive and negative: %s" % (where, ", ".join(both)))
 
     @property
+    def outputs(self) -> Tuple[str, ...]:
+        """What is predicted: the task, and what it is where the task that it builds on has happened."""
+        return (self.name,) + (("%s_given_%s" % (self.name, self.given),) if self.given else ())
+
+    @property
     def kind(self) -> str:
         """What its labels are: 0 and 1 (``binary``), or numbers (``regression``)."""
         return self.type.partition(".")[0]
@@ -247,10 +253,14 @@ class DatasetDefinition:
             check_unique("%s names" % what, [item.name for item in items])
         for feature in self.categorical + self.numeric:
             check_name("feature", feature.name)
+            if feature.name in (SPARSE_FEATURE, DENSE_FEATURE):
+                raise ConfigError("feature %s: the name is that of an input of exported models; give another one and "
+                                  "column: %s" % (feature.name, feature.column))
         check_unique("table names", [table.name for table in self.tables])
         self._check_columns()
         self._check_sharing()
         self._check_task_relations()
+        self._check_outputs()
 
     @property
     def task_names(self) -> Tuple[str, ...]:
@@ -328,11 +338,24 @@ class DatasetDefinition:
             if feature.is_list and not feature.separator and self.files.format == CSV:
                 raise ConfigError("feature %s: max_length makes it a list; give separator, the character between its "
                                   "values" % feature.name)
+        for what, column in (("weight", self.weight), ("group", self.group)):
+            if column in labels:
+                raise ConfigError("%s: %s is a label's column" % (what, column))
         if self.files.columns:
             unknown = [name for name in self.columns if name not in self.files.columns]
             if unknown:
                 raise ConfigError("dataset %s: columns that files.columns does not name: %s"
                                   % (self.name, ", ".join(unknown)))
+
+    def _check_outputs(self) -> None:
+        """Refuses tasks of which predictions could not be told apart."""
+        names = [self.row_key] if self.row_key else []
+        names += [name for task in self.tasks for name in task.outputs]
+        for task in self.tasks:
+            twice = [name for name in task.outputs if names.count(name) > 1]
+            if twice:
+                raise ConfigError("task %s: predictions would have two columns %s, as another task's or the row key's; "
+                                  "rename the task, and name its column: %s" % (task.name, twice[0], task.column))
 
     def _check_sharing(self) -> None:
         tables = {table.name for table in self.tables}

@@ -199,6 +199,8 @@ class _Parser:
     def _entries(self, node: yaml.Node, what: str) -> Dict[str, yaml.Node]:
         found: Dict[str, yaml.Node] = {}
         for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise self._error(key, "%s: merge keys (<<) are not read; write the keys out" % what)
             if not isinstance(key, yaml.ScalarNode):
                 raise self._error(key, "%s: a key must be a word" % what)
             if key.value in found:
@@ -241,6 +243,8 @@ class _Parser:
         return str(node.value)
 
     def _texts(self, node: yaml.Node, what: str) -> Tuple[str, ...]:
+        if isinstance(node, yaml.SequenceNode) and not node.value and what.endswith(("positive", "negative")):
+            raise self._error(node, "%s: give at least one text" % what)
         if isinstance(node, yaml.SequenceNode):
             return tuple(self._text(item, what) for item in node.value)
         text = self._text(node, what)

@@ -9,6 +9,7 @@ from feature_specs.data_files import VERIFIED_FILE
 from feature_specs.errors import DataError
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, Manifest, read_manifest
 from feature_specs.temporary import is_left, remove_leftovers, temporary_name
+from preprocessing.sample import SAMPLE_FILES
 
 #: Folder for made-up and unpacked text files in a data directory.
 RAW_FOLDER = "raw"
@@ -81,7 +82,7 @@ def _check_replaceable(path: str) -> None:
     for folder, _, files in os.walk(path):
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), path)
-            if inside not in written and not inside.startswith(RAW_FOLDER + os.sep):
+            if inside not in written:
                 raise DataError("%s holds %s, which no preparation wrote, and %s" % (path, inside, advice))
 
 
@@ -92,7 +93,7 @@ def _is_of_a_model(path: str) -> bool:
 
 def _written(manifest: Manifest) -> Set[str]:
     """Returns the files of a data directory, relative to it."""
-    names = {FILE_NAME, VERIFIED_FILE}
+    names = {FILE_NAME, VERIFIED_FILE} | {os.path.join(RAW_FOLDER, name) for name in SAMPLE_FILES}
     names |= {shard.path for split in manifest.splits.values() for shard in split.shards}
     return names | {info.path for info in manifest.vocabularies.values() if info.path}
 

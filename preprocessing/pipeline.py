@@ -26,6 +26,7 @@ from feature_specs.manifest import (
     read_manifest,
     write_manifest,
 )
+from feature_specs.records import WEIGHT
 from preprocessing.output_directory import atomic_directory
 from preprocessing.readers import FrameReader, Reading, check_reading, find_inputs, read_frames
 from preprocessing.records import (
@@ -201,6 +202,7 @@ class _Part:
             _expected_bytes(source.paths, layout), preparation.memory_bytes))
         self._hashes: List[np.ndarray] = []
         self._cut = {feature.name: 0 for feature in preparation.definition.categorical if feature.is_list}
+        self._weights = 0.0
         self.label_statistics = LabelAccumulator(preparation.definition.tasks)
         self.label_moments: Dict[str, LabelStatistics] = {}
 
@@ -218,11 +220,16 @@ class _Part:
                 self._cut[feature] += count
             if statistics is not None:
                 statistics.add(self._layout.dense(rows))
+            if self._preparation.definition.weight:
+                self._weights += float(self._layout.array(rows, WEIGHT).sum(dtype=np.float64))
             if self._store.rows <= self._preparation.duplicate_row_cap:
                 self._hashes.append(row_hashes(self._layout, rows))
             else:
                 self._hashes = []
         self.label_moments = self.label_statistics.finish()
+        if self._preparation.definition.weight and self._store.rows and not self._weights:
+            raise DataError("the weights (%s) of the %s rows are all 0: nothing would be learnt or measured"
+                            % (self._preparation.definition.weight, self.name))
         if not self._store.rows:
             raise DataError("no rows for the %s split: --split %g of the rows left none; give another share or column"
                             % (self.name, self._preparation.split.share))

@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from typing import Callable, Iterator, Optional, Tuple
 
+from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
@@ -47,11 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     split = parser.add_argument_group("test rows out of the training files, instead of --test_data_path")
     split.add_argument("--split", type=float, default=0.0, metavar="SHARE",
                        help="share of the rows that is for testing, such as 0.1, chosen by chance (default: 0)")
-    split.add_argument("--split_by", default="", metavar="COLUMN",
+    split.add_argument("--split_by", metavar="COLUMN",
                        help="rows with the same value of this column stay together (default: row by row)")
-    split.add_argument("--split_by_time", default="", metavar="COLUMN",
+    split.add_argument("--split_by_time", metavar="COLUMN",
                        help="the rows with the latest dates or greatest numbers are for testing (default: by chance)")
-    parser.add_argument("--vocabulary_from", default="", metavar="DIR",
+    parser.add_argument("--vocabulary_from", metavar="DIR",
                         help="continue the vocabularies and keep the statistics of this data or model directory; new "
                              "values are appended [path] (default: start anew)")
     parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
@@ -99,11 +100,12 @@ def run(args: argparse.Namespace) -> Manifest:
     draft = Preparation(
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
         test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
-        split=RowSplit(args.split, args.split_by, args.split_by_time), line_per_sample=args.line_per_sample,
+        split=RowSplit(args.split, args.split_by or "", args.split_by_time or ""), line_per_sample=args.line_per_sample,
         num_shards=args.num_shards, seed=args.seed, vocabulary_splits=tuple(args.vocabulary_splits.split(",")),
-        vocabulary_from=args.vocabulary_from, spark_master=args.spark_master if args.engine == "spark" else "",
+        vocabulary_from=args.vocabulary_from or "", spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()
+    _compare_with_earlier(dataset, args.vocabulary_from)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(atomic_directory(args.output_path))
@@ -126,11 +128,25 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
     return load_dataset(args.dataset or args.sample or CENSUS)
 
 
+def _compare_with_earlier(dataset: DatasetFile, earlier: Optional[str]) -> None:
+    """Tells what no training of the earlier data's model will take."""
+    if earlier:
+        lines = [line for line in differences(dataset.definition, find_earlier(earlier)[1].dataset)
+                 if not line.startswith("files: ")]
+        if lines:
+            sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on "
+                             "this; a new one takes over what fits with train --warm_start_from\n" % (
+                                 earlier, "; ".join(lines[:3])))
+
+
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
     parser.add_argument("--" + name, type=int, default=default, metavar="N", help="%s (default: %d)" % (text, default))
 
 
 def _check_sources(args: argparse.Namespace) -> None:
+    for flag in ("vocabulary_from", "split_by", "split_by_time"):
+        if getattr(args, flag) == "":
+            raise ConfigError("--%s is empty; leave it out, or look whether a variable is unset" % flag)
     if args.test_data_path and not args.train_data_path:
         raise ConfigError("--test_data_path goes with --train_data_path; give both")
     given = [flag for flag, value in (("--train_data_path", args.train_data_path), ("--source", args.source),
@@ -218,6 +234,9 @@ def _print_summary(manifest: Manifest, output_path: str, read_seconds: float, se
         parts.append("bad rows: %s" % (", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0"))
         parts.append("%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6))
         lines.append("; ".join(parts))
+        lines += ["warning: %s: %s of %s; check positive: and negative: in the dataset file" % (
+            name, "no label is 1" if not count else "every label is 1", task)
+            for task, count in split.positives.items() if count in (0, split.rows - split.unknown_labels[task])]
         lines += ["warning: %s: %s is 1 in %d rows where %s, which it builds on (given), is 0; leave given out where "
                   "one does not follow from the other" % (name, task, count, manifest.dataset.task(task).given)
                   for task, count in split.contradictions.items() if count]

@@ -91,8 +91,8 @@ class Reading:
     rows_needed: bool = True
 
 
-def find_inputs(patterns: Sequence[str]) -> List[str]:
-    """Returns the files that paths, folders and globs name, each sorted by name, each file once.
+def find_inputs(patterns: Sequence[str], each_once: bool = True) -> List[str]:
+    """Returns the files that paths, folders and globs name, each sorted by name; each file once, if so chosen.
 
     Raises:
         DataError: nothing is there under one of them.
@@ -108,7 +108,7 @@ def find_inputs(patterns: Sequence[str]) -> List[str]:
             raise DataError("%s: no such file; give a file, a folder with files, or a pattern that matches some"
                             % pattern)
         found.extend(paths)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)) if each_once else found
 
 
 _AS_IT_IS = Reading()

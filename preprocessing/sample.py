@@ -7,6 +7,8 @@ from preprocessing import sample_census, sample_shop
 _WRITERS: Dict[str, Tuple[Callable[[str, int, int, int], Tuple[str, str]], int, int]] = {
     "census": (sample_census.write_census, 60000, 20000), "shop": (sample_shop.write_shop, 40000, 10000)}
 SAMPLES = tuple(_WRITERS)
+#: What they are called.
+SAMPLE_FILES = (sample_census.TRAIN_FILE, sample_census.TEST_FILE, sample_shop.TRAIN_FILE, sample_shop.TEST_FILE)
 _MAX_ROWS = 10000000
 
 

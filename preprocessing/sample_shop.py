@@ -21,13 +21,14 @@ NUMBERS = ("price", "discount", "rating", "num_reviews", "days_since_visit")
 COLUMNS = ("request_id",) + tuple(name for name, _, _ in SINGLE) + tuple(name for name, _, _, _ in LISTS) + NUMBERS + (
     "click", "buy", "amount")
 _BLOCK = 50000
+TRAIN_FILE, TEST_FILE = "shop.train.tsv.gz", "shop.test.tsv.gz"
 
 
 def write_shop(directory: str, train_rows: int, test_rows: int, seed: int) -> Tuple[str, str]:
     """Writes ``shop.train.tsv.gz`` and ``shop.test.tsv.gz`` (header, tabs) and returns their paths."""
     truth = _Truth(np.random.RandomState(seed))
     paths = []
-    for number, (name, rows) in enumerate((("shop.train.tsv.gz", train_rows), ("shop.test.tsv.gz", test_rows))):
+    for number, (name, rows) in enumerate(((TRAIN_FILE, train_rows), (TEST_FILE, test_rows))):
         path = os.path.join(directory, name)
         # Without name and time in its head, the same rows give the same file.
         with open(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:

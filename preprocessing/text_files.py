@@ -125,6 +125,9 @@ def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
         end = len(data) if is_end else data.rfind(b"\n") + 1
         # Empty lines wait until it is known whether rows follow.
         text = data[:end].rstrip(b"\r\n")
+        if is_end and line == 1 and b"\r" in text and b"\n" not in data:
+            raise DataError("%s: lines end with carriage returns alone; write it with line feeds, such as: "
+                            "tr '\\r' '\\n' < OLD > NEW" % path)
         if text:
             count = text.count(b"\n") + 1
             yield Block(line, count, text + b"\n")

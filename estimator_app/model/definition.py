@@ -41,11 +41,27 @@ class Model:
         choice."""
         return table_dim(self.config, layout, self.network)
 
+    def table_dims(self) -> Dict[str, int]:
+        """Returns {table: values of a row}."""
+        return {layout.name: self.table_dim(layout) for layout in self.encoding.tables}
+
     def needs(self) -> TableNeeds:
-        """Returns what the tables will need."""
-        rows = [(layout.name, self.config.table_capacity or layout.rows, self.table_dim(layout))
+        """Returns what the tables will need.
+
+        Raises:
+            ConfigError: a table of a fixed size has fewer rows than the data has keys.
+        """
+        if not (self.config.use_dynamic_expansion or self.config.use_faae):
+            for layout in self.encoding.tables:
+                rows = self.config.table_capacity or layout.rows
+                if rows < layout.keys:
+                    raise ConfigError("table %s has %d rows (%s), and the data has %d keys for it; give at least as "
+                                      "many, or --use_dynamic_expansion true" % (
+                                          layout.name, rows, "--table_capacity" if self.config.table_capacity else
+                                          "rows: in the dataset file", layout.keys))
+        sizes = [(layout.name, self.config.table_capacity or layout.rows, self.table_dim(layout))
                 for layout in self.encoding.tables]
-        return TableNeeds(rows, {layout.name: layout.keys for layout in self.encoding.tables})
+        return TableNeeds(sizes, {layout.name: layout.keys for layout in self.encoding.tables})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -254,17 +254,14 @@ class TaskSet:
         outputs = {}
         for name, value in self.related(logits).items():
             task = self.tasks[name]
-            outputs[name] = task.predictions(value)
-            if task.definition.given:
-                outputs["%s_given_%s" % (name, task.definition.given)] = task.predictions(logits[name])
+            # The joint probability, and besides that of the task alone where it builds on another one.
+            for output, logit in zip(task.definition.outputs, (value, logits[name])):
+                outputs[output] = task.predictions(logit)
         return outputs
 
     def output_names(self) -> List[str]:
         """Returns the names of :meth:`predictions`, in order."""
-        names = []
-        for name, task in self.tasks.items():
-            names += [name] + (["%s_given_%s" % (name, task.definition.given)] if task.definition.given else [])
-        return names
+        return [name for task in self.tasks.values() for name in task.definition.outputs]
 
     def metrics(self, logits: Mapping[str, tf.Tensor], features: Mapping[str, tf.Tensor],
                 batch: metrics.EvaluationBatch) -> Dict[str, metrics.Metric]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from typing import Any, List, Optional
+from typing import Any, List, Mapping, Optional
 
 from estimator_app.model_dir import sparse_tables
 from feature_specs.errors import UserError
@@ -50,11 +50,12 @@ class Checkpoint:
         """The folder of its embedding tables."""
         return sparse_tables.sparse_directory(self.path)
 
-    def problem(self, contents: bool = False) -> Optional[str]:
+    def problem(self, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[str]:
         """Returns what is wrong with it, naming the file, or None where it is whole.
 
         Args:
             contents: reads the files and compares their checksums; otherwise only names and sizes are looked at.
+            tables: {table of the model: values of a row}, where it is known: all must be there.
 
         Raises:
             UserError: the checksum file is of a newer format.
@@ -64,7 +65,7 @@ class Checkpoint:
         if not glob.glob(glob.escape(self.path) + ".data-*"):
             return "%s.data-* is missing" % self.path
         try:
-            sparse_tables.check(self.tables)
+            sparse_tables.check(self.tables, tables or {})
         except (sparse_tables.SparseTableError, OSError) as error:
             return str(error)
         return sparse_tables.checksum_problem(self.path) if contents else None
@@ -91,7 +92,8 @@ class Checkpoint:
         A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
         """
         os.makedirs(folder, exist_ok=True)
-        for name in self.files() + ([self.tables] if os.path.exists(self.tables) else []):
+        # The index file last: while it is there, a start that follows an interrupted one moves the rest.
+        for name in ([self.tables] if os.path.exists(self.tables) else []) + self.files()[::-1]:
             os.replace(name, free_path(os.path.join(folder, os.path.basename(name))))
 
     def copy_to(self, folder: str) -> None:
@@ -112,10 +114,10 @@ def steps(directory: str) -> List[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def latest(directory: str, contents: bool = False) -> Optional[int]:
-    """Returns the latest step whose checkpoint is whole, or None; ``contents`` as for :meth:`Checkpoint.problem`."""
+def latest(directory: str, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[int]:
+    """Returns the latest step whose checkpoint is whole, or None; arguments as for :meth:`Checkpoint.problem`."""
     for step in reversed(steps(directory)):
-        if Checkpoint(directory, step).problem(contents) is None:
+        if Checkpoint(directory, step).problem(contents, tables) is None:
             return step
     return None
 
@@ -223,16 +225,16 @@ def read_best(directory: str, contents: bool = False) -> Optional[Best]:
     return found if Checkpoint(folder, found.step).problem(contents) is None else None
 
 
-def resolve(directory: str, choice: str) -> Checkpoint:
+def resolve(directory: str, choice: str, tables: Optional[Mapping[str, int]] = None) -> Checkpoint:
     """Returns the checkpoint for ``latest``, ``best`` or a step number; its contents are verified.
 
-    A damaged latest checkpoint is passed over with a warning.
+    A damaged latest checkpoint is passed over with a warning; ``tables`` as for :meth:`Checkpoint.problem`.
 
     Raises:
         UserError: there is no such checkpoint, or the one that was asked for is damaged.
     """
     if choice == "latest":
-        return Checkpoint(directory, _latest_verified(directory))
+        return Checkpoint(directory, _latest_verified(directory, tables))
     if choice == "best":
         best = read_best(directory)
         if best is None:
@@ -247,19 +249,19 @@ def resolve(directory: str, choice: str) -> Checkpoint:
     if found.step not in steps(found.directory):
         raise UserError("model directory %s has no checkpoint of step %s; it has %s"
                         % (directory, choice, ", ".join(map(str, steps(directory))) or "none"))
-    wrong = found.problem(contents=True)
+    wrong = found.problem(True, tables)
     if wrong:
         raise UserError("the checkpoint of step %d is not whole: %s" % (found.step, wrong))
     return found
 
 
-def _latest_verified(directory: str) -> int:
+def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> int:
     # A training beside us may delete what was listed: then look again.
     for _ in range(3):
         known = steps(directory)
         warnings: List[str] = []
         for step in reversed(known):
-            wrong = Checkpoint(directory, step).problem(contents=True)
+            wrong = Checkpoint(directory, step).problem(True, tables)
             if wrong is None:
                 sys.stderr.write("".join(warnings))
                 return step

@@ -149,7 +149,10 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
     if not stages:
         raise UserError("%s does not exist: model directory %s holds no trained model; train first: "
                         "bash run_estimator.sh train --model_dir %s" % (path, model_dir, model_dir))
-    return stages[-1].to_config(model_dir, overrides, path), read_data(model_dir)
+    # A start that failed before its first checkpoint has noted a stage with which nothing was trained.
+    step = checkpoints.latest(model_dir) or 0
+    trained = [stage for stage in stages if stage.from_step < step] or stages
+    return trained[-1].to_config(model_dir, overrides, path), read_data(model_dir)
 
 
 def read_data(model_dir: str) -> Manifest:
@@ -258,7 +261,9 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
     Raises:
         DataError: naming what differs.
     """
-    lines: List[str] = list(differences(given.dataset, trained.dataset))
+    # How files are written says nothing about the rows that came out of them.
+    lines = [line for line in differences(given.dataset, trained.dataset) if not line.startswith("files: ")]
+    another_dataset = bool(lines)
     # Prepared with --vocabulary_from the model: its values keep their indexes, new ones follow.
     grown = may_grow and given.continues == trained.identity()
     for name, ours in trained.vocabularies.items():
@@ -272,9 +277,11 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
               if trained.dataset.task(name).kind == REGRESSION and given.label_statistics.get(name) != item]
     if lines:
         raise DataError("%s does not fit the data that the model in %s was trained on: %s%s; prepare it with "
-                        "--vocabulary_from %s" % (
+                        "--vocabulary_from %s%s" % (
                             os.path.join(config.data_dir, FILE_NAME), config.model_dir, "; ".join(lines[:3]),
-                            "; and %d more" % (len(lines) - 3) if lines[3:] else "", config.model_dir))
+                            "; and %d more" % (len(lines) - 3) if lines[3:] else "", config.model_dir,
+                            " and the model's own dataset (without --dataset), or train a new model with "
+                            "--warm_start_from %s" % config.model_dir if another_dataset else ""))
 
 
 def move_old_run(model_dir: str) -> Optional[str]:
@@ -389,10 +396,15 @@ def holds(model_dir: str, path: str) -> bool:
     return inside[0] != os.pardir and _is_ours(inside[0])
 
 
-def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
+def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]] = None) -> Tuple[int, List[str]]:
     """Makes the latest whole checkpoint the one that TensorFlow restores.
 
     Where the best one is whole and of a later step than what is whole beside it, or the only one, it takes its place.
+
+    Args:
+        model_dir: the model directory.
+        damaged_folder: where checkpoints that are not whole go.
+        tables: {table of the model: values of a row}.
 
     Returns:
         Its step (0: none) and a warning per checkpoint that is not whole, which is set aside.
@@ -401,17 +413,17 @@ def heal(model_dir: str, damaged_folder: str) -> Tuple[int, List[str]]:
         UserError: there was a run, and none of its checkpoints is whole; nothing has been changed then.
     """
     known, warnings = checkpoints.steps(model_dir), []
-    step = whole = checkpoints.latest(model_dir, contents=True)
+    step = whole = checkpoints.latest(model_dir, True, tables)
     copy = _copy_instead(model_dir, known, whole)
     if copy is not None:
         step = copy.step
     if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
-        wrong = Checkpoint(model_dir, known[-1]).problem(contents=True) if known else "there is none"
+        wrong = Checkpoint(model_dir, known[-1]).problem(True, tables) if known else "there is none"
         raise UserError("model directory %s: no checkpoint is whole (%s); bring the files back, or start over with "
                         "--fresh, which moves this run aside" % (model_dir, wrong))
     for number in [number for number in known if whole is None or number > whole]:
         checkpoint = Checkpoint(model_dir, number)
-        wrong = checkpoint.problem(contents=True)
+        wrong = checkpoint.problem(True, tables)
         checkpoint.set_aside(damaged_folder)
         warnings.append("the checkpoint of step %d is not whole (%s); it is set aside in %s and training continues "
                         "from step %s" % (number, wrong, damaged_folder, step))

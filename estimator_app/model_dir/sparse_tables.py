@@ -9,7 +9,7 @@ import glob
 import json
 import os
 import zlib
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -84,13 +84,25 @@ def read_table(directory: str, table: str) -> Tuple[np.ndarray, np.ndarray]:
     return keys, rows
 
 
-def check(directory: str) -> None:
+def check(directory: str, expected: Mapping[str, int]) -> None:
     """Checks that a folder is whole: every file there, with the size that its attribute file gives.
+
+    Args:
+        directory: the folder.
+        expected: {table that must be there: values of its rows}.
 
     Raises:
         SparseTableError: it is not.
     """
-    for table in tables(directory):
+    found_tables = tables(directory)
+    for table, dim in expected.items():
+        if table not in found_tables:
+            raise SparseTableError("%s has no table %s; it has %s" % (
+                directory, table, ", ".join(found_tables) or "none"))
+        values = open_rows(directory, table).shape[1]
+        if values != dim:
+            raise SparseTableError("%s/%s has rows of %d values, expected %d" % (directory, table, values, dim))
+    for table in found_tables:
         count = _open(os.path.join(directory, table, KEYS), 2, np.int64).shape[0]
         found = states(directory, table)
         if ROWS not in found:

@@ -19,7 +19,7 @@ from estimator_app.serving.weights import TrainedModel
 from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature, DatasetDefinition
 from feature_specs.encoding import TableLayout
-from feature_specs.errors import ConfigError, UserError
+from feature_specs.errors import UserError
 from feature_specs.records import (
     DENSE_FEATURE,
     HASH_BUCKETS,
@@ -133,15 +133,8 @@ class ServingGraph:
     def examples_signature(self) -> Signature:
         """Serialized tf.Example protos of one row, string [batch]: the record's vectors, or features by their names
         (which win), or both. What is in neither is an unknown value, an empty list or a missing number.
-
-        Raises:
-            ConfigError: a feature is named like a vector.
         """
         dataset = self._dataset
-        clash = {SPARSE_FEATURE, DENSE_FEATURE} & {feature.name for feature in dataset.features}
-        if clash:
-            raise ConfigError("dataset %s: the name of feature %s is reserved; rename it"
-                              % (dataset.name, ", ".join(sorted(clash))))
         serialized = _placeholder(tf.string, [None], EXAMPLES_INPUT)
         features = {feature.name: tf.io.FixedLenFeature([1], tf.string, [_ABSENT]) for feature in dataset.categorical}
         features.update((feature.name, tf.io.FixedLenFeature([1], tf.float32, [np.nan])) for feature in dataset.numeric)

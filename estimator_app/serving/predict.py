@@ -22,9 +22,11 @@ import pyarrow.csv
 import tensorflow as tf
 from tqdm import tqdm
 
+from estimator_app.model_dir import directory
 from estimator_app.serving.graph import ServingGraph
 from estimator_app.serving.weights import TrainedModel, read_model
 from feature_specs.cores import usable_cores
+from feature_specs.data_files import is_data_file
 from feature_specs.dataset import PARQUET
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import MODEL_DATA_FOLDER
@@ -105,6 +107,9 @@ def predict(request: Prediction) -> Done:
         if request.output != STANDARD and any(os.path.exists(request.output) and os.path.samefile(path, request.output)
                                               for path in paths):
             raise ConfigError("output %s is an input file; give another name" % request.output)
+        if request.output != STANDARD and (directory.holds(request.model_dir, request.output)
+                                           or is_data_file(request.output)):
+            raise ConfigError("output %s is a file of a model or of prepared data; give another name" % request.output)
         vocabularies = Vocabularies.load(os.path.join(request.model_dir, MODEL_DATA_FOLDER), trained.model.manifest)
         scorer = Scorer(trained, threads)
         began = time.time()
@@ -159,7 +164,7 @@ class Scorer:
 def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str]:
     """Returns the files; standard input is copied into one, since not every kind of it has a name to open."""
     if request.inputs != (STANDARD,):
-        return find_inputs(request.inputs)
+        return find_inputs(request.inputs, each_once=False)
     if trained.model.manifest.dataset.files.format == PARQUET:
         raise ConfigError("--input - takes text; the dataset's files are Parquet: give a file")
     path = os.path.join(folder, "standard input")

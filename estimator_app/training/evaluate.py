@@ -35,11 +35,11 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     Raises:
         UserError: checkpoint or data are missing, or do not fit the model.
     """
-    chosen = checkpoints.resolve(config.model_dir, checkpoint)
     manifest = read_manifest(config.data_dir)
     directory.check_same_encoding(trained_on, manifest, config, may_grow=True)
     verify_shards(manifest, config.data_dir, splits=(TEST_SPLIT,))
     model = make_model(config, manifest)
+    chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
     rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
     numbers = step_numbers(config, manifest, 0, rank_id, rank_size, training=False)
     runtime = build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),

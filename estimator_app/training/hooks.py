@@ -16,7 +16,7 @@ from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import Manifest
 from feature_specs.sdk import allreduce_sum
 
-_STOP = (signal.SIGTERM, signal.SIGINT)
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAVE = signal.SIGUSR1
 
 
@@ -202,7 +202,7 @@ class StopHook(tf.compat.v1.train.SessionRunHook):
 
 
 class SignalHook(tf.compat.v1.train.SessionRunHook):
-    """SIGTERM and Ctrl-C save a checkpoint after a step and end the run, SIGUSR1 saves and continues.
+    """SIGTERM, SIGHUP and Ctrl-C save a checkpoint after a step and end the run, SIGUSR1 saves and continues.
 
     It saves with the session's own saver, which no evaluation is tied to, so that a stop is quick. Several ranks vote:
     every step sums what each has received, so that all of them save, which is a collective call, after the same step.
@@ -220,7 +220,9 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
         """Takes the signals over inside the context; the previous handlers return after it."""
-        previous: Dict[int, Any] = {number: signal.signal(number, self._note) for number in _STOP + (_SAVE,)}
+        # Under nohup SIGHUP is ignored, and stays so.
+        previous: Dict[int, Any] = {number: signal.signal(number, self._note) for number in _STOP + (_SAVE,)
+                                    if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP}
         try:
             yield
         finally:

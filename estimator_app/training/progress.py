@@ -119,8 +119,9 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
 
     def note_evaluation(self, metrics: Dict[str, Any], seconds: float) -> None:
         """Takes over the scores of an evaluation and leaves its time out of the training speed."""
-        self._paused += seconds
-        self._paused_since_report += seconds
+        if self._began:  # else it was owed, and made before training began
+            self._paused += seconds
+            self._paused_since_report += seconds
         self._scores = "".join(" %s=%.4f" % (name, metrics[name]) for name in self._run.model.tasks.main_scores()
                                if metrics.get(name) is not None)
 

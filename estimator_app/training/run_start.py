@@ -97,7 +97,7 @@ def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO)
             stream.write("--fresh: the old run is now in %s\n" % moved)
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
-    start, warnings = directory.heal(config.model_dir, damaged)
+    start, warnings = directory.heal(config.model_dir, damaged, model.table_dims())
     data_start = min(data_start, start)
     line = history.repair(config.model_dir, start, damaged)
     warnings += [line] if line else []

@@ -70,7 +70,7 @@ def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) 
     if rank_size > 1:
         raise ConfigError("this is rank %d of %d, started by another launcher: start them with train --ranks %d, which "
                           "plans what each process does" % (rank_id, rank_size, rank_size))
-    with locked(config.model_dir):
+    with locked(config.model_dir), phase_locked(config.model_dir):
         run = prepare_run(request, model, 1, stream)
         done = nothing_to_train(run)
         if done and not run.owed:

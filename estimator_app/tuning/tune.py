@@ -402,13 +402,14 @@ def _write_json(path: str, values: Dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[List[int]]:
-    """Gives the list in which SIGTERM and SIGINT are noted inside the context.
+    """Gives the list in which SIGTERM, SIGINT and SIGHUP are noted inside the context.
 
     They raise nothing by themselves: an exception while a process is being started would lose that process.
     """
     received: List[int] = []
     previous = {number: signal.signal(number, lambda number, _frame: received.append(number))
-                for number in (signal.SIGTERM, signal.SIGINT)}
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+                if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP}
     try:
         yield received
     finally:

@@ -33,8 +33,8 @@ def test_prepare_looks_at_the_datasets_preset(tmp_path):
     dataset = tmp_path / "my.yaml"
     dataset.write_text(runs.SMALL_YAML + "preset: absent.json\n")
     rows = runs.write_rows(str(tmp_path / "a.csv"), runs.small_rows(40))
-    runs.run_here(tmp_path, "prepare", "--dataset", dataset, "--train_data_path", rows, "--split", "0.2", "--output_path",
-                  "out").refused("dataset file", "my.yaml: preset 'absent.json' cannot be read")
+    runs.run_here(tmp_path, "prepare", "--dataset", dataset, "--train_data_path", rows, "--split", "0.2",
+                  "--output_path", "out").refused("dataset file", "my.yaml: preset 'absent.json' cannot be read")
     assert not (tmp_path / "out").exists()
 
 
@@ -95,7 +95,11 @@ def test_a_link_in_the_path_is_resolved_on_a_cpu_and_refused_on_npus(fresh):
 @pytest.mark.parametrize("environment, words", [
     ({"TF_CONFIG": "{nonsense"}, "TF_CONFIG does not hold a JSON object"),
     ({"TF_CONFIG": "[1]"}, "TF_CONFIG does not hold a JSON object"),
-    ({"TF_CONFIG": '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}'}, "TF_CONFIG names a"),
+    ({"TF_CONFIG": '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief"}}'}, "TF_CONFIG names cluster, task"),
+    ({"TF_CONFIG": '{"session_master": "grpc://x:1"}'}, "TF_CONFIG names session_master"),
+    ({"RANK_ID": "abc"}, "RANK_ID='abc' is not a whole number"),
+    ({"HOROVOD_RANK": "x"}, "HOROVOD_RANK='x' is not a whole number"),
+    ({"RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE=2 is set, and this process is no rank of a launch"),
     ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": None}, "OMPI_COMM_WORLD_SIZE=4 is set"),
     ({"OMPI_COMM_WORLD_SIZE": "four"}, "OMPI_COMM_WORLD_SIZE='four' is not a whole number"),
     ({"OMPI_COMM_WORLD_RANK": "3"}, "OMPI_COMM_WORLD_RANK=3 is not below OMPI_COMM_WORLD_SIZE=1"),

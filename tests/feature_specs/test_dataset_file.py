@@ -179,3 +179,17 @@ def test_a_list_of_a_text_file_needs_a_separator():
         parse_dataset(change('separator: "|", ', "", TOY_YAML), "my.yaml")
     parse_dataset(change('separator: "|", ', "", TOY_YAML).replace('format: csv, header: true, separator: "\\t", ',
                                                                    "format: parquet, "), "my.yaml")
+
+
+@pytest.mark.parametrize("old, new, line, message", [
+    ("row_key: key", "row_key: click", 13, "task click: predictions would have two columns click"),
+    ("  watch: {type", "  buy_given_click: {type", 14, "task buy: predictions would have two columns buy_given_click"),
+    ("  price: {type: numeric}", "  dense_feature: {type: numeric, column: price}", 10,
+     "feature dense_feature: the name is that of an input of exported models; give another one and column: price"),
+    ("weight: w", "weight: click", 2, "weight: click is a label's column"),
+    ("group: user", "group: bought", 2, "group: bought is a label's column"),
+    ("positive: [yes]", "positive: []", 14, "task buy: positive: give at least one text"),
+    ("{type: categorical, min_count: 2}", "{<<: {type: categorical}, min_count: 2}", 6, "merge keys .<<. are not")])
+def test_names_that_clash_later_are_refused_at_once(old, new, line, message):
+    with pytest.raises(ConfigError, match="my.yaml line %d: .*%s" % (line, message)):
+        parse_dataset(change(old, new, TOY_YAML), "my.yaml")

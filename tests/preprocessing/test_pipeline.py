@@ -293,8 +293,9 @@ def test_what_no_preparation_wrote_is_not_replaced(tmp_path):
     out = tmp_path / "out"
     prepare(preparation(tmp_path))
     for name, text in (("train/thesis.txt", "holds train/thesis.txt"), ("raw.csv", "holds raw.csv"),
+                       ("raw/log.csv", "holds raw/log.csv"), ("raw/sub/x", "holds raw/sub/x"),
                        ("model/model.ckpt-1.index", "model.ckpt-1.index")):
-        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("mine")
         with pytest.raises(DataError, match=text + ", which no preparation wrote, and is not replaced"):
             prepare(preparation(tmp_path))

@@ -77,6 +77,8 @@ def test_files_and_folder_of_the_census(tmp_path, capsys):
                                                               "nowhere.yaml"),
     (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
     (["--sample", "--spark_master", "spark://x"], "--spark_master goes with --engine spark"),
+    (["--sample", "--vocabulary_from", ""], "--vocabulary_from is empty; leave it out"),
+    (["--train_data_path", "x", "--split", "0.2", "--split_by", ""], "--split_by is empty"),
     (["--source", "x", "--sample_seed", "3"], "--sample_seed go with --sample"),
     (["--sample", "--num_workers", "-1"], "num_workers -1: give the number of threads, or 0"),
     (["--source", "x", "--dataset", "shop"], "--source and --download are for the census data")])
@@ -152,3 +154,14 @@ def test_labels_that_contradict_given_are_told(tmp_path, capsys):
     count = read_manifest(str(tmp_path / "out")).splits["train"].contradictions["buy"]
     assert "warning: train: buy is 1 in %d rows where click, which it builds on (given), is 0" % count in (
         capsys.readouterr().out)
+
+
+def test_labels_of_one_kind_are_told_and_weights_of_nothing_refused(tmp_path, capsys):
+    dataset = write(tmp_path / "toy.yaml", TOY_YAML.replace("positive: [yes]", "positive: [true]"))
+    data = write(tmp_path / "a.tsv", text_of([row[:8] + ["1"] + row[9:] for row in toy_rows(60)]))
+    assert run("--dataset", dataset, "--train_data_path", data, "--split", 0.3, "--output_path", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "warning: train: no label is 1 of buy" in printed and "warning: test: every label is 1 of click" in printed
+    data = write(tmp_path / "b.tsv", text_of([row[:11] + ["0", "x"] for row in toy_rows(60)]))
+    assert run("--dataset", dataset, "--train_data_path", data, "--split", 0.3, "--output_path", tmp_path / "o2") == 1
+    assert "the weights (w) of the train rows are all 0" in capsys.readouterr().err

@@ -286,7 +286,12 @@ def test_limits():
 def test_blocks_are_the_lines_of_the_text(text, size):
     import tempfile
     with tempfile.TemporaryDirectory() as folder:
-        blocks = list(read_blocks(InputFile(write(os.path.join(folder, "f"), text)), size))
+        path = write(os.path.join(folder, "f"), text)
+        if "\r" in text.rstrip("\r") and "\n" not in text:
+            with pytest.raises(DataError, match="carriage returns alone"):
+                list(read_blocks(InputFile(path), size))
+            return
+        blocks = list(read_blocks(InputFile(path), size))
     lines = b"".join(block.data for block in blocks)
     kept = text.encode().rstrip(b"\r\n")
     # The last line of a block may lose its carriage return.
@@ -376,3 +381,10 @@ def test_a_parquet_file_where_text_is_expected_is_named_as_one(tmp_path):
     pa.parquet.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(DataError, match="rows.csv is a Parquet file, and text is expected"):
         read(TOY, path)
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_named(tmp_path):
+    path = tmp_path / "mac.tsv"
+    path.write_bytes(text_of(toy_rows(3)).replace("\n", "\r").encode())
+    with pytest.raises(DataError, match="mac.tsv: lines end with carriage returns alone; write it with line feeds"):
+        read(TOY, str(path))

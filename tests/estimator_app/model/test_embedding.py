@@ -4,7 +4,9 @@ import pytest
 import tensorflow as tf
 
 from estimator_app.config import Config
+from estimator_app.model.definition import make_model
 from feature_specs.encoding import Field, TableLayout
+from feature_specs.errors import ConfigError
 from tests.support.model_oracle import pooled
 from tests.support.small_data import RICH, keys_of, write_data
 
@@ -124,6 +126,14 @@ def test_sizes_of_tables_and_of_the_static_exchange(sdk):
     assert send_count(static, LAYOUT) == 3 * 8
     assert send_count(static.replace(use_multi_lookup=True), LAYOUT) == 40
     assert send_count(static.replace(batch_size=100), LAYOUT) == 40
+
+
+def test_a_fixed_table_that_is_too_small_for_the_data_is_refused(tmp_path):
+    manifest, _ = write_data(str(tmp_path))
+    config = Config(data_dir=str(tmp_path), table_capacity=3)
+    with pytest.raises(ConfigError, match=r"has 3 rows \(--table_capacity\), and the data has \d+ keys for it"):
+        make_model(config, manifest).needs()
+    make_model(config.replace(use_dynamic_expansion=True), manifest).needs()
 
 
 @pytest.mark.parametrize("layer, dims", [("concat", {"users": 3, "items": 5}), ("sum", None)])

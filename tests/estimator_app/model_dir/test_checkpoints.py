@@ -1,6 +1,7 @@
 """Checkpoints as files, written here by hand: which are whole, what is kept, what is found damaged."""
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,19 @@ def test_a_checkpoint_without_checksums_is_accepted_and_one_with_damaged_ones_is
     assert not (tmp_path / "damaged").exists()
 
 
+def test_a_checkpoint_that_lacks_a_table_of_the_model_is_not_whole(tmp_path):
+    make(tmp_path, 5)
+    checkpoint = make(tmp_path, 7, checksums=False)
+    (name,) = sparse_tables.tables(checkpoint.tables)
+    dim = sparse_tables.open_rows(checkpoint.tables, name).shape[1]
+    assert checkpoint.problem(tables={name: dim}) is None
+    assert "has rows of %d values, expected 9" % dim in checkpoint.problem(tables={name: 9})
+    assert "has no table users; it has %s" % name in checkpoint.problem(tables={name: dim, "users": 4})
+    shutil.rmtree(os.path.join(checkpoint.tables, name))
+    step, warnings = directory.heal(str(tmp_path), str(tmp_path / "damaged"), {name: dim})
+    assert step == 5 and "step 7 is not whole" in warnings[0] and "has no table" in warnings[0]
+
+
 # What users lay beside checkpoints, under names that begin like theirs.
 MINE = ("mine.txt", "model.ckpt-1.backup.tar.gz", "model.ckpt-2.notes.txt", "model.ckpt-999_notes.md",
         "sparse-model.ckpt-1.mine")
@@ -170,12 +184,40 @@ def test_a_checkpoint_that_appears_while_one_looks_is_taken(tmp_path, monkeypatc
     make(tmp_path, 1)
     original, calls = Checkpoint.problem, []
 
-    def problem(self, contents=False):
+    def problem(self, *arguments):
         calls.append(self.step)
         if len(calls) == 1:
             Checkpoint(str(tmp_path), 1).delete()
             make(tmp_path, 2)
-        return original(self, contents)
+        return original(self, *arguments)
 
     monkeypatch.setattr(Checkpoint, "problem", problem)
     assert checkpoints.resolve(str(tmp_path), "latest").step == 2 and calls == [1, 2]
+
+
+def test_a_checkpoint_is_set_aside_as_a_whole_whatever_interrupts(tmp_path, monkeypatch):
+    """The index file goes last: while it is there, a start that follows moves the rest, and deletes nothing."""
+    make(tmp_path, 5)
+    names = sorted(os.listdir(str(tmp_path)))
+    checkpoint, moved = make(tmp_path, 7), []
+    mine = sorted(set(os.listdir(str(tmp_path))) - set(names))
+    replace = os.replace
+
+    def interrupted(source, target):
+        if len(moved) == count:
+            raise KeyboardInterrupt
+        moved.append(source)
+        replace(source, target)
+
+    for count in range(len(mine)):  # noqa: B007 - read by the function above
+        moved.clear()
+        monkeypatch.setattr(checkpoints.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.set_aside(str(tmp_path / "aside"))
+        monkeypatch.setattr(checkpoints.os, "replace", replace)
+        assert os.path.exists(checkpoint.path + ".index") and checkpoint.problem() is not None or not moved
+        directory.heal(str(tmp_path), str(tmp_path / "aside"))
+        if moved:
+            assert sorted(os.listdir(str(tmp_path / "aside"))) == mine
+        for name in os.listdir(str(tmp_path / "aside")) if (tmp_path / "aside").exists() else ():
+            replace(str(tmp_path / "aside" / name), str(tmp_path / name))

@@ -355,3 +355,21 @@ def test_standard_streams_of_the_command(place, tmp_path):
 def test_threads_out_of_range(threads):
     with pytest.raises(ConfigError, match="threads %d: give at least 1 row, and 0 to 1024 threads" % threads):
         predict(Prediction("absent", "latest", ("x",), "y", threads=threads))
+
+
+@pytest.mark.parametrize("name", ["model/args.json", "model/data/manifest.json", "model/checkpoint",
+                                  "model/best/best.json", "model/metrics.jsonl", "model/data/vocabulary/item.parquet",
+                                  "data/manifest.json", "data/train/new.csv"])
+def test_files_of_a_model_and_of_data_are_no_outputs(own, name):
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(own.root) for name in names]
+    before = {path: rows.read_bytes(path) for path in paths}
+    with pytest.raises(ConfigError, match="is a file of a model or of prepared data; give another name"):
+        predict(Prediction(own.model, "latest", (own.raw,), os.path.join(own.root, name), threads=1))
+    assert before == {path: rows.read_bytes(path) for path in paths}
+    assert name != "data/train/new.csv" or not os.path.exists(os.path.join(own.root, name))
+
+
+def test_a_file_that_is_named_twice_is_scored_twice(run):
+    path = run.input(served.test_rows()[:3])
+    found = run(path, path)
+    assert len(found) == 6 and found["key"][:3].tolist() == found["key"][3:].tolist()

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from estimator_app.model_dir import checkpoints
+from estimator_app.model_dir import checkpoints, history
 from tests.support import kill_harness, runs
 from tests.support.kill_points import RESTART_POINTS, TRAIN_POINTS
 
@@ -72,10 +72,12 @@ def signalled(place, signals):
     return place.start(point=("signals", signals)).done()
 
 
-def test_a_stop_saves_and_the_grid_of_evaluations_stays(fresh, whole):
-    done = signalled(fresh, {12: signal.SIGTERM})
-    assert done.status == 143 and checkpoints.latest(fresh.model) == 12
-    assert "stopped by SIGTERM at step 12; a checkpoint is saved" in done.err
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="under nohup the signal stays ignored"))])
+def test_a_stop_saves_and_the_grid_of_evaluations_stays(fresh, whole, number):
+    done = signalled(fresh, {12: number})
+    assert done.status == 128 + number and checkpoints.latest(fresh.model) == 12
+    assert "stopped by %s at step 12; a checkpoint is saved" % number.name in done.err
     assert "from step 12;" in fresh.train().ok().out
     runs.assert_as_if_nothing_had_happened(fresh.model, whole.model)
 
@@ -169,3 +171,11 @@ def test_another_dataset_after_a_start_without_a_step(begun):
         "  click: {type: binary, column: click}", "  click: {type: binary, column: click}\n  y: {type: regression, "
         "column: x}").replace("  x: {type: numeric}\n", ""))
     begun.train("--data_dir", "other").ok()
+
+
+def test_the_time_of_an_owed_evaluation_is_not_taken_off_the_training(fresh):
+    fast = 1e8  # examples a second that no machine reaches; a time of nothing gives far more
+    assert fresh.start(point=("checkpoint done", 2)).kill_or_end()
+    fresh.train("--log_interval", "1").ok()
+    entries = [entry for entry in history.read(fresh.model) if entry["kind"] == history.TRAIN]
+    assert entries and all(entry["examples_per_second"] < fast for entry in entries)

@@ -1,4 +1,5 @@
 """``--continue_on`` trains on with other data; ``--warm_start_from`` begins a new model with an old one's variables."""
+import json
 import os
 import shutil
 
@@ -102,3 +103,39 @@ def test_a_table_whose_values_have_other_indexes_is_left(trained):
 
 def test_a_source_without_a_model_is_one_line(fresh):
     runs.run(fresh.root, *(runs.TRAIN + ("--warm_start_from", "absent"))).refused("absent holds no trained model")
+
+
+def test_tomorrows_files_may_be_written_in_another_way(tomorrow):
+    yaml = runs.SMALL_YAML.replace("{format: csv, header: true}", '{format: csv, header: true, separator: ";"}')
+    for name in ("data2.train.csv", "data2.test.csv"):
+        text = (tomorrow.root / name).read_text().replace(",", ";")
+        (tomorrow.root / ("semicolons." + name)).write_text(text)
+    (tomorrow.root / "semicolons.yaml").write_text(yaml)
+    runs.run_prepare("--dataset", tomorrow.root / "semicolons.yaml", "--train_data_path",
+                     tomorrow.root / "semicolons.data2.train.csv", "--test_data_path",
+                     tomorrow.root / "semicolons.data2.test.csv", "--vocabulary_from", tomorrow.model, "--output_path",
+                     tomorrow.root / "data3", "--num_shards", "2")
+    tomorrow.command("eval", "--model_dir", "model", "--data_dir", "data3").ok()
+    assert "continues on other data from step 30" in tomorrow.command(
+        *(runs.TRAIN + kill_harness.KEEP + ON + ("--data_dir", "data3"))).ok().out
+
+
+def test_a_dataset_that_means_something_else_is_told_by_prepare_and_refused_by_train(tomorrow, capsys):
+    (tomorrow.root / "other.yaml").write_text(runs.SMALL_YAML.replace("item: {type: categorical}",
+                                                                      "item: {type: categorical, min_count: 3}"))
+    done = runs.run_here(tomorrow.root, "prepare", "--dataset", "other.yaml", "--train_data_path", "data2.train.csv",
+                         "--test_data_path", "data2.test.csv", "--vocabulary_from", "model", "--output_path", "data3")
+    assert "warning: the dataset is not that of model (feature item: min_count: 3 instead of 1)" in done.ok().out
+    tomorrow.here(*(runs.TRAIN + kill_harness.KEEP + ON + ("--data_dir", "data3"))).refused(
+        "feature item: min_count: 3 instead of 1", "the model's own dataset (without --dataset)", "--warm_start_from")
+
+
+def test_a_start_that_trained_nothing_leaves_no_settings_behind(trained):
+    """Its stage is noted when a step is about to be trained; eval takes what the weights were trained with."""
+    path = os.path.join(trained.model, "args.json")
+    with open(path) as stream:
+        data = json.load(stream)
+    failed = dict(data["stages"][-1], from_step=30, config=dict(data["stages"][-1]["config"], table_capacity=1))
+    with open(path, "w") as stream:
+        json.dump(dict(data, stages=data["stages"] + [failed]), stream)
+    trained.command("eval", "--model_dir", "model").ok()
