@@ -156,6 +156,7 @@ def _train(parsed: argparse.Namespace) -> int:
     from estimator_app.training.run_start import TrainRequest, load_data
     # Until a training handles it, a request to save a checkpoint must not end the process.
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    inside, ranks_wanted = launch.inside_launch(os.environ), launch.wants_ranks(parsed)
     data_dir = data_of(parsed.rest)
     flags = dict(vars(parsed), data_dir=data_dir)
     config = config_module.from_arguments(flags, preset_of(parsed.rest, data_dir), os.environ)
@@ -167,8 +168,7 @@ def _train(parsed: argparse.Namespace) -> int:
                            parsed.phase)
     model = make_model(config, load_data(config))
     steps.step_numbers(config, model.manifest, 0, 0, parsed.ranks or 1)  # refuses a batch larger than the data
-    inside = launch.inside_launch(os.environ)
-    if not inside and (resolved == NPU or launch.wants_ranks(parsed)):
+    if not inside and (resolved == NPU or ranks_wanted):
         return alternation.launch_ranks(request, model, parsed.rest, parsed.eval_mode, resolved)
     if inside and resolved == NPU and not launch.launched_here(os.environ):
         # A rank of the user's own launcher does all in one process.

@@ -49,6 +49,8 @@ def launched_here(environment: Mapping[str, str]) -> bool:
 
 def wants_ranks(parsed: argparse.Namespace) -> bool:
     """Whether a command line with :func:`add_launch_arguments` asks for several ranks, or for other hosts."""
+    if parsed.ranks is not None and parsed.ranks < 1:
+        raise ConfigError("--ranks %d; allowed: a number from 1 on" % parsed.ranks)
     return bool(parsed.hosts) or (parsed.ranks is not None and parsed.ranks != 1)
 
 

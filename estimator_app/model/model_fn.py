@@ -59,7 +59,7 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         with tf.compat.v1.variable_scope(config.model):
             output = context.network(inputs, is_training)
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return _predict_spec(tasks.predictions(output.logits), features)
+            return _predict_spec(tasks.predictions(output.logits))
         logits, task_labels = tasks.related(output.logits), tasks.labels(features)
         row_weights = features[WEIGHT][:, 0] if WEIGHT in features else None
         if is_training:
@@ -81,10 +81,8 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
     return model_fn
 
 
-def _predict_spec(predictions: Dict[str, tf.Tensor], features: Dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
+def _predict_spec(predictions: Dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
     columns = {name: tf.expand_dims(value, 1) for name, value in predictions.items()}
-    # A copy: graph modification rewires consumers of the batch, not the batch itself (rec_sdk_api 5.1).
-    label = {LABEL: tf.identity(features[LABEL])} if LABEL in features else {}
     return tf.estimator.EstimatorSpec(
-        tf.estimator.ModeKeys.PREDICT, predictions=dict(columns, **label),
+        tf.estimator.ModeKeys.PREDICT, predictions=columns,
         export_outputs={tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(columns)})

@@ -103,6 +103,7 @@ def export_model(request: ExportRequest) -> str:
                         % (base, error.strerror or error)) from error
     done = False
     try:
+        trained = _kept(trained, request, os.path.join(temporary, "checkpoint"))
         rows = _check_rows(trained, request, temporary)
         version_dir = os.path.join(temporary, "model")
         write_saved_model(trained, os.path.join(request.model_dir, MODEL_DATA_FOLDER), version_dir)
@@ -118,6 +119,21 @@ def export_model(request: ExportRequest) -> str:
             # Only if nobody else has put anything there.
             with contextlib.suppress(OSError):
                 os.rmdir(base)
+
+
+def _kept(trained: TrainedModel, request: ExportRequest, folder: str) -> TrainedModel:
+    """Links the checkpoint's files into a folder: a training beside us may delete them; then the next one counts."""
+    for attempt in range(3):
+        checkpoint = trained.weights.checkpoint
+        try:
+            checkpoint.copy_to(folder)
+            break
+        except OSError:
+            if attempt == 2 or checkpoint.problem() is None:
+                raise
+            trained = read_model(request.model_dir, request.checkpoint)
+    kept = checkpoints.Checkpoint(folder, checkpoint.step)
+    return dataclasses.replace(trained, weights=dataclasses.replace(trained.weights, checkpoint=kept))
 
 
 def write_saved_model(trained: TrainedModel, vocabulary_dir: str, target: str) -> None:

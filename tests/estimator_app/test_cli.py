@@ -65,7 +65,8 @@ def test_every_command_has_help(tmp_path, command):
     (["train", "--data_dir", "absent"], 1, "data directory absent does not exist"),
     (["eval"], 1, "holds no trained model"), (["predict"], 1, "holds no trained model"),
     (["export"], 1, "holds no trained model"), (["prepare", "--output_path", "x"], 1, "no data given"),
-    (["tune"], 2, "--trials"), (["bench", "nothing"], 2, "invalid choice"),
+    (["train", "--ranks", "-1"], 1, "--ranks -1; allowed: a number from 1 on"), (["tune"], 2, "--trials"),
+    (["bench", "nothing"], 2, "invalid choice"),
 ])
 def test_wrong_command_lines_give_one_line(tmp_path, arguments, status, message):
     runs.run_here(tmp_path, *arguments).refused(message, status=status)

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from estimator_app.model_dir import checkpoints
+from estimator_app.model_dir.checkpoints import Checkpoint
 from estimator_app.serving import export, graph, predict
 from estimator_app.serving.export import ExportRequest, export_model
 from feature_specs.errors import ConfigError, UserError
@@ -306,3 +308,24 @@ def test_the_command_exports_and_says_where(own, tmp_path):
     version = os.path.join(os.path.realpath(str(tmp_path)), "model", "export", "1")
     assert done.stdout == "exported and checked: %s\n" % version
     assert glob.glob(str(tmp_path / "model" / "export" / ".*")) == []
+
+
+def test_a_training_beside_may_delete_the_checkpoint(quick, own, tmp_path, monkeypatch):
+    original = export._check_rows
+
+    def check_rows(trained, request, folder):
+        for step in checkpoints.steps(own.model):
+            Checkpoint(own.model, step).delete()
+        return original(trained, request, folder)
+
+    monkeypatch.setattr(export, "_check_rows", check_rows)
+    version = export_to(own, tmp_path / "e")
+    assert os.path.isfile(os.path.join(version, "saved_model.pb"))
+    assert sorted(os.listdir(str(tmp_path / "e"))) == ["1"]
+
+
+def test_a_task_may_be_named_label(tmp_path):
+    yaml = runs.SMALL_YAML.replace("click: {type: binary, column: click}", "label: {type: binary, column: click}")
+    runs.prepare_small(tmp_path, yaml=yaml)
+    runs.run(tmp_path, *(runs.TRAIN + ("--train_epoch", "1"))).ok()
+    assert "exported and checked" in runs.run(tmp_path, "export", "--model_dir", "model").ok().out
