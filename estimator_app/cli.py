@@ -24,6 +24,7 @@ _KEPT = {"train": "the last checkpoint is kept, the same command resumes from it
          "tune": "the study is kept, the same command continues it"}
 # Libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
 _ADDRESS_SPACE = 4 << 30
+_STACK = 1 << 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -139,6 +140,10 @@ def _quiet_tensorflow(debug: bool) -> None:
     if limit not in (resource.RLIM_INFINITY, -1) and limit < _ADDRESS_SPACE:
         raise ConfigError("the limit of address space (ulimit -v) is %.1f GB; TensorFlow ends without a word below "
                           "%.0f GB: raise it" % (limit / 1e9, _ADDRESS_SPACE / 1e9))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    if stack not in (resource.RLIM_INFINITY, -1) and stack < _STACK:
+        raise ConfigError("the limit of a thread's stack (ulimit -s) is %d kB; TensorFlow ends without a word below %d "
+                          "kB: raise it" % (stack >> 10, _STACK >> 10))
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import warnings

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
+from feature_specs.files import read_small_text
 
 SUM, CONCAT = "sum", "concat"
 RELU, GLU = "relu", "glu"
@@ -192,8 +193,7 @@ def read_preset(name: str) -> Dict[str, Any]:
     """
     path = os.path.join(PRESET_DIRECTORY, name + ".json") if name in preset_names() else name
     try:
-        with open(path, encoding="utf-8") as stream:
-            values = json.load(stream)
+        values = json.loads(read_small_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError("preset %r cannot be read (%s); give one of %s or the path of a JSON file"
                           % (name, error, ", ".join(preset_names()))) from error

@@ -21,6 +21,7 @@ from feature_specs.dataset import (
     TaskDefinition,
 )
 from feature_specs.errors import ConfigError
+from feature_specs.files import read_small_text
 
 BUILTIN = ("census", "shop")
 CATEGORICAL, NUMERIC = "categorical", "numeric"
@@ -67,10 +68,10 @@ def load_dataset(name_or_path: str) -> DatasetFile:
     else:
         path = name_or_path
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            text = stream.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_small_text(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else (
+            "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error))
         raise ConfigError("dataset file %s cannot be read: %s; give a YAML file, or one of %s"
                           % (path, reason, ", ".join(BUILTIN))) from error
     return parse_dataset(text, path)

@@ -5,6 +5,8 @@ import hashlib
 import os
 from typing import Iterator
 
+_MOST_BYTES = 16 << 20
+
 
 @contextlib.contextmanager
 def named_errors(path: str) -> Iterator[None]:
@@ -46,6 +48,20 @@ def replace_text(path: str, text: str) -> None:
             if os.path.isfile(temporary):
                 os.remove(temporary)
             raise
+
+
+def read_small_text(path: str) -> str:
+    """Reads a file of settings, UTF-8, with or without a byte order mark; a device or another endless one is refused.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8, or larger than 16 MiB.
+    """
+    with open(path, "rb") as stream:
+        data = stream.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError("it has more than %d bytes" % _MOST_BYTES)
+    return data.decode("utf-8-sig")
 
 
 def sha256_of_file(path: str) -> str:

@@ -40,6 +40,8 @@ def open_output(path: str) -> Iterator[IO[bytes]]:
                 yield stream
         return
     real = os.path.realpath(path)
+    if os.path.islink(path) and os.path.islink(real):
+        raise ConfigError("output %s is a link that leads in a circle; give another name" % path)
     if os.path.isdir(real):
         raise ConfigError("output %s is a directory; give the name of a file" % path)
     exists = os.path.exists(path)

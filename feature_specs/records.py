@@ -20,6 +20,8 @@ EVAL_WEIGHT = "eval_weight"
 UNKNOWN_LABEL = -1
 #: The labels of a row that is no row: it fills the last record or batch up; -inf where labels are float32.
 PADDING_LABEL = -2
+#: The group of rows without one, which are compared with none; groups have hashes from 1 on.
+NO_GROUP = 0
 #: A place of a list that holds no value.
 NO_VALUE = -1
 #: The index of values that a vocabulary lacks.

@@ -9,6 +9,7 @@ from typing import List, Sequence
 from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
+from feature_specs.outputs import STANDARD
 from preprocessing.examine import Column, examine, name_of, quoted, simple_name
 from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
@@ -36,6 +37,9 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.rows < 1:
         raise ConfigError("rows %d: give at least 1" % args.rows)
+    folder = os.path.dirname(os.path.abspath(args.output or ""))
+    if args.output and (args.output == STANDARD or not os.path.isdir(folder)):
+        raise ConfigError("--output %s: give the name of a file in a directory that is there" % args.output)
     if args.output and os.path.lexists(args.output):
         raise ConfigError("%s exists and is not replaced; give another --output" % args.output)
     look = read(find_inputs(args.files), args.rows)

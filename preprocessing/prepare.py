@@ -13,7 +13,7 @@ from typing import Callable, Iterator, Optional, Tuple
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import Manifest
+from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from preprocessing import sample, sources
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> Manifest:
             draft, train_paths=train, test_paths=test, reading=dataclasses.replace(draft.reading, progress=bar)),
             directory)
         read_seconds = time.perf_counter() - read_from
-    _print_summary(manifest, args.output_path, read_seconds, time.perf_counter() - started)
+    _print_summary(manifest, bool(args.split), args.output_path, read_seconds, time.perf_counter() - started)
     return manifest
 
 
@@ -156,6 +156,8 @@ def _check_sources(args: argparse.Namespace) -> None:
                           "--download, --sample" % (" and ".join(given) or "no data"))
     if args.split and not args.train_data_path:
         raise ConfigError("--split goes with --train_data_path")
+    if args.download:
+        sources.check_url(args.download_url)
     if args.engine != ENGINES[1] and args.spark_master != DEFAULT_MASTER:
         raise ConfigError("--spark_master goes with --engine spark")
     if not args.sample and (args.sample_train_rows or args.sample_test_rows or args.sample_seed != SAMPLE_SEED):
@@ -217,8 +219,13 @@ def _progress_bar() -> Iterator[Optional[Callable[[str, int], None]]]:
         yield update
 
 
-def _print_summary(manifest: Manifest, output_path: str, read_seconds: float, seconds: float) -> None:
+def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_seconds: float, seconds: float) -> None:
     lines, rows = [], 0
+    inputs = [{item["sha256"]: item["name"] for item in manifest.split(name).inputs}
+              for name in (TRAIN_SPLIT, TEST_SPLIT)]
+    if not is_split:
+        lines += ["warning: %s is among the training and the test files: its scores say nothing of new rows" % name
+                  for digest, name in inputs[0].items() if digest in inputs[1]]
     for name, split in manifest.splits.items():
         rows += split.rows
         rates = ", ".join("%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items())

@@ -39,6 +39,7 @@ import pyarrow.parquet
 
 from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
+from feature_specs.manifest import FILE_NAME
 from preprocessing.bad_rows import BadRows
 from preprocessing.columns import FrameBuilder, Roles, check_type, missing_numbers, roles_of
 from preprocessing.text_files import (
@@ -99,6 +100,8 @@ def find_inputs(patterns: Sequence[str], each_once: bool = True) -> List[str]:
     """
     found: List[str] = []
     for pattern in patterns:
+        if os.path.isfile(os.path.join(pattern, FILE_NAME)):
+            raise DataError("%s holds prepared data; give the files that it was prepared from" % pattern)
         if os.path.isdir(pattern):
             names = sorted(os.path.join(pattern, name) for name in os.listdir(pattern) if name[0] not in "._")
             paths = [name for name in names if os.path.isfile(name)]

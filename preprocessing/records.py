@@ -20,6 +20,7 @@ from feature_specs.records import (
     DENSE_FEATURE,
     GROUP,
     LABEL,
+    NO_GROUP,
     NO_VALUE,
     PADDING_LABEL,
     SPARSE_FEATURE,
@@ -88,7 +89,8 @@ class RowLayout:
             arrays[WEIGHT] = raw[number_name(self._roles, definition.weight)].to_numpy()[:, np.newaxis]
         if definition.group:
             column = raw[definition.group].cat
-            arrays[GROUP] = hash_texts(column.categories)[column.codes.to_numpy()][:, np.newaxis]
+            hashes = np.where(np.asarray(column.categories, object) == "", NO_GROUP, hash_texts(column.categories))
+            arrays[GROUP] = hashes[column.codes.to_numpy()][:, np.newaxis]
         return self.join(arrays)
 
     def dense(self, frame: pd.DataFrame) -> np.ndarray:

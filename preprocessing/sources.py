@@ -74,6 +74,16 @@ def find_files(source: str, directory: str, max_bytes: int = MAX_UNPACKED_BYTES)
     return found[TRAIN_NAME], found[TEST_NAME]
 
 
+def check_url(url: str) -> None:
+    """Raises ConfigError where an address is no http or https one."""
+    try:
+        scheme = urllib.parse.urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
+        raise ConfigError("download_url %r: give an http or https address" % url)
+
+
 def download(url: str, path: str, sha256: Optional[str] = None, timeout: float = 60.0, attempts: int = 3,
              wait: float = 1.0, max_bytes: int = MAX_DOWNLOAD_BYTES) -> str:
     """Downloads a file, which appears under its name only when it is whole.
@@ -95,8 +105,7 @@ def download(url: str, path: str, sha256: Optional[str] = None, timeout: float =
             client to another kind of address.
         ConfigError: the address or the hash is not valid.
     """
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigError("download_url %r: give an http or https address" % url)
+    check_url(url)
     if sha256 is not None and (len(sha256) != 64 or not set(sha256.lower()) <= set("0123456789abcdef")):
         raise ConfigError("download_sha256 %r: give 64 hexadecimal digits" % sha256)
     temporary = temporary_name(path + ".partial-")

@@ -7,6 +7,8 @@ from typing import NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
+from feature_specs.records import NO_GROUP
+
 
 class Ranking(NamedTuple):
     """Rows ordered by descending score.
@@ -69,7 +71,7 @@ def area_within_groups(ranking: Ranking, group: tf.Tensor) -> tf.Tensor:
 
     Args:
         ranking: see :func:`rank`.
-        group: int64 [n], in the order of the rows that were ranked.
+        group: int64 [n], in the order of the rows that were ranked; rows of :data:`NO_GROUP` do not count.
 
     Returns:
         float32 scalar over the groups that have both classes; NaN where none has.
@@ -78,6 +80,7 @@ def area_within_groups(ranking: Ranking, group: tf.Tensor) -> tf.Tensor:
     # Of equal groups the sort keeps the order, so within a group scores stay descending.
     groups, order = tf.nn.top_k(tf.gather(group, ranking.order), k=count)
     classes, ties = tf.gather(ranking.classes, order), tf.gather(ranking.groups, order)
+    classes *= tf.cast(tf.not_equal(groups, NO_GROUP), classes.dtype)
     new_group = tf.concat([[True], tf.not_equal(groups[1:], groups[:-1])], axis=0)
     new_tie = tf.logical_or(new_group, tf.concat([[True], tf.not_equal(ties[1:], ties[:-1])], axis=0))
     number = tf.cumsum(tf.cast(new_group, tf.int32)) - 1

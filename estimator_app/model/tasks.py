@@ -46,6 +46,8 @@ class Task:
     scores: Tuple[str, ...] = ()
     #: Those of them of which lower values are better.
     losses: Tuple[str, ...] = ()
+    #: Those of them of which neither lower nor higher values are better, by which nothing can be chosen.
+    neither: Tuple[str, ...] = ()
 
     def __init__(self, definition: TaskDefinition, statistics: LabelStatistics, weight: float = 1.0) -> None:
         self.definition = definition
@@ -75,6 +77,7 @@ class BinaryTask(Task):
 
     scores: Tuple[str, ...] = ("auc", "pr_auc", "gauc", "log_loss", "calibration")
     losses = ("log_loss",)
+    neither = ("calibration",)
 
     def loss(self, logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
         """Log loss; a label y becomes y * (1 - s) + s / 2."""
@@ -172,7 +175,8 @@ class TaskSet:
     def selectable(self) -> List[str]:
         """Returns the metrics that a run can be judged by."""
         names = [AUC_MEAN] if self._auc_names() else []
-        return names + [MEAN_LOSS] + self.score_names()
+        neither = {task.metric(score) for task in self.tasks.values() for score in task.neither}
+        return names + [MEAN_LOSS] + [name for name in self.score_names() if name not in neither]
 
     def score_names(self) -> List[str]:
         """Returns the names of all scores, the main one of every task first."""

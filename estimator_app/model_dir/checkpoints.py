@@ -260,7 +260,8 @@ def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> int
     for _ in range(3):
         known = steps(directory)
         warnings: List[str] = []
-        for step in reversed(known):
+        # That of step 0 holds weights that nothing has trained.
+        for step in (step for step in reversed(known) if step):
             wrong = Checkpoint(directory, step).problem(True, tables)
             if wrong is None:
                 sys.stderr.write("".join(warnings))
@@ -270,8 +271,8 @@ def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> int
                                 % (step, wrong))
         if steps(directory) == known:
             break
-    raise UserError("model directory %s holds no whole checkpoint; train first: bash run_estimator.sh train "
-                    "--model_dir %s" % (directory, directory))
+    raise UserError("model directory %s holds no whole checkpoint of trained weights; train first: bash "
+                    "run_estimator.sh train --model_dir %s" % (directory, directory))
 
 
 def _link_or_copy(source: str, target: str, **_kwargs: Any) -> str:

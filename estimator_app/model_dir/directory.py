@@ -75,6 +75,8 @@ def check_path(model_dir: str, device: str) -> str:
     Raises:
         ConfigError: checkpoints could not be saved or found again under that path.
     """
+    if os.path.lexists(model_dir) and not os.path.isdir(model_dir):
+        raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
     real = os.path.realpath(model_dir)
     odd = sorted({character for character in real if character in _PATTERN_CHARACTERS or ord(character) < 32})
     if odd:
@@ -144,6 +146,8 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
         UserError: the directory does not hold a trained model.
         ConfigError: an override is not allowed.
     """
+    if not model_dir:
+        raise ConfigError("--model_dir is empty; give a model directory, or look whether a variable is unset")
     path = os.path.join(model_dir, SETTINGS_FILE)
     stages = read_stages(model_dir)
     if not stages:

@@ -163,6 +163,8 @@ class Scorer:
 
 def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str]:
     """Returns the files; standard input is copied into one, since not every kind of it has a name to open."""
+    if STANDARD in request.inputs and len(request.inputs) > 1:
+        raise ConfigError("--input - is standard input, which is read once and alone")
     if request.inputs != (STANDARD,):
         return find_inputs(request.inputs, each_once=False)
     if trained.model.manifest.dataset.files.format == PARQUET:

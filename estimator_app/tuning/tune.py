@@ -106,6 +106,10 @@ def run(parsed: argparse.Namespace, stream: Optional[TextIO] = None) -> int:
     space = [item for item in search_space.read_space(parsed.space, base) if item.name not in fixed]
     if not space:
         raise ConfigError("flags fix every field of the search space (%s); leave one out" % ", ".join(fixed))
+    if os.path.isfile(os.path.join(parsed.output_path, FILE_NAME)):
+        raise ConfigError("--output_path %s holds prepared data; choose another" % parsed.output_path)
+    if os.path.lexists(parsed.output_path) and not os.path.isdir(parsed.output_path):
+        raise ConfigError("--output_path %s is not a directory; choose another" % parsed.output_path)
     paths = find_inputs(parsed.train_data_path or [_sample_text()])
     with locked(parsed.output_path, "tuning directory", "--output_path"):
         digest = hashlib.sha256("".join(map(sha256_of_file, paths)).encode()).hexdigest()

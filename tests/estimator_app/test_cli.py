@@ -219,16 +219,18 @@ def test_a_full_disk_without_a_file_says_what_to_do(tmp_path):
     runs.Done(done.returncode, "", done.stderr).refused("No space left on device; free space", "TMPDIR", "--output")
 
 
-def test_too_little_address_space_is_one_line(trained):
+@pytest.mark.parametrize("kind, size, words", [(resource.RLIMIT_AS, 900 * _MB, "ulimit -v"),
+                                                (resource.RLIMIT_STACK, _MB // 4, "ulimit -s")])
+def test_too_little_address_space_or_stack_is_one_line(trained, kind, size, words):
     def limited():
-        resource.setrlimit(resource.RLIMIT_AS, (900 * _MB, 900 * _MB))
+        resource.setrlimit(kind, (size, size))
 
     environment = dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore")
     for arguments in (list(runs.TRAIN) + ["--train_epoch", "4"], ["eval", "--model_dir", "model"]):
         done = subprocess.run([sys.executable, "-m", "estimator_app"] + arguments, cwd=str(trained.root),
                               capture_output=True, text=True, env=environment, preexec_fn=limited, timeout=300)
         assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-        assert "ulimit -v" in done.stderr
+        assert words in done.stderr
 
 
 def test_what_is_unexpected_says_so_and_debug_shows_where(fresh, monkeypatch):

@@ -173,3 +173,11 @@ def test_what_a_killed_process_left_is_removed_and_a_living_one_is_left_alone(ol
         (tmp_path / name).write_bytes(b"half")
     write(old)
     assert names(tmp_path) == [living, "result"]
+
+
+def test_a_link_that_leads_in_a_circle_is_refused_and_stays(tmp_path):
+    for name, target in (("a", "b"), ("b", "a")):
+        os.symlink(str(tmp_path / target), str(tmp_path / name))
+    with pytest.raises(ConfigError, match="is a link that leads in a circle"):
+        write(tmp_path / "a")
+    assert os.readlink(str(tmp_path / "a")) == str(tmp_path / "b") and names(tmp_path) == ["a", "b"]

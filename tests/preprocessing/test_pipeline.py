@@ -369,3 +369,10 @@ def test_bad_rows_of_files_that_are_split_count_once(tmp_path):
     splits = prepare(preparation(tmp_path, train_paths=(path,), test_paths=(), split=RowSplit(0.3),
                                  reading=Reading(max_bad_rows=1))).splits
     assert splits["train"].bad_rows == {"number of fields": 1} and splits["test"].bad_rows == {}
+
+
+def test_rows_without_a_group_are_marked(tmp_path):
+    rows = [row[:1] + ["" if place % 3 == 0 else row[1]] + row[2:] for place, row in enumerate(toy_rows(60))]
+    prepare(preparation(tmp_path, test_paths=(write(tmp_path / "g.tsv", text_of(rows)),), line_per_sample=1))
+    groups = [row["group"][0] for row in read_rows(tmp_path / "out", "test", 1)]
+    assert [group == 0 for group in groups] == [row[1] == "" for row in rows]

@@ -73,6 +73,7 @@ def test_files_and_folder_of_the_census(tmp_path, capsys):
     (["--sample", "--line_per_sample", "0"], "line_per_sample"),
     (["--sample", "--max_bad_rows", "many"], "max_bad_rows"),
     (["--sample", "--split", "0.1"], "--split goes with --train_data_path"),
+    (["--download", "--download_url", "http://[::1"], "give an http or https address"),
     (["--download", "--download_url", "ftp://x/y"], "http"), (["--sample", "--dataset", "nowhere.yaml"],
                                                               "nowhere.yaml"),
     (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
@@ -165,3 +166,13 @@ def test_labels_of_one_kind_are_told_and_weights_of_nothing_refused(tmp_path, ca
     data = write(tmp_path / "b.tsv", text_of([row[:11] + ["0", "x"] for row in toy_rows(60)]))
     assert run("--dataset", dataset, "--train_data_path", data, "--split", 0.3, "--output_path", tmp_path / "o2") == 1
     assert "the weights (w) of the train rows are all 0" in capsys.readouterr().err
+
+
+def test_a_file_that_is_trained_and_judged_on_is_told(tmp_path, capsys):
+    dataset, data = write(tmp_path / "toy.yaml", TOY_YAML), write(tmp_path / "a.tsv", text_of(toy_rows(40)))
+    assert run("--dataset", dataset, "--train_data_path", data, "--test_data_path", data, "--output_path",
+               tmp_path / "out") == 0
+    assert "warning: a.tsv is among the training and the test files" in capsys.readouterr().out
+    assert run("--dataset", dataset, "--train_data_path", tmp_path / "out", "--split", 0.5, "--output_path",
+               tmp_path / "o2") == 1
+    assert "out holds prepared data; give the files that it was prepared from" in capsys.readouterr().err

@@ -131,9 +131,11 @@ class Ranks:
 
 
 def gauc(scores, labels, group):
-    """AUC within groups weighted by their rows, by a loop over groups and pairs; NaN where none has both classes."""
+    """AUC within groups other than 0, weighted by their rows, by a loop over pairs; NaN where none has both classes."""
     total = rows = 0.0
     for name in np.unique(group):
+        if name == 0:  # rows without a group
+            continue
         mine, kinds = scores[group == name], labels[group == name]
         positive, negative = mine[kinds == 1], mine[kinds == 0]
         if not len(positive) or not len(negative):

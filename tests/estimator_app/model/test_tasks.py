@@ -208,5 +208,8 @@ def test_names_of_scores(manifest, small):
     assert lower == {"mean_loss"} | {"log_loss_" + name for name in NAMES[:4]} | {
         name + "_watch" for name in ("rmse", "mae", "column_rmse", "column_mae")}
     tasks.check_selectable("--metric", "auc_buy")
+    # Closer to 1 is better there, which neither the least nor the greatest value is.
+    with pytest.raises(ConfigError, match="--metric calibration_buy is not known"):
+        tasks.check_selectable("--metric", "calibration_buy")
     with pytest.raises(ConfigError, match="--metric auc_bye is not known; choose from auc_mean, mean_loss, auc_click"):
         tasks.check_selectable("--metric", "auc_bye")

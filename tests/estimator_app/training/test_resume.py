@@ -179,3 +179,11 @@ def test_the_time_of_an_owed_evaluation_is_not_taken_off_the_training(fresh):
     fresh.train("--log_interval", "1").ok()
     entries = [entry for entry in history.read(fresh.model) if entry["kind"] == history.TRAIN]
     assert entries and all(entry["examples_per_second"] < fast for entry in entries)
+
+
+@pytest.mark.parametrize("command", [("eval",), ("predict", "--input", "data.test.csv"), ("export",)])
+def test_weights_that_nothing_has_trained_are_not_served(begun, command):
+    runs.prepare_small(begun.root, output="other")
+    flags = [flag.replace("data.", "other.") for flag in command[1:]]
+    begun.command(command[0], "--model_dir", "model", *flags).refused(
+        "model directory model holds no whole checkpoint of trained weights; train first")

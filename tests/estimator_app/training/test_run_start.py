@@ -368,7 +368,7 @@ def test_early_stopping_by_a_metric_without_a_class_is_refused(tmp_path, train, 
     rows = [row[:3] + [test] for row in runs.small_rows(60, 2)]
     runs.prepare_small(tmp_path, test=rows)
     place = type("Place", (), {"data": str(tmp_path / "data"), "model": str(tmp_path / "model")})
-    for metric in ("", "auc_click", "auc_mean", "pr_auc_click", "calibration_click"):
+    for metric in ("", "auc_click", "auc_mean", "pr_auc_click"):
         with pytest.raises(ConfigError, match="not defined on the evaluation rows: a class of click is missing"):
             prepare(place, early_stopping_patience=1, early_stopping_metric=metric)
     assert prepare(place, early_stopping_patience=1, early_stopping_metric="mean_loss")[0].start == 0
