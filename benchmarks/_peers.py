@@ -1,13 +1,13 @@
 """What peers do with the same rows, on whatever TensorFlow is there; imports nothing of the project.
 
-    python _peers.py scores|keras|deepctr SPECIFICATION   prints one JSON object; the specification is JSON
+    python _peers.py scores|keras|deepctr|deepctr_scores SPECIFICATION   # the specification is JSON, as what is printed
 """
 import json
 import os
 import resource
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -16,6 +16,9 @@ import numpy as np  # noqa: E402
 HASHED = 1 << 20
 CHOICES_OF_C = (0.03, 0.3)
 MOST_VALUES, MOST_ROUNDS, PATIENCE = 5000, 400, 25
+# Passes over the data that DeepCTR may make; fewer where the data is large.
+PASSES, FEW_PASSES, MOST_EXAMPLES = (1, 3, 10), (1, 2), 2000000
+SEEDS = (1, 2, 3, 4, 5)
 TREES = {"learning_rate": 0.1, "num_leaves": 31, "min_data_in_leaf": 40, "cat_smooth": 20, "min_data_per_group": 50,
          "bagging_fraction": 0.9, "bagging_freq": 1, "feature_fraction": 0.8, "verbosity": -1, "deterministic": True}
 
@@ -174,19 +177,82 @@ def _one_hot(rows: Rows, fields: Fields, most: int) -> Any:
 
 
 def deepctr(specification: Specification) -> Dict[str, float]:
-    """Trains DeepCTR's MMoE from arrays in memory; returns examples/s.
+    """Trains DeepCTR's MMoE from arrays in memory; returns examples/s."""
+    rows, most = Rows(specification["train"]), specification["rows"]
+    columns, inputs = _deepctr_inputs(rows, specification["fields"], np.zeros(rows.dense.shape[1]), 1.0)
+    labels = [np.nan_to_num(rows.label[:most, number]) for number in range(rows.label.shape[1])]
+    return _fitted(_deepctr_model(columns, specification["tasks"]), {
+        name: values[:most] for name, values in inputs.items()}, labels, specification["batch_size"])
 
-    Embeddings of 16 values, lists pooled by mean, 4 experts of (64, 32), towers of 16: the sizes of the preset.
+
+def deepctr_scores(specification: Specification) -> Dict[str, Dict[str, float]]:
+    """DeepCTR's MMoE: {"deepctr": {metric: mean of the seeds}}, of the tasks that have a label in every row.
+
+    Adam and batches of 256, as its documentation has them; the passes over the data are chosen on validation rows.
     """
-    import tensorflow as tf
+    splits = {name: Rows(specification[name]) for name in ("fit", "validate", "train", "test")}
+    numbers = [number for number in range(len(specification["tasks"]))
+               if all(np.isfinite(rows.label[:, number]).all() for rows in splits.values())]
+    tasks = [specification["tasks"][number] for number in numbers]
+    passes = [count for count in PASSES if count * len(splits["train"].label) <= MOST_EXAMPLES] or list(FEW_PASSES)
+
+    def scores_of(train: Rows, test: Rows, stops: List[int], seed: int) -> List[Dict[str, float]]:
+        import tensorflow as tf
+        tf.keras.backend.clear_session()
+        tf.compat.v1.set_random_seed(seed)
+        np.random.seed(seed)
+        scale = _logarithm(train.dense)
+        center, spread = np.nanmean(scale, axis=0), np.maximum(np.nanstd(scale, axis=0), 1e-6)
+        columns, inputs = _deepctr_inputs(train, specification["fields"], center, spread)
+        _, held_out = _deepctr_inputs(test, specification["fields"], center, spread)
+        labels = [_deepctr_labels(train.label[:, number], task, train.label[:, number])
+                  for number, task in zip(numbers, tasks)]
+        model = _deepctr_model(columns, tasks)
+        found: List[Dict[str, float]] = []
+        for count in range(1, max(stops) + 1):
+            model.fit(inputs, labels, batch_size=256, epochs=1, verbose=0, shuffle=True)
+            if count in stops:
+                outputs = model.predict(held_out, batch_size=4096)
+                outputs = outputs if isinstance(outputs, list) else [outputs]
+                found.append({})
+                for number, task, output in zip(numbers, tasks, outputs):
+                    binary = task["type"] == "binary"
+                    theirs = _deepctr_labels(test.label[:, number], task, train.label[:, number])
+                    known = train.label[:, number]
+                    unit = 1.0 if binary else float((np.log1p(known) if task["transform"] == "log" else known).std())
+                    value = area(theirs, output[:, 0]) if binary else unit * _rmse(theirs, output[:, 0])
+                    found[-1][("auc_" if binary else "rmse_") + task["name"]] = value
+        return found
+
+    tried = scores_of(splits["fit"], splits["validate"], passes, 1)
+    best = max(range(len(passes)), key=lambda place: sum(
+        value if name.startswith("auc_") else -value for name, value in tried[place].items()))
+    results = [scores_of(splits["train"], splits["test"], [passes[best]], seed)[0] for seed in SEEDS]
+    print("deepctr: %d passes; %s" % (passes[best], results), file=sys.stderr)
+    return {"deepctr": {name: float(np.mean([item[name] for item in results])) for name in results[0]}}
+
+
+def _logarithm(dense: Any) -> Any:
+    return np.sign(dense) * np.log1p(np.abs(dense))
+
+
+def _deepctr_labels(values: Any, task: Specification, train: Any) -> Any:
+    """Returns labels of 0 and 1, or numbers in standard deviations of the training labels."""
+    if task["type"] == "binary":
+        return values.astype(np.float32)
+    if task["transform"] == "log":
+        values, train = np.log1p(values), np.log1p(train)
+    return ((values - train.mean()) / max(float(train.std()), 1e-9)).astype(np.float32)
+
+
+def _deepctr_inputs(rows: Rows, fields: Fields, center: Any, spread: Any) -> Tuple[List[Any], Dict[str, Any]]:
+    """Returns DeepCTR's columns and inputs: embeddings of 16 values, lists pooled by mean, logarithms of numbers."""
     from deepctr.feature_column import DenseFeat, SparseFeat, VarLenSparseFeat
-    from deepctr.models import MMOE
-    rows, fields, most = Rows(specification["train"]), specification["fields"], specification["rows"]
     columns: List[Any] = []
     inputs: Dict[str, Any] = {}
     start = 0
     for field in fields:
-        part = rows.sparse[:most, start:start + field["width"]]
+        part = rows.sparse[:, start:start + field["width"]]
         start += field["width"]
         # Place 0 is DeepCTR's padding of lists.
         values = np.where(part < 0, 0, 1 + part % field["values"]).astype(np.int64)
@@ -198,19 +264,25 @@ def deepctr(specification: Specification) -> Dict[str, float]:
         else:
             columns.append(VarLenSparseFeat(single, maxlen=field["width"], combiner="mean"))
             inputs[field["name"]] = values
-    dense = np.nan_to_num(rows.dense[:most])
+    dense = np.nan_to_num((_logarithm(rows.dense) - center) / spread).astype(np.float32)
     for place in range(dense.shape[1]):
         name = "number_%d" % place
         columns.append(DenseFeat(name, 1))
-        inputs[name] = np.log1p(np.abs(dense[:, place])).astype(np.float32)
-    labels = [np.nan_to_num(rows.label[:most, number]) for number in range(rows.label.shape[1])]
-    kinds = [task["type"] for task in specification["tasks"]]
+        inputs[name] = dense[:, place]
+    return columns, inputs
+
+
+def _deepctr_model(columns: List[Any], tasks: List[Specification]) -> Any:
+    """Returns DeepCTR's MMoE, compiled: 4 experts of (64, 32), towers of 16, the sizes of the preset."""
+    import tensorflow as tf
+    from deepctr.models import MMOE
+    kinds = [task["type"] for task in tasks]
     model = MMOE(columns, num_experts=4, expert_dnn_hidden_units=(64, 32), tower_dnn_hidden_units=(16,),
                  gate_dnn_hidden_units=(), l2_reg_embedding=0, task_types=kinds,
-                 task_names=[task["name"] for task in specification["tasks"]])
-    losses = ["binary_crossentropy" if kind == "binary" else "mse" for kind in kinds]
-    model.compile(tf.keras.optimizers.Adam(), loss=losses)
-    return _fitted(model, inputs, labels, specification["batch_size"])
+                 task_names=[task["name"] for task in tasks])
+    model.compile(tf.keras.optimizers.Adam(), loss=[
+        "binary_crossentropy" if kind == "binary" else "mse" for kind in kinds])
+    return model
 
 
 def _fitted(model: Any, inputs: Any, labels: Any, batch_size: int) -> Dict[str, float]:
@@ -230,4 +302,5 @@ def _fitted(model: Any, inputs: Any, labels: Any, batch_size: int) -> Dict[str, 
 if __name__ == "__main__":
     with open(sys.argv[2], encoding="utf-8") as stream:
         given = json.load(stream)
-    print(json.dumps({"scores": scores, "keras": keras, "deepctr": deepctr}[sys.argv[1]](given)))
+    ways = {"scores": scores, "keras": keras, "deepctr": deepctr, "deepctr_scores": deepctr_scores}
+    print(json.dumps(ways[sys.argv[1]](given)))

@@ -1,9 +1,9 @@
 """Model quality by one protocol on any dataset: ``bash run_estimator.sh bench quality --dataset NAME``.
 
 The training file trains the preset with several seeds, by the ordinary commands; the last checkpoint counts, never the
-best one, and the evaluation file is read once per model. With ``--baselines`` logistic regression and LightGBM see the
-same rows; their own choices (C, rounds) are made on a fifth of the training rows. Flags that are not known here go to
-``train``. Bounds stand in ``quality_baselines.json``.
+best one, and the evaluation file is read once per model. With ``--baselines`` logistic regression, LightGBM and DeepCTR
+see the same rows; their own choices (C, rounds, passes) are made on a fifth of the training rows. Flags that are not
+known here go to ``train``. Bounds stand in ``quality_baselines.json``.
 
 Validation rows for choices of ours: ``--validation N`` trains on four fifths of the training file, by a split of seed
 N, and reports on the rest; the evaluation file is not read then.
@@ -66,14 +66,18 @@ def measure(data_dir: str, directory: str, seeds: Sequence[int], flags: Sequence
 
 
 def baselines(data_dir: str, validation_dir: str, directory: str, python: str) -> Dict[str, Dict[str, float]]:
-    """Returns {peer: {metric: value}} of logistic regression and LightGBM on the same rows."""
+    """Returns {peer: {metric: value}} of logistic regression, LightGBM and DeepCTR's MMoE on the same rows.
+
+    DeepCTR runs in this Python, for which its release is made, the others in that of the peers.
+    """
     paths = {}
     for name, folder, split in (("fit", validation_dir, "train"), ("validate", validation_dir, "test"),
                                 ("train", data_dir, "train"), ("test", data_dir, "test")):
         paths[name] = os.path.join(directory, name + ".npz")
         _data.write_arrays(folder, split, paths[name])
-    return _harness.run_peer(python, "scores", _data.specification(
-        data_dir, os.path.join(directory, "specification.json"), **paths))
+    specification = _data.specification(data_dir, os.path.join(directory, "specification.json"), **paths)
+    return dict(_harness.run_peer(python, "scores", specification),
+                **_harness.run_peer(sys.executable, "deepctr_scores", specification))
 
 
 def summary(results: Sequence[Dict[str, Any]]) -> Dict[str, Dict[str, float]]:
@@ -125,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--validation", type=int, default=0, metavar="N",
                         help="report on validation rows of the split of this seed (default: 0, the evaluation file)")
     parser.add_argument("--baselines", action="store_true",
-                        help="also logistic regression and LightGBM, in the Python of setup --peers")
+                        help="also logistic regression, LightGBM and DeepCTR's MMoE, after setup --peers")
     parsed, flags = parser.parse_known_args(list(arguments))
     data = DATA_SETS[parsed.dataset]
     with open(BASELINES, encoding="utf-8") as stream:
