@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.columns import MISSING_NUMBERS
-from preprocessing.look import Look, is_number
+from preprocessing.look import Look
 from preprocessing.splitting import times_of_texts
+from preprocessing.text_files import is_number
 
 _HASH_ABOVE = 20000
 _LIST_SEPARATORS = "|,; "

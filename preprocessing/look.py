@@ -2,7 +2,6 @@
 import dataclasses
 from typing import Any, Dict, List, Sequence, Tuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -11,7 +10,7 @@ from feature_specs.dataset import CategoricalFeature, DatasetDefinition, FileFor
 from feature_specs.errors import DataError
 from preprocessing.columns import MISSING_NUMBERS, Roles, check_type, to_text
 from preprocessing.readers import FrameReader, Reading
-from preprocessing.text_files import BLANKS, InputFile, is_parquet, read_blocks, split_line
+from preprocessing.text_files import BLANKS, InputFile, is_number, is_parquet, read_blocks, split_line
 
 _ALWAYS_MISSING = ("\\N", "NULL", "null")
 # Words that mean a missing value where everything else in the column is a number.
@@ -192,11 +191,3 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     if len(set(first)) < len(first) or any(is_number(cell) or not cell for cell in first):
         return False
     return not any(cell in {row[place] for row in below} for place, cell in enumerate(first))
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a finite number for Python."""
-    try:
-        return np.isfinite(float(text)) and "_" not in text
-    except ValueError:
-        return False
