@@ -6,6 +6,7 @@ import os
 from typing import List, Mapping
 
 from estimator_app.config import AUTO, CPU, NPU
+from feature_specs.checks import is_digits
 from feature_specs.errors import ConfigError
 
 _ASCEND_PACKAGES = ("mx_rec", "npu_bridge")
@@ -78,7 +79,7 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
         return
     for name in _RANK_VARIABLES + _OTHER_RANK_VARIABLES:
         value = environment.get(name, "0")
-        if not (value.isascii() and value.isdigit()):
+        if not is_digits(value):
             raise ConfigError("environment variable %s=%r is not a whole number; unset it" % (name, value))
     if environment.get("OMPI_COMM_WORLD_SIZE", "1") == "1" and environment.get("RANK_SIZE", "1") not in ("0", "1"):
         raise ConfigError("environment variable RANK_SIZE=%s is set, and this process is no rank of a launch; unset "

@@ -23,6 +23,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+def is_digits(text: str) -> bool:
+    """Whether a text is one or more of the digits 0 to 9; ``str.isdigit`` takes those of other scripts, too."""
+    return text.isascii() and text.isdigit()
+
+
 def check_name(role: str, name: Any) -> None:
     """Refuses what cannot be a name in graphs and signatures."""
     if not isinstance(name, str) or not _NAME.match(name):

@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from estimator_app.launch.hosts import LOCAL, Host, Placement, address_of, place
 from estimator_app.launch.rank_table import check_placement, read_rank_table
+from feature_specs.checks import is_digits
 from feature_specs.errors import ConfigError
 
 CPU, NPU = "cpu", "npu"
@@ -349,5 +350,5 @@ def _appended(present: str, additions: Sequence[str]) -> str:
 
 
 def _check_number(name: str, text: str, low: int, high: int, unit: str) -> None:
-    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+    if not is_digits(text) or not low <= int(text) <= high:
         raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))

@@ -8,6 +8,7 @@ from typing import List, Optional, Tuple
 
 from estimator_app.launch.environment import LaunchOptions, check_model_dir, check_scheme, compose, glibc_is_safe
 from estimator_app.launch.hosts import Host
+from feature_specs.checks import is_digits
 from feature_specs.data_files import check_shards
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, read_manifest
@@ -275,7 +276,7 @@ def memory(host: Host, table_bytes: float) -> Row:
         return Row(OK, "memory", "unknown")
     available = int(match.group(1)) << 10
     limit, used = host.read("/sys/fs/cgroup/memory.max").strip(), host.read("/sys/fs/cgroup/memory.current").strip()
-    if (limit + used).isascii() and limit.isdigit() and used.isdigit():
+    if is_digits(limit) and is_digits(used):
         available = min(available, max(0, int(limit) - int(used)))
     text = "%s available" % _size(available)
     if table_bytes:

@@ -9,6 +9,7 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from estimator_app.launch.hosts import Placement
+from feature_specs.checks import is_digits
 from feature_specs.errors import ConfigError
 
 _MAX_BYTES = 16 << 20
@@ -114,7 +115,7 @@ def _rank_list(path: str, entries: List[Any]) -> RankTable:
 
 def _digits(path: str, device: Any, key: str) -> int:
     value = device.get(key) if isinstance(device, dict) else None
-    if not isinstance(value, str) or not (value.isascii() and value.isdigit()):
+    if not isinstance(value, str) or not is_digits(value):
         raise ConfigError("rank table %s: %s must be a string of digits such as \"0\", found %s"
                           % (path, key, json.dumps(value)))
     return int(value)

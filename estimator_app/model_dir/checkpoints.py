@@ -14,6 +14,7 @@ import sys
 from typing import Any, List, Mapping, Optional
 
 from estimator_app.model_dir import sparse_tables
+from feature_specs.checks import is_digits
 from feature_specs.errors import UserError
 from feature_specs.files import free_path, replace_text
 
@@ -242,7 +243,7 @@ def resolve(directory: str, choice: str, tables: Optional[Mapping[str, int]] = N
                             "let "
                             "train find it again" % directory)
         found = Checkpoint(os.path.join(directory, BEST_FOLDER), best.step)
-    elif not (choice.isascii() and choice.isdigit()):
+    elif not is_digits(choice):
         raise UserError("checkpoint %r is not known; allowed: latest, best or a step number" % choice)
     else:
         found = Checkpoint(directory, int(choice))

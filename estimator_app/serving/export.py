@@ -24,6 +24,7 @@ from estimator_app.serving.graph import (
     Signature,
 )
 from estimator_app.serving.weights import TrainedModel, read_model
+from feature_specs.checks import is_digits
 from feature_specs.dataset import REGRESSION
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text
@@ -344,7 +345,7 @@ def _publish(version_dir: str, base: str) -> str:
             os.fsync(descriptor)
             os.close(descriptor)
     while True:
-        numbers = [int(name) for name in os.listdir(base) if name.isascii() and name.isdigit()]
+        numbers = [int(name) for name in os.listdir(base) if is_digits(name)]
         target = os.path.join(base, str(1 + max(numbers, default=0)))
         try:
             os.rename(version_dir, target)

@@ -216,6 +216,25 @@ def gradients_of(made, vectors, numbers, rows, weights):
     return found, weights
 
 
+def test_a_networks_penalty_is_part_of_what_is_minimised(data, tmp_path, monkeypatch):
+    """A penalty far larger than the losses decides where Adam goes: a learning rate towards it in every step."""
+    config = training.settings_of(data[0], tmp_path / "m", learning_rate_schedule="fixed")
+    kind = type(make_model(config, data[1]).network)
+    build = kind.__call__
+
+    def with_penalty(self, inputs, is_training):
+        output = build(self, inputs, is_training)
+        (bias,) = (item for item in tf.compat.v1.trainable_variables()
+                   if item.op.name.endswith("tower_click/output/bias"))
+        return dataclasses.replace(output, penalty=1e6 * tf.reduce_sum(tf.square(bias - 5.0)))
+
+    monkeypatch.setattr(kind, "__call__", with_penalty)
+    training.train(config, data[1], phase=PHASE)
+    (bias,) = (value for name, value in training.weights_of(tmp_path / "m", STEPS).items()
+               if name.endswith("tower_click/output/bias"))
+    np.testing.assert_allclose(bias, STEPS * config.learning_rate, rtol=1e-3)
+
+
 def test_no_session_is_opened_before_the_estimators_and_the_optimizer_gets_a_number(data, tmp_path, monkeypatch):
     """A session before the Estimator's initialises a device without the app's options."""
     import traceback
