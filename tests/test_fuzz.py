@@ -172,7 +172,7 @@ def slices_of_the_app(root):
         with open(changed[0], "wb") as stream:
             stream.write(mutated)
         try:
-            sparse_tables.check(folder)
+            sparse_tables.check(folder, {})
             keys, rows = sparse_tables.read_table(folder, "table")
             assert keys.shape[0] == rows.shape[0]
             np.asarray(rows).sum()

@@ -383,11 +383,13 @@ def test_who_was_launched_here():
 
 
 @pytest.mark.parametrize("arguments, expected", [([], False), (["--ranks", "1"], False), (["--ranks", "2"], True),
-                                                 (["--ranks", "0"], True), (["--hosts", "h:1"], True)])
+                                                 (["--hosts", "h:1"], True)])
 def test_who_wants_ranks(arguments, expected):
     parser = argparse.ArgumentParser()
     launch.add_launch_arguments(parser)
     assert launch.wants_ranks(parser.parse_args(arguments)) == expected
+    with pytest.raises(ConfigError, match="--ranks -1; allowed: a number from 1 on"):
+        launch.wants_ranks(parser.parse_args(["--ranks", "-1"]))
 
 
 def test_every_rank_gets_environment_and_arguments(node, ready):
