@@ -27,6 +27,7 @@ _IDENTITY = re.compile(
     r"(?!(num|n|no|nr|count|total)_)(.*_)?(id|ids|code|type|category|zip|key|hash|user|customer|member|visitor|session|"
     r"patient|item|product|film|movie|song|artist|store|shop|device|ad|campaign|publisher|merchant|brand)\Z")
 _WEIGHT = re.compile(r"(w|(sample|instance|row)_weights?)\Z")
+_WEIGHT_HINT = "; if it is the weight of a row, give weight: instead"
 _WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 # Numbers that are times: seconds or more of the epoch, and days such as 20240531.
 _EPOCH, _DAYS = 1e8, (19000101, 21001231)
@@ -97,7 +98,8 @@ def _classify(column: Column, rows: int, look: Look) -> None:
     elif is_number_column and not _IDENTITY.match(name) and (
             not is_whole or _SECOND_CHOICE.match(name) or distinct > 10 and not (distinct > rows / 10
                                                    and float(different.astype(float).max()) > 1e6)):
-        column.kind, column.why = "numeric", "%d different numbers" % distinct
+        column.kind, column.why = "numeric", "%d different numbers%s" % (distinct, _WEIGHT_HINT if re.match(
+            r"weights?\Z", name) else "")
     else:
         column.kind, column.why = "categorical", "%d values" % distinct
     if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
@@ -150,6 +152,8 @@ def _choose_labels(columns: List[Column], look: Look) -> None:
             rare = min(texts, key=lambda text: int((column.values == text).sum()))
             other = [text for text in texts if text != rare][0]
             column.keys = ["positive: [%s]" % json.dumps(rare), "negative: [%s]" % json.dumps(other)]
+    if named:
+        _add_stages(columns, look, named)
     labels = [column for column in columns if column.kind == "label"]
     positive = {column.name: look.frame[column.name] == _positive(column) for column in labels}
     for column in labels:
@@ -174,6 +178,19 @@ def _choose_labels(columns: List[Column], look: Look) -> None:
                 if column.missing > 0.1 and not (known & ~positive[other.name]).any():
                     column.keys.append("where: %s" % other.name)
                     break
+
+
+def _add_stages(columns: List[Column], look: Look, named: List[Column]) -> None:
+    """Makes labels of 0/1 columns without which a label never is 1: what comes before an order is no feature of it."""
+    for column in columns:
+        if column.kind not in ("categorical", "numeric") or set(column.values.unique()) != {"0", "1"}:
+            continue
+        outer = look.frame[column.name] == "1"
+        for label in named:
+            inner = look.frame[label.name] == _positive(label)
+            if _LEAK_ROWS <= inner.sum() < outer.sum() and not (inner & ~outer).any():
+                column.kind, column.why = "label", "%s never is without it" % label.name
+                break
 
 
 def _positive(column: Column) -> str:

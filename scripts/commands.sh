@@ -77,6 +77,10 @@ run_test() {
   local arg all=0 has_path=0 marker=0 args=()
   for arg in "$@"; do
     case $arg in
+      -h | --help)
+        printf 'usage: bash run_estimator.sh test [--all] [FILE or FOLDER...] [flags of pytest]\n'
+        return 0
+        ;;
       --all)
         all=1
         continue

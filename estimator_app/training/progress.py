@@ -122,7 +122,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         if self._began:  # else it was owed, and made before training began
             self._paused += seconds
             self._paused_since_report += seconds
-        self._scores = "".join(" %s=%.4f" % (name, metrics[name]) for name in self._run.model.tasks.main_scores()
+        self._scores = "".join(", %s=%.4f" % (name, metrics[name]) for name in self._run.model.tasks.main_scores()
                                if metrics.get(name) is not None)
 
     def _left(self) -> str:

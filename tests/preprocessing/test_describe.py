@@ -228,3 +228,17 @@ def test_dates_in_another_style_are_no_categories(tmp_path):
     definition = prepared(tmp_path, write(tmp_path / "f.tsv", text_of(rows, ["user", "datum", "click"])))
     assert [feature.name for feature in definition.features] == ["user"]
     assert "# datum is left out: looks like dates in another style" in (tmp_path / "draft.yaml").read_text()
+
+
+def test_what_a_label_never_is_without_is_a_stage_before_it(tmp_path):
+    random = np.random.RandomState(2)
+    rows = []
+    for number in range(500):
+        opened = random.randint(2)
+        rows.append(["u%d" % (number % 9), str(opened), str(opened * random.randint(2)), str(random.randint(2)),
+                     "%.1f" % random.rand()])
+    path = write(tmp_path / "f.csv", text_of(rows, ["user", "opened", "ordered", "vip", "weight"], ","))
+    definition = prepared(tmp_path, path)
+    assert [(task.name, task.given) for task in definition.tasks] == [("opened", ""), ("ordered", "opened")]
+    assert [feature.name for feature in definition.features] == ["user", "vip", "weight"]
+    assert "if it is the weight of a row, give weight: instead" in (tmp_path / "draft.yaml").read_text()
