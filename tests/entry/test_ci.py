@@ -29,7 +29,8 @@ def test_it_ends_with_pytests_closing_line(machine):
     assert done.returncode == 0, done.out + done.err
     assert done.out.splitlines()[-1] == CLOSING
     assert list(steps(done)) == ["system", "setup", "ruff", "mypy", "shellcheck", "test", "test --all"]
-    assert [("not long" in call) for call in machine.calls("-m pytest")] == [True, False]
+    assert [("not long" in call, "-m long" in call) for call in machine.calls("-m pytest")] == [
+        (True, False), (False, True)]
     assert machine.calls("pip wheel")
     assert machine.app()[0]["census"] == str(census)
 
