@@ -10,7 +10,7 @@ from estimator_app.config import Config
 from estimator_app.serving import graph
 from estimator_app.serving.graph import ServingGraph
 from estimator_app.serving.weights import Table
-from feature_specs.errors import ConfigError, DataError, UserError
+from feature_specs.errors import DataError, UserError
 from tests.support import served
 from tests.support.rows import reverse_vocabulary
 
@@ -229,16 +229,3 @@ def test_a_changed_vocabulary_file_is_refused(prepared, manifest, tmp_path):
     reverse_vocabulary(str(tmp_path / "data" / path))
     with tf.Graph().as_default(), pytest.raises(DataError, match="was changed after it was prepared: its SHA-256"):
         ServingGraph(served.random_model(CONFIGS["concat"], manifest), str(tmp_path / "data"))
-
-
-def test_a_feature_that_is_named_like_a_vector_is_refused(prepared, manifest):
-    features = tuple(dataclasses.replace(feature, name="dense_feature") if feature.name == "score" else feature
-                     for feature in manifest.dataset.numeric)
-    renamed = dataclasses.replace(
-        manifest, dataset=dataclasses.replace(manifest.dataset, numeric=features),
-        dense_statistics=dict(manifest.dense_statistics, dense_feature=manifest.dense_statistics["score"]),
-        vocabularies=dict(manifest.vocabularies, dense_feature=manifest.vocabularies["score"]))
-    with tf.Graph().as_default():
-        serving = ServingGraph(served.random_model(CONFIGS["concat"], renamed), prepared.data)
-        with pytest.raises(ConfigError, match="dense_feature is reserved; rename it"):
-            serving.examples_signature()
