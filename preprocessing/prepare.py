@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="rows per file that may be left out because they cannot be used [rows, or percent of the "
                              "rows] (default: 0)")
     choices = [",".join(choice) for choice in VOCAB_CHOICES]
-    parser.add_argument("--vocabulary_splits", choices=choices, default=choices[0],
+    parser.add_argument("--vocabulary_splits", choices=choices, metavar=" | ".join(choices), default=choices[0],
                         help="splits whose values make the vocabulary (default: %s)" % choices[0])
     _add_number(parser, "line_per_sample", 8, "rows packed into one record")
     _add_number(parser, "num_shards", 4, "TFRecord files per split")

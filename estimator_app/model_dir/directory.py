@@ -45,7 +45,8 @@ class Stage:
         from_step: global step at which it begins.
         data_start: global step at which training on this data began; epochs and schedules are counted from there.
         config: settings, {field: value}.
-        data: {"directory", "identity", "encoding", "train_rows", "test_rows"} of the data.
+        data: {"directory", "identity", "encoding", "inputs", "train_rows", "test_rows"} of the data; inputs: name and
+            SHA-256 of the files that it was prepared from.
         ranks: number of ranks.
         versions: of the program and its packages.
     """
@@ -239,6 +240,8 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
     os.makedirs(config.model_dir, exist_ok=True)
     data = {"directory": os.path.abspath(config.data_dir), "identity": manifest.identity(),
             "encoding": manifest.encoding_fingerprint(),
+            "inputs": [[name, digest] for name, digest in dict.fromkeys(
+                (item["name"], item["sha256"]) for split in manifest.splits.values() for item in split.inputs)],
             "train_rows": manifest.split(TRAIN_SPLIT).rows,
             "test_rows": manifest.split(TEST_SPLIT).rows}
     stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())

@@ -225,7 +225,7 @@ def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str,
         "checkpoint_step": checkpoint.step, "is_best_checkpoint": best is not None and best.step == checkpoint.step,
         "metrics": {name: value for name, value in evaluations[-1].items()
                     if name not in ("kind", "time", "seconds", "global_step")} if evaluations else None,
-        "training": stages, "inputs": [dict(item) for split in model.manifest.splits.values() for item in split.inputs],
+        "training": stages,
         "tables": {name: {"rows": len(table.keys), "dim": int(table.rows.shape[1])}
                    for name, table in trained.weights.tables.items()},
         "signatures": {

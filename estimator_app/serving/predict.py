@@ -33,6 +33,7 @@ from feature_specs.manifest import MODEL_DATA_FOLDER
 from feature_specs.outputs import STANDARD, open_output
 from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.text_files import is_parquet
 from preprocessing.vocabulary import Vocabularies, encode_frame
 
 FORMATS = ("csv", "jsonl")
@@ -165,9 +166,15 @@ def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str
     """Returns the files; standard input is copied into one, since not every kind of it has a name to open."""
     if STANDARD in request.inputs and len(request.inputs) > 1:
         raise ConfigError("--input - is standard input, which is read once and alone")
+    packed = trained.model.manifest.dataset.files.format == PARQUET
     if request.inputs != (STANDARD,):
-        return find_inputs(request.inputs, each_once=False)
-    if trained.model.manifest.dataset.files.format == PARQUET:
+        paths = find_inputs(request.inputs, each_once=False)
+        for path in paths:
+            if os.path.isfile(path) and is_parquet(path) != packed:
+                raise DataError("%s is %s; the data that the model was trained on last is %s: write the rows so" % (
+                    path, "no Parquet file" if packed else "a Parquet file", "Parquet" if packed else "text"))
+        return paths
+    if packed:
         raise ConfigError("--input - takes text; the dataset's files are Parquet: give a file")
     path = os.path.join(folder, "standard input")
     with open(path, "wb") as stream:

@@ -146,7 +146,7 @@ def nothing_to_train(run: Run) -> Optional[str]:
                 "--fresh" % (run.start, reason))
     if run.start >= run.numbers.max_steps:
         return ("already at step %d of %d: nothing to train; more epochs: --train_epoch; start over: --fresh"
-                % (run.start, run.numbers.max_steps))
+                % (run.start, max(run.start, run.numbers.max_steps)))
     return None
 
 

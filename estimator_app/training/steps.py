@@ -21,6 +21,7 @@ _ALL = "all"
 _MAX_INT32 = 2 ** 31 - 1
 # What --train_epoch 0 makes of the data; chosen on validation rows, see docs/quality.md.
 _ROWS_PER_VALUE, _ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 10, 600, 2, 10
+_ENOUGH_STEPS_OF_RARE, _MOST_PASSES_OF_RARE = 70, 8
 _PHASE = re.compile(r"(train:(?P<start>\d{1,10}):(?P<stop>\d{1,10})|eval:(?P<step>\d{1,10}))\Z")
 
 
@@ -82,8 +83,9 @@ def step_numbers(config: Config, manifest: Manifest, data_start: int, rank_id: i
 def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
     """Returns the passes over the training rows where the settings leave them to the data.
 
-    Values that come few times each are learnt by heart in a second pass, and scores of other rows fall: one pass there.
-    Where every value comes often, as many passes as make enough steps.
+    Values that come few times each are learnt by heart in further passes, and scores of other rows fall: one pass
+    there, or as many as make a few steps at least, where a new model begins. Where every value comes often, as many
+    passes as make enough steps.
 
     Args:
         manifest: of the data.
@@ -91,7 +93,7 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
     """
     values = sum(info.distinct for info in manifest.vocabularies.values())
     if values * _ROWS_PER_VALUE > manifest.split(TRAIN_SPLIT).rows:
-        return 1
+        return 1 if manifest.continues else min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
     return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
 
 

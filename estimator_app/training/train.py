@@ -141,10 +141,11 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
     config, numbers, manifest = run.model.config, run.numbers, run.model.manifest
     if run.rank_id == 0:
         stream.write(
-            "train: %d rows, %d steps of %d examples (%d epochs), from step %d; evaluation: %d rows every %d "
+            "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
             "steps\n" % (
                 manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
-                config.batch_size * run.rank_size, numbers.epochs, run.start, manifest.split(TEST_SPLIT).rows,
+                config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
+                "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
                 numbers.save_steps))
         stream.flush()
     for step in run.owed:

@@ -373,3 +373,10 @@ def test_a_file_that_is_named_twice_is_scored_twice(run):
     path = run.input(served.test_rows()[:3])
     found = run(path, path)
     assert len(found) == 6 and found["key"][:3].tolist() == found["key"][3:].tolist()
+
+
+def test_a_file_of_another_format_is_named_with_what_is_expected(run, tmp_path):
+    path = str(tmp_path / "rows.parquet")
+    pa.parquet.write_table(pa.table({"user": ["u1"]}), path)
+    with pytest.raises(DataError, match="rows.parquet is a Parquet file; the data .* trained on last is text: write"):
+        run(path)

@@ -41,6 +41,8 @@ def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whol
     assert (second["from_step"], second["data_start"]) == (30, 30)
     assert second["data"]["identity"] == read_manifest(str(tomorrow.root / "data2")).identity()
     assert first == runs.stages(whole.model)[0]
+    assert [[name for name, _ in stage["data"]["inputs"]] for stage in (first, second)] == [
+        ["data.train.csv", "data.test.csv"], ["data2.train.csv", "data2.test.csv"]]
 
     # Before its first step the tables are bit for bit what they were: killed right after the restore, then stopped.
     harness = kill_harness.Harness(tomorrow.root, ON, 1, 20.0)

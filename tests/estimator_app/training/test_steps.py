@@ -45,13 +45,17 @@ def test_alternation_in_full():
 
 
 @pytest.mark.parametrize("rows, values, per_epoch, epochs", [
-    (500000, 200000, 976, 1), (10000, 1001, 20, 1), (10000, 1000, 400, 2), (10000, 1000, 100, 6), (10000, 10, 101, 6),
-    (10000, 10, 99, 7), (1000, 10, 1, 10), (10 ** 7, 1000, 20000, 2)])
+    (500000, 200000, 976, 1), (10000, 1001, 70, 1), (10000, 1001, 69, 2), (10000, 1001, 28, 3), (100, 90, 1, 8),
+    (10000, 1000, 400, 2), (10000, 1000, 100, 6), (10000, 10, 101, 6), (10000, 10, 99, 7), (1000, 10, 1, 10),
+    (10 ** 7, 1000, 20000, 2)])
 def test_passes_follow_from_how_often_values_come(rows, values, per_epoch, epochs):
     half = SimpleNamespace(distinct=values // 2)
     rest = SimpleNamespace(distinct=values - values // 2)
-    manifest = SimpleNamespace(vocabularies={"a": half, "b": rest}, split=lambda name: SimpleNamespace(rows=rows))
+    manifest = SimpleNamespace(vocabularies={"a": half, "b": rest}, split=lambda name: SimpleNamespace(rows=rows),
+                               continues="")
     assert epochs_of(manifest, per_epoch) == epochs
+    manifest.continues = "the day before"
+    assert epochs_of(manifest, per_epoch) == (1 if values * 10 > rows else epochs)
     assert numbers(epochs * 5, 4).epochs == epochs
 
 
