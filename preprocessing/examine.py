@@ -37,6 +37,8 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?\Z", re.ASCII)
 # A column that tells a label so well is rather known after it than before.
 _LEAK = 0.98
 _LEAK_ROWS = 20
+# A share of rows that may be slips of the pen.
+_FEW = 0.01
 _LEAK_VALUES = 50
 
 
@@ -79,6 +81,7 @@ def _classify(column: Column, rows: int, look: Look) -> None:
         is_number(text) or text in MISSING_NUMBERS for text in different)
     is_whole = is_number_column and all(_WHOLE.match(text) for text in different)
     separator = column.separator or ("" if is_number_column else _list_separator(column.values))
+    odd_cells = "" if is_number_column else _odd_cells(column)
     if not distinct:
         column.kind, column.why = "empty", "no value was seen"
     elif is_number_column and _WEIGHT.match(name) and column.values.map(float).min() >= 0:
@@ -94,17 +97,28 @@ def _classify(column: Column, rows: int, look: Look) -> None:
         column.distinct = int(column.values.str.split(separator).explode().nunique())
         column.why = "lists of up to %d values, %.1f on average" % (lengths.max(), lengths.mean())
     elif distinct == rows > 100 and (not is_number_column or is_whole and _IDENTITY.match(name)):
-        column.kind, column.why = "key", "another value in every row"
+        column.kind, column.why = "key", "another value in every row" + odd_cells
     elif is_number_column and not _IDENTITY.match(name) and (
             not is_whole or _SECOND_CHOICE.match(name) or distinct > 10 and not (distinct > rows / 10
                                                    and float(different.astype(float).max()) > 1e6)):
         column.kind, column.why = "numeric", "%d different numbers%s" % (distinct, _WEIGHT_HINT if re.match(
             r"weights?\Z", name) else "")
     else:
-        column.kind, column.why = "categorical", "%d values" % distinct
+        column.kind, column.why = "categorical", "%d values%s" % (distinct, odd_cells)
     if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
         column.keys.append("encoding: hash")
         column.why += "; hash: more than %d values" % _HASH_ABOVE
+
+
+def _odd_cells(column: Column) -> str:
+    """Says which few cells keep a column from being what the others are, or nothing."""
+    counts = column.values.value_counts()
+    odd = [text for text in counts.index if not is_number(text) and text not in MISSING_NUMBERS]
+    rows = int(counts[odd].sum())
+    if odd and rows <= _FEW * len(column.values):
+        return "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (
+            rows, odd[0])
+    return ""
 
 
 def _is_time(column: Column, different: pd.Series, is_numbers: bool) -> bool:

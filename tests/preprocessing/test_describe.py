@@ -242,3 +242,9 @@ def test_what_a_label_never_is_without_is_a_stage_before_it(tmp_path):
     assert [(task.name, task.given) for task in definition.tasks] == [("opened", ""), ("ordered", "opened")]
     assert [feature.name for feature in definition.features] == ["user", "vip", "weight"]
     assert "if it is the weight of a row, give weight: instead" in (tmp_path / "draft.yaml").read_text()
+
+
+def test_few_cells_that_are_no_numbers_are_named(tmp_path, capsys):
+    rows = [["u%d" % (n % 9), "far" if n == 7 else "%.1f" % (n / 7), str(n % 2)] for n in range(300)]
+    run(write(tmp_path / "f.tsv", text_of(rows, ["user", "distance", "click"])))
+    assert "all but 1 rows are numbers, such as not 'far'" in capsys.readouterr().out
