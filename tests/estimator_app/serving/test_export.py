@@ -324,6 +324,7 @@ def test_a_training_beside_may_delete_the_checkpoint(quick, own, tmp_path, monke
     assert sorted(os.listdir(str(tmp_path / "e"))) == ["1"]
 
 
+@pytest.mark.long
 def test_a_task_may_be_named_label(tmp_path):
     yaml = runs.SMALL_YAML.replace("click: {type: binary, column: click}", "label: {type: binary, column: click}")
     runs.prepare_small(tmp_path, yaml=yaml)

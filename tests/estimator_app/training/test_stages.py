@@ -107,6 +107,7 @@ def test_a_source_without_a_model_is_one_line(fresh):
     runs.run(fresh.root, *(runs.TRAIN + ("--warm_start_from", "absent"))).refused("absent holds no trained model")
 
 
+@pytest.mark.long
 def test_tomorrows_files_may_be_written_in_another_way(tomorrow):
     yaml = runs.SMALL_YAML.replace("{format: csv, header: true}", '{format: csv, header: true, separator: ";"}')
     for name in ("data2.train.csv", "data2.test.csv"):
