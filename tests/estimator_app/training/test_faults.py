@@ -140,10 +140,12 @@ def other_data(root, output="data"):
 def test_data_prepared_anew_under_a_training_stops_it(fresh, flags):
     """The files are opened by name in every epoch: other rows would be trained and judged without a word."""
     fixed = ("--learning_rate_schedule", "fixed", "--sparse_learning_rate_schedule", "fixed") + flags
+    other_data(fresh.root, "other")
     process = fresh.start("--train_epoch", "4000", *fixed)
     process.wait_for(lambda: 10 in runs.evaluated_steps(fresh.model))
+    # As prepare does it: one directory takes the place of the other, and no process finds none.
     os.rename(str(fresh.root / "data"), str(fresh.root / "kept"))
-    other_data(fresh.root)
+    os.rename(str(fresh.root / "other"), str(fresh.root / "data"))
     line = process.done().refused("while it was in use", "same command resumes")
     assert "data" in line
     last = checkpoints.latest(fresh.model)
