@@ -95,9 +95,9 @@ run_test() {
   ensure_env requirements-dev.txt
   if ((!has_path && !marker)); then
     if ((all)); then
-      say "all tests, with those that train for minutes, kill processes and start many: less than 20 minutes on two cores"
+      say "all tests, with those that train for minutes, kill processes and start many: some 45 minutes on two cores"
     else
-      say "the quick tests: less than 5 minutes on two cores (test --all: also those that take minutes each)"
+      say "the quick tests: some 10 minutes on two cores (test --all: also those that take minutes each)"
     fi
   fi
   if ((!has_path)); then args+=("$ROOT/tests"); fi
