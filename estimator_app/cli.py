@@ -310,7 +310,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
             config_module.read_preset(dataset.definition.preset)
         except ConfigError as error:
             raise ConfigError("dataset file %s: %s" % (dataset.path, error)) from error
-    prepare.run(parsed)
+    prepare.run(parsed, dataset)
     return 0
 
 

@@ -58,8 +58,7 @@ def state_of(manifest: Manifest, directory: str) -> List[List[Any]]:
         for shard in split.shards:
             path = os.path.join(directory, shard.path)
             try:
-                status = os.stat(path)
-                found.append([path, status.st_size, status.st_mtime_ns, status.st_ino])
+                found.append([path] + _stamp(os.stat(path)))
             except OSError:
                 found.append([path])
     return found
@@ -85,14 +84,12 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
             found.update((shard.path, known[shard.path]) for shard in split.shards if shard.path in known)
             continue
         for shard, path in zip(split.shards, check_shards(manifest, directory, name)):
-            status = os.stat(path)
-            found[shard.path] = [shard.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            found[shard.path] = [shard.sha256] + _stamp(os.stat(path))
             if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
                 raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
     for name, info in manifest.vocabularies.items():
         if info.path:
-            status = _vocabulary_status(os.path.join(directory, info.path))
-            found[info.path] = [info.sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+            found[info.path] = [info.sha256] + _stamp(_vocabulary_status(os.path.join(directory, info.path)))
             if known.get(info.path) != found[info.path]:
                 vocabulary_file(manifest, directory, name)
     if found != known:
@@ -123,6 +120,11 @@ def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
     if changed:
         raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
     return path
+
+
+def _stamp(status: os.stat_result) -> List[Any]:
+    """Returns what changes when a file is written or replaced: size, modification time, inode."""
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def _vocabulary_status(path: str) -> os.stat_result:

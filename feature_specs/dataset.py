@@ -395,8 +395,8 @@ class DatasetDefinition:
                 seen += current
 
 
-def differences(found: DatasetDefinition, expected: DatasetDefinition) -> List[str]:
-    """Returns a line per difference between two definitions; an empty list where they are equal."""
+def differences(found: DatasetDefinition, expected: DatasetDefinition, files: bool = True) -> List[str]:
+    """Returns a line per difference between two definitions, with or without ``files``; none where they are equal."""
     lines: List[str] = []
     for what, theirs, ours in (("feature", found.features, expected.features), ("task", found.tasks, expected.tasks),
                                ("table", found.tables, expected.tables)):
@@ -409,7 +409,7 @@ def differences(found: DatasetDefinition, expected: DatasetDefinition) -> List[s
             lines += ["%s %s: %s" % (what, name, line) for line in _field_differences(by_name[name], known[name])]
         if both != [name for name in by_name if name in known]:
             lines.append("another order of the %ss" % what)
-    lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)]
+    lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)] if files else []
     return lines + [line for line in _field_differences(found, expected)
                     if not isinstance(getattr(expected, line.partition(":")[0]), (tuple, FileFormat))]
 

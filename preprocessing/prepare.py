@@ -82,11 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="expected SHA-256 of the download, 64 hexadecimal digits (default: not checked)")
 
 
-def run(args: argparse.Namespace) -> Manifest:
+def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Manifest:
     """Prepares the data that the flags name, and prints a summary.
 
     Args:
         args: parsed flags of :func:`add_arguments`.
+        dataset: of :func:`dataset_of`, where it is read already.
 
     Returns:
         The manifest that was written.
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> Manifest:
         ConfigError: flags are missing, contradict each other or are out of range.
     """
     _check_sources(args)
-    dataset = dataset_of(args)
+    dataset = dataset or dataset_of(args)
     draft = Preparation(
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
         test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
@@ -131,8 +132,7 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
 def _compare_with_earlier(dataset: DatasetFile, earlier: Optional[str]) -> None:
     """Tells what no training of the earlier data's model will take."""
     if earlier:
-        lines = [line for line in differences(dataset.definition, find_earlier(earlier)[1].dataset)
-                 if not line.startswith("files: ")]
+        lines = differences(dataset.definition, find_earlier(earlier)[1].dataset, files=False)
         if lines:
             sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on "
                              "this; a new one takes over what fits with train --warm_start_from\n" % (

@@ -56,7 +56,7 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
                 except (tf.errors.NotFoundError, ValueError, OSError):
                     if attempt == 2 or chosen.problem() is None:
                         raise
-                    chosen = checkpoints.resolve(config.model_dir, checkpoint)
+                    chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
         runtime.guard.check()
     finally:
         runtime.close()

@@ -145,8 +145,9 @@ def nothing_to_train(run: Run) -> Optional[str]:
         return ("stopped early at step %d: %s; nothing to train; train on: --early_stopping_patience; start over: "
                 "--fresh" % (run.start, reason))
     if run.start >= run.numbers.max_steps:
-        return ("already at step %d of %d: nothing to train; more epochs: --train_epoch; start over: --fresh"
-                % (run.start, max(run.start, run.numbers.max_steps)))
+        asked = "of" if run.start == run.numbers.max_steps else "beyond the"
+        return ("already at step %d %s %d: nothing to train; more epochs: --train_epoch; start over: --fresh"
+                % (run.start, asked, run.numbers.max_steps))
     return None
 
 
