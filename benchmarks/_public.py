@@ -1,6 +1,7 @@
 """The data sets of ``bench quality``: where a reader gets the files, their hashes, and what YAML describes."""
 import csv
 import dataclasses
+import functools
 import hashlib
 import os
 from typing import Callable, Dict, List, Tuple
@@ -75,12 +76,12 @@ def _adult(source: str, directory: str) -> Tuple[str, str]:
     return os.path.join(source, "adult.data"), os.path.join(source, "adult.test")
 
 
-def _films(source: str, directory: str) -> Tuple[str, str]:
-    """Joins ratings with users and films; a zip code becomes its first two characters, a title its year."""
+def _films(fold: int, source: str, directory: str) -> Tuple[str, str]:
+    """Joins a fold's ratings with users and films; a zip code becomes its first two characters, a title its year."""
     users = {row[0]: row for row in _rows(os.path.join(source, "u.user"), "|")}
     films = {row[0]: row for row in _rows(os.path.join(source, "u.item"), "|")}
     paths = []
-    for name in ("u1.base", "u1.test"):
+    for name in ("u%d.base" % fold, "u%d.test" % fold):
         path = os.path.join(directory, name + ".tsv")
         with open(path, "w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -108,12 +109,23 @@ DATA_SETS: Dict[str, DataSet] = {
         {"adult.data": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
          "adult.test": "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05"},
         "UCI data set 2, https://archive.ics.uci.edu/dataset/2/adult (CC BY 4.0)", _adult, 1),
-    "films": DataSet(
-        os.path.join(_FOLDER, "films.yaml"),
-        {"u1.base": "ce253ec86c448b44fb3ba9a30d12dcfc2e9210cbde71efada3730c22e9ac212a",
-         "u1.test": "18c6014a4b2c7324f250a63f8904a7b16b2b19f911129e346141507b0cbac950",
-         "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
-         "u.item": "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701"},
-        "https://files.grouplens.org/datasets/movielens/ml-100k.zip (MovieLens 100K: research use, no redistribution "
-        "without permission)", _films),
 }
+
+# MovieLens 100K comes with five folds; ``films`` is the first one, ``films2`` to ``films5`` are the others.
+_FILMS = {"u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
+          "u.item": "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701"}
+_FOLDS = (("ce253ec86c448b44fb3ba9a30d12dcfc2e9210cbde71efada3730c22e9ac212a",
+           "18c6014a4b2c7324f250a63f8904a7b16b2b19f911129e346141507b0cbac950"),
+          ("6c06f0b5df4b256da1a994f3ac66edc8da4d3f09bc9282df6b14d893366d703e",
+           "4de658d1e04ed9104629509a2e2528fce833ac8e048280183f1df167632038c3"),
+          ("afdc155c291c6edc41c0407e39d7462eb98d341e064f0b0a12175b80b3c4af5d",
+           "0f548b51c78327de4c156461d3e430b7e5579fe2b5681586a59416e48fd35f6d"),
+          ("219f0f4d40dfe9c5141d425f53fa91ee23ed275f14e280bbf1b50117afb064ca",
+           "7c02ad0a1e7ab1083c8b9d4b627203a051dd7b5eab46d99fa44de33470de8db9"),
+          ("a9574e59ce961eec2121627760b6e9b0974ce1637b3fe69ac32cb14a4bfab485",
+           "351cc52e0d15b6c721466276fc24671d40936899e3d01fadeaf312915b8c5634"))
+for _number, (_base, _test) in enumerate(_FOLDS, 1):
+    DATA_SETS["films" if _number == 1 else "films%d" % _number] = DataSet(
+        os.path.join(_FOLDER, "films.yaml"), dict(_FILMS, **{"u%d.base" % _number: _base, "u%d.test" % _number: _test}),
+        "https://files.grouplens.org/datasets/movielens/ml-100k.zip (MovieLens 100K: research use, no redistribution "
+        "without permission)", functools.partial(_films, _number))

@@ -67,7 +67,7 @@ def test_film_ratings_are_joined_with_users_and_films(tmp_path):
         [b"1" if place in (1, 18) else b"0" for place in range(19)]))
     write(tmp_path / "u1.base", "7\t9\t4\t874965758\n7\t9\t3\t874965758\n")
     write(tmp_path / "u1.test", "7\t9\t5\t874965758\n")
-    train, test = _public._films(str(tmp_path), str(tmp_path))
+    train, test = _public._films(1, str(tmp_path), str(tmp_path))
     with open(train, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert lines == ["\t".join(_public._FILMS_COLUMNS),
