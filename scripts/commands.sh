@@ -100,7 +100,8 @@ run_test() {
       say "the quick tests: some 10 minutes on two cores (test --all: also those that take minutes each)"
     fi
   fi
-  if ((!has_path)); then args+=("$ROOT/tests"); fi
+  # Two processes, each with whole files: fixtures of a file are made once.
+  if ((!has_path)); then args=(-n 2 --dist loadfile ${args[@]+"${args[@]}"} "$ROOT/tests"); fi
   if ((!all && !marker)); then args=(-m 'not long' ${args[@]+"${args[@]}"}); fi
   unset PYTHONHOME
   if [[ -z ${TF2_PYTHON:-} && -x $TF2_VENV/bin/python ]]; then export TF2_PYTHON=$TF2_VENV/bin/python; fi
