@@ -9,13 +9,13 @@ from tests.entry.sandbox import BASH
 
 def test_test_leaves_long_tests_out_by_default(ready):
     common = ["-c", "%s/pytest.ini" % ready.project, "--rootdir", str(ready.project)]
-    tests = str(ready.project / "tests")
+    two, tests = ["-n", "2", "--dist", "loadfile"], str(ready.project / "tests")
     (ready.work / "t.py").touch()
     for flags, expected in (
-        ([], ["-m", "not long", tests]),
-        (["--all"], [tests]),
-        (["-x", "-k", "a or b"], ["-m", "not long", "-x", "-k", "a or b", tests]),
-        (["-m", "realdata"], ["-m", "realdata", tests]),
+        ([], ["-m", "not long", *two, tests]),
+        (["--all"], [*two, tests]),
+        (["-x", "-k", "a or b"], ["-m", "not long", *two, "-x", "-k", "a or b", tests]),
+        (["-m", "realdata"], [*two, "-m", "realdata", tests]),
         (["t.py::test_a"], ["-m", "not long", "t.py::test_a"]),
     ):
         assert ready.run("test", *flags).returncode == 0
