@@ -169,7 +169,7 @@ def _add_export(parser: Parser, arguments: Sequence[str]) -> None:
 
 def _add_tune(parser: Parser, arguments: Sequence[str]) -> None:
     from estimator_app.tuning import tune
-    tune.add_arguments(parser, arguments)
+    tune.add_arguments(parser, *(_flag(arguments, name) for name in ("--dataset", "--preset", "--space")))
 
 
 def _add_bench(parser: Parser, arguments: Sequence[str]) -> None:

@@ -6,7 +6,14 @@ An entry is ``"field": {"low": L, "high": H}`` (numbers; ``"log": true`` searche
 import dataclasses
 import json
 import os
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from estimator_app.config import Config
 from feature_specs.errors import ConfigError
@@ -15,49 +22,14 @@ DEFAULT_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "search_
 # Where a run reads and writes, and on what: no settings of a model.
 NOT_SEARCHED = ("data_dir", "model_dir", "device")
 _FORMS = 'allowed: {"low": L, "high": H}, the same with "log": true, or {"choices": [...]}'
+_RANGES = {int: IntDistribution, float: FloatDistribution}
 
 
-@dataclasses.dataclass(frozen=True)
-class Dimension:
-    """One searched field.
-
-    Attributes:
-        name: the field of the configuration.
-        choices: the values to choose from; empty for a range.
-        low, high: smallest and largest value of a range, both included.
-        log: whether the logarithm is searched.
-        whole: whether the values of the range are whole numbers.
-    """
-
-    name: str
-    choices: Tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    def suggest(self, trial: Any) -> Any:
-        """Returns the value that an Optuna trial proposes."""
-        if self.choices:
-            return trial.suggest_categorical(self.name, list(self.choices))
-        if self.whole:
-            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
-        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
-
-    def contains(self, value: Any) -> bool:
-        """Returns whether the search could propose a value."""
-        return value in self.choices if self.choices else self.low <= value <= self.high
-
-
-def read_space(path: str, base: Config) -> List[Dimension]:
-    """Reads and checks a search space.
-
-    Args:
-        path: of the JSON file.
-        base: the settings that the search starts from; every end of a range and every choice must be valid there.
+def read_entries(path: str) -> Dict[str, Any]:
+    """Reads the file of a search space: {field: its entry}, which nothing has checked.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is unknown, malformed or out of range.
+        ConfigError: the file cannot be read, or is no object with an entry.
     """
     try:
         with open(path, encoding="utf-8") as stream:
@@ -70,44 +42,59 @@ def read_space(path: str, base: Config) -> List[Dimension]:
     values.pop("_comment", None)
     if not values:
         raise ConfigError("search space %s is empty; give at least one field" % path)
-    return [_dimension(path, name, entry, base) for name, entry in sorted(values.items())]
+    return values
 
 
-def describe(space: List[Dimension]) -> Dict[str, Any]:
-    """Returns a space as JSON-ready data."""
-    return {item.name: json.loads(json.dumps(dataclasses.asdict(item))) for item in space}
+def read_space(path: str, base: Config) -> Dict[str, BaseDistribution]:
+    """Reads and checks a search space: {field: its distribution}.
 
+    Args:
+        path: of the JSON file.
+        base: the settings that the search starts from; every end of a range and every choice must be valid there.
 
-def _dimension(path: str, name: str, entry: Any, base: Config) -> Dimension:
-    fields: Mapping[str, Any] = {field.name: field for field in dataclasses.fields(Config)
-                                 if field.name not in NOT_SEARCHED and not isinstance(field.default, tuple)}
-    where = "search space %s, %s" % (path, name)
-    if name not in fields:
-        raise ConfigError("%s: this is no field that can be searched; known: %s" % (where, ", ".join(sorted(fields))))
-    keys = set(entry) if isinstance(entry, dict) else set()
-    if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"]:
-        dimension = Dimension(name, choices=tuple(entry["choices"]))
-        ends = list(dimension.choices)
-    elif {"low", "high"} <= keys <= {"low", "high", "log"} and _is_range(entry):
-        kind = type(fields[name].default)
-        if kind not in (int, float) or (kind is int and any(value != int(value) for value in (entry["low"],
-                                                                                             entry["high"]))):
-            raise ConfigError("%s: a range does not fit a field of type %s; %s" % (where, kind.__name__, _FORMS))
-        dimension = Dimension(name, low=entry["low"], high=entry["high"], log=entry.get("log", False),
-                              whole=kind is int)
-        ends = [kind(entry["low"]), kind(entry["high"])]
-    else:
-        raise ConfigError("%s: %s is not understood; %s" % (where, json.dumps(entry), _FORMS))
-    for value in ends:
+    Raises:
+        ConfigError: the file cannot be read, or an entry is unknown, malformed or out of range.
+    """
+    fields = {field.name: type(field.default) for field in dataclasses.fields(Config)
+              if field.name not in NOT_SEARCHED and not isinstance(field.default, tuple)}
+    space = {}
+    for name, entry in sorted(read_entries(path).items()):
         try:
-            base.replace(**{name: value})
+            if name not in fields:
+                raise ConfigError("this is no field that can be searched; known: %s" % ", ".join(sorted(fields)))
+            space[name] = _distribution(entry, fields[name])
+            for value in _ends(space[name]):
+                base.replace(**{name: value})
         except ConfigError as error:
-            raise ConfigError("%s: %s" % (where, error)) from error
-    return dimension
+            raise ConfigError("search space %s, %s: %s" % (path, name, error)) from error
+    return space
 
 
-def _is_range(entry: Mapping[str, Any]) -> bool:
-    low, high, log = entry["low"], entry["high"], entry.get("log", False)
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Returns whether the search could propose a value."""
+    ends = _ends(distribution)
+    return value in ends if isinstance(distribution, CategoricalDistribution) else ends[0] <= value <= ends[1]
+
+
+def _distribution(entry: Any, kind: type) -> BaseDistribution:
+    """Turns an entry for a field of a type into Optuna's distribution."""
+    keys = set(entry) if isinstance(entry, dict) else set()
+    if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"] and not any(
+            isinstance(choice, (list, dict)) for choice in entry["choices"]):
+        return CategoricalDistribution(entry["choices"])
+    if {"low", "high"} <= keys <= {"low", "high", "log"} and _is_range(**entry):
+        if kind not in _RANGES or (kind is int and any(entry[end] != int(entry[end]) for end in ("low", "high"))):
+            raise ConfigError("a range does not fit a field of type %s; %s" % (kind.__name__, _FORMS))
+        return _RANGES[kind](**entry)
+    raise ConfigError("%s is not understood; %s" % (json.dumps(entry), _FORMS))
+
+
+def _is_range(low: Any, high: Any, log: Any = False) -> bool:
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in (low, high)):
         return False
     return isinstance(log, bool) and low < high and (not log or low > 0)
+
+
+def _ends(distribution: Any) -> Any:
+    """Returns all choices, or the smallest and the largest value of a range."""
+    return getattr(distribution, "choices", None) or (distribution.low, distribution.high)

@@ -11,7 +11,6 @@ from typing import Any, Callable, Dict, List
 from estimator_app.model_dir import history
 
 LOG_FILE = "train.log"
-_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0
 
@@ -20,65 +19,49 @@ class TrialFailedError(Exception):
     """The training of a trial ended with an error; the message is its last line."""
 
 
-def run_training(preset: str, data_dir: str, model_dir: str,
-                 stop: Callable[[Dict[str, Any]], bool], check: Callable[[], None]) -> List[Dict[str, Any]]:
-    """Trains once and hands the evaluations on as they come.
+def run_training(preset: str, data_dir: str, model_dir: str, report: Callable[[Dict[str, Any]], None],
+                 check: Callable[[], None]) -> List[Dict[str, Any]]:
+    """Trains once and returns the evaluations.
 
     Args:
         preset: path of the settings.
         data_dir: prepared data.
         model_dir: new model directory; the training's output goes to a file beside it.
-        stop: called with each evaluation's metrics in order; True ends the training.
+        report: called with each evaluation's metrics as they come; what it raises ends the training.
         check: called several times a second; what it raises ends the training.
-
-    Returns:
-        The evaluations up to the one that ended it, or all.
 
     Raises:
         TrialFailedError: the training failed.
     """
     command = [sys.executable, "-m", "estimator_app", "train", "--preset", preset, "--data_dir", data_dir,
                "--model_dir", model_dir]
-    path = os.pathsep.join([_PROJECT] + [item for item in [os.environ.get("PYTHONPATH")] if item])
     log = os.path.join(os.path.dirname(os.path.abspath(model_dir)), LOG_FILE)
     with open(log, "ab") as output:
         # A session of its own: Ctrl-C reaches the search, which then ends the training.
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                 start_new_session=True, env=dict(os.environ, PYTHONPATH=path))
-        try:
-            return _watch(child, model_dir, log, stop, check)
-        finally:
-            _end(child)
-
-
-def _watch(child: Any, model_dir: str, log: str, stop: Callable[[Dict[str, Any]], bool],
-           check: Callable[[], None]) -> List[Dict[str, Any]]:
-    seen: List[Dict[str, Any]] = []
-    while True:
-        check()
-        # Before reading: what the process wrote last is then read too.
-        status = child.poll()
-        evaluations = [entry for entry in history.read(model_dir) if entry["kind"] == history.EVALUATION]
-        for metrics in evaluations[len(seen):]:
-            seen.append(metrics)
-            if stop(metrics):
-                return seen
-        if status == 0:
-            return seen
-        if status is not None:
-            raise TrialFailedError("exit status %d: %s" % (status, _last_line(log)))
-        time.sleep(_POLL_SECONDS)
-
-
-def _end(child: Any) -> None:
-    if child.poll() is not None:
-        return
-    child.terminate()
+                                 start_new_session=True)
     try:
-        child.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+        seen = 0
+        while True:
+            check()
+            # Before reading: what the process wrote last is then read too.
+            status = child.poll()
+            evaluations = history.evaluations(model_dir)
+            for metrics in evaluations[seen:]:
+                report(metrics)
+            seen = len(evaluations)
+            if status == 0:
+                return evaluations
+            if status is not None:
+                raise TrialFailedError("exit status %d: %s" % (status, _last_line(log)))
+            time.sleep(_POLL_SECONDS)
+    finally:
+        child.terminate()  # nothing where it has ended
+        try:
+            child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _last_line(path: str) -> str:

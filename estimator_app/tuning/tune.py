@@ -6,22 +6,28 @@ search knows is in ``study.db``, so the same command goes on after any interrupt
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
-import signal
 import sys
-import time
 import warnings
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.trial import FrozenTrial, TrialState
 
 from estimator_app import config as config_module
 from estimator_app.config import DEFAULT_PRESET, Config
 from estimator_app.model.definition import make_model
 from estimator_app.model.networks import NETWORKS
 from estimator_app.model.tasks import TaskSet
+from estimator_app.model_dir.history import METRICS_FILE
 from estimator_app.model_dir.lock import locked
+from estimator_app.training.signals import handled
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
 from estimator_app.tuning.trial import LOG_FILE, TrialFailedError, run_training
@@ -33,7 +39,6 @@ from preprocessing.pipeline import Preparation, RowSplit, prepare
 from preprocessing.readers import Reading, find_inputs
 
 STUDY_FILE, PRESET_FILE = "study.db", "best_preset.json"
-SAMPLERS, PRUNERS = ("tpe", "random"), ("median", "none")
 _STUDY_NAME, _SETTINGS = "tune", "settings"
 _STARTUP_TRIALS, _SHOWN_TRIALS, _FAILURES_IN_A_ROW = 5, 5, 3
 # The first evaluation says too little to end a trial.
@@ -43,18 +48,15 @@ _NOT_OURS = "%s is there, but %s: it is not replaced; move it away, or choose an
 # What a trial writes in its directory.
 _TRIAL_FILES = re.compile(r"(preset\.json(\.tmp)?|%s|split\d+(_metrics\.jsonl)?)\Z" % re.escape(LOG_FILE))
 _SAMPLE = os.path.join("data", "sample", "raw")
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, space: str) -> None:
     """Adds the flags of the command; those of ``train`` hold a setting fixed.
 
-    Args:
-        parser: of the command.
-        arguments: the command line, whose preset the help shows.
+    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty: the help shows what a run would use.
     """
-    words = list(arguments)
-    dataset = words[words.index("--dataset") + 1] if "--dataset" in words[:-1] else "census"
-    preset = words[words.index("--preset") + 1] if "--preset" in words[:-1] else _preset_of(dataset)
+    preset = preset or _preset_of(dataset or "census")
     parser.add_argument("--trials", type=int, required=True, metavar="N",
                         help="trials of the study, those of earlier runs included [trials] (required)")
     parser.add_argument("--dataset", default="census", metavar="NAME|FILE",
@@ -73,23 +75,17 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     parser.add_argument("--splits", type=int, default=1, metavar="N",
                         help="random validation splits that every trial is trained on; its value is their mean "
                              "[splits] (default: 1)")
-    parser.add_argument("--sampler", default=SAMPLERS[0], choices=SAMPLERS, metavar="|".join(SAMPLERS),
-                        help="how settings are proposed (default: tpe)")
-    parser.add_argument("--pruner", default=PRUNERS[0], choices=PRUNERS, metavar="|".join(PRUNERS),
-                        help="median: end a trial whose evaluation is below the median of earlier trials at the same "
-                             "evaluation (default: median)")
     config_module.add_preset_argument(parser, preset)
-    config_module.add_arguments(parser, config_module.from_arguments({}, preset, os.environ),
-                                [name for name in Config.__dataclass_fields__ if name not in search_space.NOT_SEARCHED],
+    values = dict(vars(config_module.from_arguments({}, preset, os.environ)))
+    values.update(dict.fromkeys(search_space.read_entries(space or search_space.DEFAULT_FILE),
+                                "searched unless given"))
+    shown: Any = argparse.Namespace(**values)
+    config_module.add_arguments(parser, shown, [name for name in values if name not in search_space.NOT_SEARCHED],
                                 {"model": sorted(NETWORKS)})
 
 
-def run(parsed: argparse.Namespace, stream: Optional[TextIO] = None) -> int:
-    """Runs trials until the study has as many as asked for, and writes the best preset.
-
-    Args:
-        parsed: flags of :func:`add_arguments`.
-        stream: where results go, default standard output.
+def run(parsed: argparse.Namespace) -> int:
+    """Runs trials until the study has as many as the flags ask for, and writes the best preset.
 
     Returns:
         The exit status: 0, or 128 plus the number of the signal that stopped the search.
@@ -102,8 +98,8 @@ def run(parsed: argparse.Namespace, stream: Optional[TextIO] = None) -> int:
             raise ConfigError("--%s %d is out of range; allowed: 1 and more" % (name, getattr(parsed, name)))
     parsed.preset = parsed.preset or _preset_of(parsed.dataset)
     base = config_module.from_arguments(vars(parsed), parsed.preset, os.environ)
-    fixed = [name for name in Config.__dataclass_fields__ if name in vars(parsed)]
-    space = [item for item in search_space.read_space(parsed.space, base) if item.name not in fixed]
+    space, fixed = search_space.read_space(parsed.space, base), _fixed(parsed)
+    space = {name: item for name, item in space.items() if name not in fixed}
     if not space:
         raise ConfigError("flags fix every field of the search space (%s); leave one out" % ", ".join(fixed))
     if os.path.isfile(os.path.join(parsed.output_path, FILE_NAME)):
@@ -119,220 +115,178 @@ def run(parsed: argparse.Namespace, stream: Optional[TextIO] = None) -> int:
         tasks = make_model(base, read_manifest(data[0])).tasks
         tasks.check_selectable("--metric", parsed.metric)
         with _optuna_errors(parsed.output_path):
-            return Search(parsed, base, space, data, tasks, {"training files": digest, "dataset file": definition},
-                          stream or sys.stdout).run(parsed.trials)
+            search = Search(parsed, base, space, data, tasks, {"training files": digest, "dataset file": definition})
+            return search.run(parsed.trials)
 
 
 class Search:
     """A study and how its trials are run."""
 
-    def __init__(self, parsed: argparse.Namespace, base: Config, space: List[search_space.Dimension],
-                 data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str], stream: TextIO):
+    def __init__(self, parsed: argparse.Namespace, base: Config, space: Dict[str, BaseDistribution],
+                 data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str]):
         """Opens or makes the study.
 
-        Args:
-            parsed: flags of the command.
-            base: the settings that trials start from.
-            space: what is searched.
-            data: prepared data of each validation split.
-            tasks: of the dataset.
-            digests: {what must not change: its hash}.
-            stream: where results go.
+        ``base`` are the settings that trials start from, ``data`` the prepared data of each validation split,
+        ``digests`` is {what must not change: its hash}.
         """
-        import optuna
-        self._optuna = optuna
-        self._directory, self._metric, self._data = parsed.output_path, parsed.metric or tasks.main_metric, data
+        self._parsed, self._base, self._space, self._data = parsed, base, space, data
+        self._directory, self._metric = parsed.output_path, parsed.metric or tasks.main_metric
         self._lower_is_better = tasks.is_loss(self._metric)
-        self._base, self._space, self._stream = base, space, stream
         self._received: List[int] = []
-        self._values = dict(config_module.read_preset(parsed.preset))
-        self._values.update((name, value) for name, value in vars(parsed).items()
-                            if name in Config.__dataclass_fields__)
-        storage = "sqlite:///" + os.path.join(os.path.abspath(parsed.output_path), STUDY_FILE)
-        direction = "minimize" if self._lower_is_better else "maximize"
-        self._study = optuna.create_study(storage=storage, study_name=_STUDY_NAME, direction=direction,
-                                          load_if_exists=True, pruner=self._pruner(parsed.pruner))
-        self._check_settings({
-            "base": {name: value for name, value in base.to_dict().items() if name not in search_space.NOT_SEARCHED},
-            "space": search_space.describe(space), "metric": self._metric, "splits": parsed.splits, **digests})
+        self._study = optuna.create_study(
+            storage="sqlite:///" + os.path.join(os.path.abspath(self._directory), STUDY_FILE), study_name=_STUDY_NAME,
+            direction="minimize" if self._lower_is_better else "maximize", load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=_FREE_EVALUATIONS + 1))
         # Another seed at every start: the same one would propose the same settings again.
-        seed = base.seed + len(self._study.trials)
-        samplers = optuna.samplers
-        self._study.sampler = (samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
-                               if parsed.sampler == "tpe" else samplers.RandomSampler(seed=seed))
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=base.seed + len(self._study.trials), n_startup_trials=_STARTUP_TRIALS)
+        self._check_settings({
+            "base": _settings_of(base), "space": {name: distribution_to_json(item) for name, item in space.items()},
+            "metric": self._metric, "splits": parsed.splits, **digests})
+
+    def _check_settings(self, settings: Dict[str, Any]) -> None:
+        known = self._study.user_attrs.get(_SETTINGS)
+        if known is None:
+            self._study.set_user_attr(_SETTINGS, settings)
+            return
+        differing = [name for name in sorted(settings) if known.get(name) != settings[name]]
+        if differing:
+            raise ConfigError("the study in %s was started with another %s; use the same flags and files, or another "
+                              "--output_path" % (self._directory, " and another ".join(differing)))
 
     def run(self, trials: int) -> int:
         """Runs trials until the study has ``trials`` that ended; returns the exit status."""
         self._check_free(trials)
         self._repeat_interrupted()
         failures = 0
-        while len(self._ended()) < trials:
-            with _noted_signals() as self._received:
+        # A signal raises nothing by itself: an exception while a process is being started would lose that process.
+        with handled(self._received.append):
+            while len(self._trials(*_ENDED)) < trials:
                 try:
-                    failures = 0 if self._run_trial() else failures + 1
+                    trial = self._run_trial()
                     self._check_signals()
                 except KeyboardInterrupt:
-                    self._stream.write("stopped in trial %d; the same command goes on with the study\n"
-                                       % (len(self._study.trials) - 1))
+                    sys.stdout.write("stopped in trial %d; the same command goes on with the study\n"
+                                     % (len(self._study.trials) - 1))
                     return 128 + self._received[0]
-            if failures == _FAILURES_IN_A_ROW:
-                last = self._study.trials[-1]
-                raise UserError("%d trials in a row failed, the last one with: %s; see %s"
-                                % (failures, last.user_attrs.get("error"), self._trial_directory(last.number)))
+                failures = failures + 1 if trial.state == TrialState.FAIL else 0
+                if failures == _FAILURES_IN_A_ROW:
+                    raise UserError("%d trials in a row failed, the last one with: %s; see %s" % (
+                        failures, trial.user_attrs["error"], self._trial_directory(trial.number)))
         self._summary()
         return 0
 
-    def _ended(self) -> List[Any]:
-        states = self._optuna.trial.TrialState
-        return self._study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+    def _trials(self, *states: TrialState) -> List[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states)
 
     def _repeat_interrupted(self) -> None:
         """Makes the settings of a trial that a stop cut off the next ones; a new study begins with the preset's."""
-        states = self._optuna.trial.TrialState
-        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-            self._study.tell(trial.number, state=states.FAIL)
-            # A trial that was stopped before it drew its values has them only where they were given.
-            values = trial.params or trial.system_attrs.get("fixed_params")
-            if values:
-                self._study.enqueue_trial(values)
+        for trial in self._trials(TrialState.RUNNING):
             _remove_trial(self._trial_directory(trial.number))
-        if self._study.get_trials(deepcopy=False):
+            optuna.storages.RetryFailedTrialCallback()(self._study, trial)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        if self._study.trials:
             return
-        values = {item.name: getattr(self._base, item.name) for item in self._space}
-        outside = [item.name for item in self._space if not item.contains(values[item.name])]
+        values = {name: getattr(self._base, name) for name in self._space}
+        outside = [name for name, item in self._space.items() if not search_space.contains(item, values[name])]
         if outside:
-            self._stream.write("the search space leaves out the preset's own values of %s: the preset itself is not "
-                               "among the trials\n" % ", ".join(outside))
+            sys.stdout.write("the search space leaves out the preset's own values of %s: the preset itself is not "
+                             "among the trials\n" % ", ".join(outside))
         else:
             self._study.enqueue_trial(values)
 
     def _next_number(self) -> int:
         """Returns the number of the trial that the study gives out next: the first that waits, or a new one."""
-        waiting = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.WAITING,))
+        waiting = self._trials(TrialState.WAITING)
         return waiting[0].number if waiting else len(self._study.trials)
 
     def _check_free(self, trials: int) -> None:
-        """Refuses a directory that holds what this study did not write, before time is spent on trials.
-
-        Raises:
-            UserError: names it.
-        """
+        """Raises UserError where there is what this study did not write, before time is spent on trials."""
         preset = os.path.join(self._directory, PRESET_FILE)
-        if not self._ended() and os.path.lexists(preset):
+        if not self._trials(*_ENDED) and os.path.lexists(preset):
             raise UserError(_NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
         for number in range(self._next_number(), trials):
             _check_empty(self._trial_directory(number))
 
-    def _run_trial(self) -> bool:
-        """Runs the next trial and tells the study; returns False where its training failed."""
-        states = self._optuna.trial.TrialState
+    def _run_trial(self) -> FrozenTrial:
+        """Runs the next trial, tells the study and the user how it ended, and returns it."""
         directory = self._trial_directory(self._next_number())
         # Before the study knows the trial: so what is there of a trial that it knows as running was made for it.
         _check_empty(directory)
         os.makedirs(directory, exist_ok=True)
-        trial = self._study.ask()
-        changes = {item.name: item.suggest(trial) for item in self._space}
-        started = time.time()
+        trial = self._study.ask(self._space)
+        ended: Any
         try:
-            config = self._base.replace(**changes)
+            config = self._base.replace(**trial.params)
+            _write_json(os.path.join(directory, "preset.json"), _settings_of(config))
             values = [self._train(trial, config, directory, number) for number in range(len(self._data))]
-        except self._optuna.TrialPruned:
-            self._study.tell(trial, state=states.PRUNED)
-            self._note(trial, "pruned after evaluation %s" % self._study.trials[-1].last_step, started, changes)
+            ended = self._study.tell(trial, sum(values) / len(values))
+            result = "%s %.5f" % (self._metric, ended.value)
+        except optuna.TrialPruned:
+            ended = self._study.tell(trial, state=TrialState.PRUNED)
+            result = "pruned after evaluation %s" % ended.last_step
         except (TrialFailedError, ConfigError) as error:
             trial.set_user_attr("error", str(error))
-            self._study.tell(trial, state=states.FAIL)
-            self._note(trial, "failed (%s)" % error, started, changes)
-            return False
-        else:
-            value = sum(values) / len(values)
-            trial.set_user_attr("seconds", round(time.time() - started, 1))
-            self._study.tell(trial, value)
-            self._note(trial, "%s %.5f" % (self._metric, value), started, changes)
-        return True
+            ended = self._study.tell(trial, state=TrialState.FAIL)
+            result = "failed (%s)" % error
+        sys.stdout.write("trial %d: %s, %.1f s: %s\n" % (
+            ended.number, result, ended.duration.total_seconds(), _settings_text(ended.params)))
+        sys.stdout.flush()
+        return ended
 
-    def _train(self, trial: Any, config: Config, directory: str, number: int) -> float:
+    def _train(self, trial: optuna.Trial, config: Config, directory: str, number: int) -> float:
         """Trains on one split and returns the metric of the last checkpoint; the first split decides on pruning."""
-        preset = os.path.join(directory, "preset.json")
-        _write_json(preset, {name: value for name, value in config.to_dict().items()
-                             if name not in search_space.NOT_SEARCHED})
         model_dir = os.path.join(directory, "split%d" % number)
         max_steps = step_numbers(config, read_manifest(self._data[number]), 0, 0, 1).max_steps
-        evaluations, pruned = 0, False
+        count = itertools.count(1)
 
-        def should_stop(metrics: Dict[str, Any]) -> bool:
-            nonlocal evaluations, pruned
-            evaluations += 1
-            trial.report(_value(metrics, self._metric), evaluations)
-            # At the last evaluation there is nothing left to save.
-            pruned = metrics["global_step"] < max_steps and trial.should_prune()
-            return pruned
+        def report(metrics: Dict[str, Any]) -> None:
+            if number == 0:
+                trial.report(_value(metrics, self._metric), next(count))
+                # At the last evaluation there is nothing left to save.
+                if metrics["global_step"] < max_steps and trial.should_prune():
+                    raise optuna.TrialPruned()
 
-        found = run_training(preset, self._data[number], model_dir, should_stop if number == 0 else _never,
-                             self._check_signals)
-        # Checkpoints of trials are of no use later; what they measured is.
-        metrics_file = os.path.join(model_dir, "metrics.jsonl")
-        if os.path.exists(metrics_file):
-            os.replace(metrics_file, os.path.join(directory, "split%d_metrics.jsonl" % number))
-        shutil.rmtree(model_dir, ignore_errors=True)
-        if not found:
+        try:
+            evaluations = run_training(os.path.join(directory, "preset.json"), self._data[number], model_dir, report,
+                                       self._check_signals)
+        finally:
+            # Checkpoints of trials are of no use later; what they measured is.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(os.path.join(model_dir, METRICS_FILE),
+                           os.path.join(directory, "split%d_%s" % (number, METRICS_FILE)))
+            shutil.rmtree(model_dir, ignore_errors=True)
+        if not evaluations:
             raise TrialFailedError("the training made no evaluation")
-        if pruned:
-            raise self._optuna.TrialPruned()
-        return _value(found[-1], self._metric)
+        return _value(evaluations[-1], self._metric)
 
     def _check_signals(self) -> None:
         if self._received:
             raise KeyboardInterrupt
 
-    def _note(self, trial: Any, result: str, started: float, changes: Dict[str, Any]) -> None:
-        self._stream.write("trial %d: %s, %.1f s: %s\n" % (trial.number, result, time.time() - started,
-                                                         _settings_text(changes)))
-        self._stream.flush()
-
     def _summary(self) -> None:
-        complete: List[Any] = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
+        complete, ended = self._trials(TrialState.COMPLETE), len(self._trials(*_ENDED))
         if not complete:
             raise UserError("no trial of the study in %s was completed; raise --trials" % self._directory)
-        ordered = sorted(complete, key=lambda trial: trial.value, reverse=not self._lower_is_better)
-        self._stream.write("best of %d trials (%d pruned), by %s on validation rows, last checkpoint:\n"
-                           % (len(self._ended()), len(self._ended()) - len(complete), self._metric))
-        for trial in ordered[:_SHOWN_TRIALS]:
-            self._stream.write("  trial %4d  %.5f  %s\n" % (trial.number, trial.value, _settings_text(trial.params)))
+        ordered: List[Any] = sorted(complete, key=lambda trial: trial.value, reverse=not self._lower_is_better)
         best = ordered[0]
+        sys.stdout.write("best of %d trials (%d pruned), by %s on validation rows, last checkpoint:\n"
+                         % (ended, ended - len(complete), self._metric))
+        for trial in ordered[:_SHOWN_TRIALS]:
+            sys.stdout.write("  trial %4d  %.5f  %s\n" % (trial.number, trial.value, _settings_text(trial.params)))
         path = os.path.join(self._directory, PRESET_FILE)
-        values = dict(self._values, **best.params)
         comment = "Found by tune: trial %d of %d, %s %.5f on validation rows (splits: %d)." % (
-            best.number, len(self._ended()), self._metric, best.value, len(self._data))
-        _write_json(path, dict({"_comment": comment}, **values))
-        self._stream.write("written: %s; train --preset %s\n" % (path, path))
+            best.number, ended, self._metric, best.value, len(self._data))
+        _write_json(path, {"_comment": comment, **config_module.read_preset(self._parsed.preset),
+                           **_fixed(self._parsed), **best.params})
+        sys.stdout.write("written: %s; train --preset %s\n" % (path, path))
 
     def _trial_directory(self, number: int) -> str:
         return os.path.join(self._directory, "trials", "%04d" % number)
 
-    def _check_settings(self, settings: Dict[str, Any]) -> None:
-        found = self._study.user_attrs.get(_SETTINGS)
-        if found is None:
-            self._study.set_user_attr(_SETTINGS, settings)
-            return
-        differing = [name for name in sorted(settings) if found.get(name) != json.loads(json.dumps(settings[name]))]
-        if differing:
-            raise ConfigError("the study in %s was started with another %s; use the same flags and files, or another "
-                              "--output_path" % (self._directory, " and another ".join(differing)))
-
-    def _pruner(self, name: str) -> Any:
-        if name == "none":
-            return self._optuna.pruners.NopPruner()
-        return self._optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS,
-                                                  n_warmup_steps=_FREE_EVALUATIONS + 1)
-
 
 def _check_empty(directory: str) -> None:
-    """Refuses the directory of a trial to come where something is in its place.
-
-    Raises:
-        UserError: names it.
-    """
+    """Raises UserError where something is in the place of a trial to come."""
     if os.path.lexists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
         raise UserError(_NOT_OURS % (directory, "no trial of this study wrote it"))
 
@@ -341,32 +295,30 @@ def _remove_trial(directory: str) -> None:
     """Removes what a trial that was cut off wrote; other files that lie beside it stay, and the directory with them."""
     if not os.path.isdir(directory) or os.path.islink(directory):
         return
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
-        if not _TRIAL_FILES.match(name) or os.path.islink(path):
-            continue
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.remove(path)
+    for entry in list(os.scandir(directory)):
+        if _TRIAL_FILES.match(entry.name) and not entry.is_symlink():
+            if entry.is_dir():
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.remove(entry.path)
     if not os.listdir(directory):
         os.rmdir(directory)
 
 
 def _value(metrics: Dict[str, Any], metric: str) -> float:
-    """Returns a metric of an evaluation.
-
-    Raises:
-        TrialFailedError: it is not defined on the validation rows.
-    """
+    """Returns a metric of an evaluation; raises TrialFailedError where it is not defined."""
     if metrics.get(metric) is None:
         raise TrialFailedError("%s is not defined on the validation rows: a class is missing" % metric)
     return float(metrics[metric])
 
 
-def _never(metrics: Dict[str, Any]) -> bool:
-    del metrics
-    return False
+def _settings_of(config: Config) -> Dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in search_space.NOT_SEARCHED}
+
+
+def _fixed(parsed: argparse.Namespace) -> Dict[str, Any]:
+    """Returns the settings that flags hold fixed."""
+    return {name: value for name, value in vars(parsed).items() if name in Config.__dataclass_fields__}
 
 
 def _settings_text(settings: Dict[str, Any]) -> str:
@@ -374,8 +326,8 @@ def _settings_text(settings: Dict[str, Any]) -> str:
                     for name, value in sorted(settings.items()))
 
 
-def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile, digest: str
-                     ) -> List[str]:
+def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile,
+                     digest: str) -> List[str]:
     """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
     found = []
     for number in range(parsed.splits):
@@ -405,35 +357,12 @@ def _write_json(path: str, values: Dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[List[int]]:
-    """Gives the list in which SIGTERM, SIGINT and SIGHUP are noted inside the context.
-
-    They raise nothing by themselves: an exception while a process is being started would lose that process.
-    """
-    received: List[int] = []
-    previous = {number: signal.signal(number, lambda number, _frame: received.append(number))
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-                if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
 def _optuna_errors(directory: str) -> Iterator[None]:
     """Makes Optuna quiet and its errors about the study one line.
 
     Raises:
         UserError: the study cannot be read or written.
     """
-    try:
-        import optuna
-        import sqlalchemy
-    except ImportError as error:
-        raise UserError("tune needs the package optuna (%s); install requirements.txt: bash run_estimator.sh setup"
-                        % error) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():

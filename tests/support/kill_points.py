@@ -38,7 +38,7 @@ OTHER_POINTS = {
     "export written, not in place": ("os", "rename", "before", "_publish"),
     "predictions written, not in place": ("os", "replace", "before", "open_output"),
     "old run half moved": ("os", "rename", "after", "finish_move"),
-    "trial trained, study not told": ("estimator_app.tuning.tune", "Search._note", "before", ""),
+    "trial trained, study not told": ("estimator_app.tuning.tune", "Search._train", "after", ""),
     "trial begins": ("estimator_app.tuning.trial", "run_training", "before", ""),
     "best preset": ("estimator_app.tuning.tune", "replace_text", "before", "_summary"),
 }
