@@ -12,30 +12,7 @@ from estimator_app.model_dir.directory import REPORT_FILE, SETTINGS_FILE
 from feature_specs.files import replace_text
 
 _SMOOTHING = 0.9
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Training report</title><style>
-body{font-family:sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}
-th{background:#f2f2f2}img{max-width:100%}tr.best td{background:#e8f5e9}
-pre{background:#f7f7f7;padding:1rem;overflow:auto}.wide{overflow-x:auto}
-.warning{background:#fff3cd;border-left:4px solid #c77700;padding:.5rem 1rem}
-</style></head><body>
-<h1>Training report</h1>
-<p>{{ written }}. Evaluations: {{ rows|length }}.
-{% if best %}Best {{ best.metric }}: {{ "%.5f"|format(best.value) }} at step {{ best.step }}.{% endif %}</p>
-{% for line in warnings %}<p class="warning">Warning, last evaluation: {{ line }}</p>
-{% endfor %}
-{% for figure in figures %}<p><img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.data }}"></p>
-{% endfor %}
-<h2>Evaluations</h2>
-<div class="wide"><table><tr>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr{% if best and row.global_step == best.step %} class="best"{% endif %}>
-{% for name in columns %}<td>{% if row.get(name) is none %}n/a{% else %}{{ "%d"|format(row[name]) if name in whole
-else "%.5f"|format(row[name]) }}{% endif %}</td>
-{% endfor %}</tr>{% endfor %}</table></div>
-<h2>Settings, stage by stage</h2><pre>{{ settings }}</pre>
-</body></html>
-"""
+_TEMPLATE_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "report.html")
 
 
 def complete_report(model_dir: str, tasks: TaskSet) -> None:
@@ -57,18 +34,20 @@ def write_report(model_dir: str, tasks: TaskSet) -> str:
     known = {name for entry in evaluations for name in entry}
     columns = [name for name in ["global_step", "examples", MEAN_LOSS] + scores + [
         WEIGHTED_PREFIX + name for name in scores] if name in known]
-    settings = ""
-    if os.path.isfile(os.path.join(model_dir, SETTINGS_FILE)):
-        with open(os.path.join(model_dir, SETTINGS_FILE), encoding="utf-8") as stream:
-            settings = stream.read()
-    html = jinja2.Environment(autoescape=True).from_string(_TEMPLATE).render(
+    settings = os.path.join(model_dir, SETTINGS_FILE)
+    html = jinja2.Environment(autoescape=True).from_string(_text(_TEMPLATE_FILE)).render(
         written=time.strftime("Written %Y-%m-%d %H:%M:%S UTC", time.gmtime()), rows=evaluations,
         warnings=collapse_warnings(evaluations[-1]) if evaluations else [], columns=columns,
-        whole=("global_step", "examples"), best=checkpoints.read_best(model_dir), settings=settings,
-        figures=_figures(training, evaluations, tasks))
+        whole=("global_step", "examples"), best=checkpoints.read_best(model_dir),
+        settings=_text(settings) if os.path.isfile(settings) else "", figures=_figures(training, evaluations, tasks))
     path = os.path.join(model_dir, REPORT_FILE)
     replace_text(path, html)
     return path
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
 
 
 def _figures(training: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]],
