@@ -169,12 +169,12 @@ def _train(parsed: argparse.Namespace) -> int:
     config = config.replace(model_dir=directory.check_path(config.model_dir, resolved))
     if data_dir == SAMPLE_DIR and not os.path.isdir(data_dir):
         _prepare_sample(data_dir)
-    request = TrainRequest(config, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
-                           parsed.phase)
     model = make_model(config, load_data(config))
+    request = TrainRequest(model, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
+                           parsed.phase)
     steps.step_numbers(config, model.manifest, 0, 0, parsed.ranks or 1)  # refuses a batch larger than the data
     if not inside and (resolved == NPU or ranks_wanted):
-        return alternation.launch_ranks(request, model, parsed.rest, parsed.eval_mode, resolved)
+        return alternation.launch_ranks(request, parsed.rest, parsed.eval_mode, resolved)
     if inside and resolved == NPU and not launch.launched_here(os.environ):
         # A rank of the user's own launcher does all in one process.
         numbers = steps.step_numbers(config, model.manifest, 0, 0, 1)
@@ -189,11 +189,11 @@ def _train(parsed: argparse.Namespace) -> int:
         sys.stdout.write(needs.describe() + "\n")
         sys.stdout.flush()
     if parsed.eval_mode == steps.ALTERNATE and not parsed.phase:
-        return alternation.alternate(request, model, parsed.rest)
+        return alternation.alternate(request, parsed.rest)
     _quiet_tensorflow(parsed.debug)
     device.prepare_device(resolved)
     from estimator_app.training.train import train
-    train(request, model)
+    train(request)
     return 0
 
 

@@ -5,28 +5,20 @@ evaluation").
 """
 import os
 import sys
-from typing import Iterator, List, Optional, Sequence, TextIO
+from typing import Iterator, List, Sequence
 
 from estimator_app.launch import launch
-from estimator_app.model.definition import Model
 from estimator_app.model_dir import history
 from estimator_app.model_dir.lock import locked
 from estimator_app.training import report, steps
-from estimator_app.training.early_stopping import run_stop_reason
 from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, prepare_run
 
 # Flags of the parent that the phases must not see: what they ask for is done once, before them.
 _ONCE = ("--fresh", "--verify_data", "--continue_on")
 
 
-def alternate(request: TrainRequest, model: Model, arguments: Sequence[str], stream: Optional[TextIO] = None) -> int:
-    """Trains on this machine's CPU in phases.
-
-    Args:
-        request: what was asked for.
-        model: settings and data.
-        arguments: the flags after ``train``, for the phases' own command lines.
-        stream: where warnings go, default standard output.
+def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
+    """Trains on this machine's CPU in phases, whose command lines are the flags after ``train``.
 
     Returns:
         The exit status of the first phase that fails, else 0.
@@ -34,10 +26,9 @@ def alternate(request: TrainRequest, model: Model, arguments: Sequence[str], str
     Raises:
         UserError: the model directory does not fit.
     """
-    stream = stream or sys.stdout
-    with locked(model.config.model_dir):
-        run = prepare_run(request, model, 1, stream)
-        for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed), stream):
+    with locked(request.model.config.model_dir):
+        run = prepare_run(request, 1)
+        for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed)):
             command = [sys.executable, "-m", "estimator_app", "train", "--phase", steps.phase_flag(phase)]
             status = launch.run_command(command + phase_flags(arguments), dict(os.environ))
             if status:
@@ -45,65 +36,57 @@ def alternate(request: TrainRequest, model: Model, arguments: Sequence[str], str
     return 0
 
 
-def launch_ranks(request: TrainRequest, model: Model, arguments: Sequence[str], eval_mode: str, device: str,
-                 stream: Optional[TextIO] = None) -> int:
-    """Starts the ranks of a training; they train in phases, or in one go.
+def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str, device: str) -> int:
+    """Starts the ranks of a training, which train in phases or in one go; returns the exit status of the launch.
 
     Args:
         request: what was asked for.
-        model: settings and data.
         arguments: the flags after ``train``.
         eval_mode: one of :data:`steps.EVAL_MODES`.
         device: ``cpu`` or ``npu``.
-        stream: where warnings go, default standard output.
-
-    Returns:
-        The exit status of the launch.
 
     Raises:
         UserError: the command line, the settings, the data, the model directory or the machine do not fit.
     """
-    config = model.config
-    stream = stream or sys.stdout
+    model, config = request.model, request.model.config
 
     def planned(ranks: int) -> Iterator[steps.Phase]:
         is_dry = "--dry_run" in arguments or "--dry-run" in arguments
         run = (Run(model, steps.step_numbers(config, model.manifest, 0, 0, ranks), 0, [], 0, ranks) if is_dry
-               else prepare_run(request, model, ranks, stream))
+               else prepare_run(request, ranks))
         phases = steps.plan_phases(run.start, run.numbers, run.owed)
         evaluations = sum(phase.kind == steps.EVALUATE for phase in phases)
         if steps.resolve_eval_mode(eval_mode, device, evaluations) == steps.TRAIN_AND_EVALUATE:
             phases = [steps.parse_phase("", run.start, run.numbers)]
-        return iter(phases) if is_dry else _remaining(run, phases, stream)
+        return iter(phases) if is_dry else _remaining(run, phases)
 
     def stages(ranks: int, flags: List[str]) -> Iterator[List[str]]:
         for phase in planned(ranks):
             yield ["train", "--device", device, "--phase", steps.phase_flag(phase)] + phase_flags(flags)
 
     return launch.launch(arguments, config.model_dir, stages=stages, expansion=config.use_dynamic_expansion,
-                         stream=stream, device=device, data_dir=config.data_dir,
-                         table_bytes=model.needs().memory_bytes, lock=locked(config.model_dir))
+                         device=device, data_dir=config.data_dir, table_bytes=model.needs().memory_bytes,
+                         lock=locked(config.model_dir))
 
 
-def _remaining(run: Run, phases: List[steps.Phase], stream: TextIO) -> Iterator[steps.Phase]:
+def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
     """Yields the phases that are left, each after the one before has ended: evaluations may end the training."""
     done = nothing_to_train(run)
     if done and not run.owed:
-        stream.write(done + "\n")
-        report.complete_report(run.model.config.model_dir, run.model.tasks)
+        sys.stdout.write(done + "\n")
+        report.complete_report(run.config.model_dir, run.model.tasks)
         return
     is_begun = False
     for phase in phases:
         if phase.kind != steps.EVALUATE:
-            reason = run_stop_reason(run.model, run.numbers.data_start,
-                                     history.evaluations(run.model.config.model_dir))
+            reason = run.stop_reason(history.evaluations(run.config.model_dir))
             if reason:
-                stream.write("early stopping: %s\n" % reason)
+                sys.stdout.write("early stopping: %s\n" % reason)
                 return
             if not is_begun:
-                begin_stage(run, stream)
+                begin_stage(run)
                 is_begun = True
-        stream.flush()
+        sys.stdout.flush()
         yield phase
 
 

@@ -2,21 +2,7 @@
 does."""
 from typing import Any, Dict, List, Optional
 
-from estimator_app.model.definition import Model
 from estimator_app.model_dir import history
-
-
-def run_stop_reason(model: Model, data_start: int, evaluations: List[Dict[str, Any]]) -> Optional[str]:
-    """Returns why a training ends now by its own settings, or None.
-
-    Args:
-        model: settings and data.
-        data_start: global step at which training on this data began; evaluations on other data do not count.
-        evaluations: of the whole run so far, in order.
-    """
-    metric = model.config.early_stopping_metric or model.tasks.main_metric
-    entries = [entry for entry in evaluations if entry["global_step"] > data_start]
-    return stop_reason(entries, metric, model.tasks.is_loss(metric), model.config.early_stopping_patience)
 
 
 def stop_reason(evaluations: List[Dict[str, Any]], metric: str, lower_is_better: bool, patience: int) -> Optional[str]:

@@ -1,6 +1,6 @@
 """The ``eval`` command, and what an evaluation's result is made of."""
 import contextlib
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -11,10 +11,7 @@ from estimator_app.model.tasks import MEAN_LOSS
 from estimator_app.model_dir import checkpoints, directory
 from estimator_app.model_dir.history import plain
 from estimator_app.training.hooks import DataGuard
-from estimator_app.training.run_start import Run
-from estimator_app.training.runtime import build_runtime
-from estimator_app.training.steps import EVALUATE, Phase, step_numbers
-from feature_specs import sdk
+from estimator_app.training.runtime import build_evaluation
 from feature_specs.data_files import verify_shards
 from feature_specs.errors import DataError
 from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
@@ -22,7 +19,7 @@ from input_fn.diagnose import first_bad_record
 
 
 def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str, Any]:
-    """Evaluates a checkpoint.
+    """Evaluates a checkpoint; returns what ``eval`` prints as JSON.
 
     Args:
         config: settings of the trained model; ``data_dir`` names the data to evaluate on.
@@ -30,7 +27,8 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
         checkpoint: ``latest``, ``best`` or a step number.
 
     Returns:
-        See :func:`summary`.
+        global_step, examples, loss and every task's scores; those with ``weighted_`` where rows have weights. One that
+        is not defined is None.
 
     Raises:
         UserError: checkpoint or data are missing, or do not fit the model.
@@ -40,17 +38,14 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     verify_shards(manifest, config.data_dir, splits=(TEST_SPLIT,))
     model = make_model(config, manifest)
     chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
-    rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
-    numbers = step_numbers(config, manifest, 0, rank_id, rank_size, training=False)
-    runtime = build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),
-                            Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
+    runtime = build_evaluation(model)
     try:
         with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
             # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
             for attempt in range(3):
                 try:
                     result = runtime.estimator.evaluate(
-                        runtime.eval_input_fn, steps=numbers.eval_steps, hooks=runtime.hooks(),
+                        runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps, hooks=runtime.hooks(),
                         checkpoint_path=chosen.path)
                     break
                 except (tf.errors.NotFoundError, ValueError, OSError):
@@ -60,17 +55,10 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
         runtime.guard.check()
     finally:
         runtime.close()
-    return summary(plain_metrics(result), model)
-
-
-def summary(metrics: Dict[str, Any], model: Model) -> Dict[str, Any]:
-    """Returns the figures that ``eval`` prints as JSON: global_step, examples, loss and every task's scores; those with
-    ``weighted_`` where rows have weights. One that is not defined is None."""
-    names = model.tasks.score_names()
-    names += [WEIGHTED_PREFIX + name for name in names]
-    result = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}
-    result.update((name, metrics[name]) for name in names if name in metrics)
-    return plain(result)
+    metrics, names = plain_metrics(result), model.tasks.score_names()
+    shown = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}
+    return dict(shown, **{name: metrics[name] for name in names + [WEIGHTED_PREFIX + name for name in names]
+                          if name in metrics})
 
 
 def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
@@ -83,8 +71,7 @@ def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
 
 
 @contextlib.contextmanager
-def explained_input_errors(model: Model, splits: Sequence[str],
-                           guard: Optional[DataGuard] = None) -> Iterator[None]:
+def explained_input_errors(model: Model, splits: Sequence[str], guard: DataGuard) -> Iterator[None]:
     """Turns TensorFlow's errors about records into one that names file and record, or says that files were replaced.
 
     Raises:
@@ -93,8 +80,7 @@ def explained_input_errors(model: Model, splits: Sequence[str],
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        if guard is not None:
-            guard.check()
+        guard.check()
         if isinstance(error, tf.errors.NotFoundError):
             raise
         found = first_bad_record(model.manifest, model.encoding, model.config.data_dir, splits)

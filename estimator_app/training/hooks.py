@@ -1,22 +1,21 @@
-"""Session hooks: saving on the grid, stopping on signals, bad losses and early stopping, checksums of checkpoints."""
+"""Session hooks: saving on the grid, stopping on signals and by early stopping; what spoilt weights leave behind."""
 import contextlib
-import math
 import os
 import signal
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Iterator, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from estimator_app.model.definition import Model
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
+from estimator_app.training.signals import STOP, handled
 from estimator_app.training.steps import StepNumbers
 from feature_specs import data_files, storage
 from feature_specs.errors import DataError, UserError
-from feature_specs.manifest import Manifest
 from feature_specs.sdk import allreduce_sum
 
-_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAVE = signal.SIGUSR1
 
 
@@ -40,26 +39,32 @@ class RunStoppedError(Exception):
         self.exit_status = 128 + signal_number
 
 
+def last_good(model_dir: str) -> str:
+    """Says which checkpoint a run can resume from."""
+    step = checkpoints.latest(model_dir)
+    return "the last good checkpoint is of step %d" % step if step else "there is no checkpoint yet"
+
+
 class DataGuard(tf.estimator.CheckpointSaverListener):
     """Refuses to save or to judge weights once the data files are others than at the start.
 
     Files are opened by name in every epoch, so that a preparation into the same directory would go unseen.
     """
 
-    def __init__(self, manifest: Manifest, data_dir: str, model_dir: str):
-        self._manifest, self._data_dir, self._model_dir = manifest, data_dir, model_dir
-        self._state = data_files.state_of(manifest, data_dir)
+    def __init__(self, model: Model):
+        self._model = model
+        self._state = self._state_now()
+
+    def _state_now(self) -> List[List[Any]]:
+        return data_files.state_of(self._model.manifest, self._model.config.data_dir)
 
     def check(self) -> None:
         """Raises DataError where a file was replaced or changed."""
-        changed = [now[0] for before, now in zip(self._state, data_files.state_of(self._manifest, self._data_dir))
-                   if now != before]
+        changed = [now[0] for before, now in zip(self._state, self._state_now()) if now != before]
         if changed:
-            step = checkpoints.latest(self._model_dir)
             raise DataError("%s was replaced or changed while it was in use; %s. Bring the data back and the same "
-                            "command resumes from there; other data goes with another --model_dir or --continue_on" % (
-                                changed[0], "the last good checkpoint is of step %d" % step if step else
-                                "there is no checkpoint yet"))
+                            "command resumes from there; other data goes with another --model_dir or --continue_on"
+                            % (changed[0], last_good(self._model.config.model_dir)))
 
     def before_save(self, session: Any, global_step_value: int) -> None:
         """Checks before a checkpoint is written."""
@@ -90,69 +95,17 @@ class GridSaver(tf.compat.v1.train.CheckpointSaverHook):
             listener.after_save(session, step)
 
 
-class _GridTimer:
-    def __init__(self, numbers: StepNumbers) -> None:
-        self._numbers = numbers
-        self._last: Optional[int] = None
+class _GridTimer(tf.compat.v1.train.SecondOrStepTimer):
+    """Triggers at the multiples of ``save_steps`` from where training on the data began."""
 
-    def reset(self) -> None:
-        """Forgets the last save."""
-        self._last = None
+    def __init__(self, numbers: StepNumbers) -> None:
+        super().__init__(every_steps=numbers.save_steps)
+        self._numbers = numbers
 
     def should_trigger_for_step(self, step: int) -> bool:
-        """Whether a checkpoint belongs to the step."""
-        return step != self._last and (step - self._numbers.data_start) % self._numbers.save_steps == 0
-
-    def update_last_triggered_step(self, step: int) -> Tuple[None, None]:
-        """Notes a save."""
-        self._last = step
-        return None, None
-
-    def last_triggered_step(self) -> Optional[int]:
-        """The step saved last."""
-        return self._last
-
-
-class LossGuard(tf.compat.v1.train.SessionRunHook):
-    """Raises :class:`BadLossError` after the first step whose loss is not finite, or above ``max_loss`` (0: any).
-
-    It fetches what the Estimator's own NaN hook fetches in every step, so it costs nothing. The Estimator's saver runs
-    before it, which is why whoever catches the error looks at the checkpoint of the same step too.
-    """
-
-    def __init__(self, max_loss: float = 0.0):
-        self._max_loss = max_loss
-        self._arguments: Any = None
-        self._step_tensor: Any = None
-        self._step = 0
-
-    def begin(self) -> None:
-        """Finds loss and global step in the graph."""
-        self._arguments = tf.compat.v1.train.SessionRunArgs(
-            tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1])
-        self._step_tensor = tf.compat.v1.train.get_global_step()
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Notes the step that the session starts from."""
-        del coord
-        self._step = int(session.run(self._step_tensor))
-
-    def before_run(self, run_context: Any) -> Any:
-        """Fetches the loss."""
-        del run_context
-        return self._arguments
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Looks at the loss."""
-        del run_context
-        self._step += 1
-        if is_bad(float(run_values.results), self._max_loss):
-            raise BadLossError(self._step, float(run_values.results))
-
-
-def is_bad(loss: float, max_loss: float) -> bool:
-    """Returns whether a loss is not finite, or above the bound where there is one (> 0)."""
-    return not math.isfinite(loss) or 0.0 < max_loss < loss
+        """Whether a checkpoint belongs to the step, which is not the one saved last."""
+        return (step != self.last_triggered_step()
+                and (step - self._numbers.data_start) % self._numbers.save_steps == 0)
 
 
 def set_spoilt_aside(model_dir: str, bad_step: int) -> Tuple[int, List[str]]:
@@ -217,17 +170,9 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         self._vote: Any = None
         self._votes: Any = None
 
-    @contextlib.contextmanager
-    def handling(self) -> Iterator[None]:
-        """Takes the signals over inside the context; the previous handlers return after it."""
-        # Under nohup SIGHUP is ignored, and stays so.
-        previous: Dict[int, Any] = {number: signal.signal(number, self._note) for number in _STOP + (_SAVE,)
-                                    if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def handling(self) -> ContextManager[None]:
+        """Takes the signals over inside the context."""
+        return handled(self._note, STOP + (_SAVE,))
 
     def begin(self) -> None:
         """Finds the global step, and builds the vote of several ranks."""
@@ -242,7 +187,7 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         del run_context
         if self._votes is None:
             return None
-        vote = [float(self._received in _STOP), float(self._received == _SAVE)]
+        vote = [float(self._received in STOP), float(self._received == _SAVE)]
         return tf.compat.v1.train.SessionRunArgs(self._votes, feed_dict={self._vote: vote})
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
@@ -265,12 +210,11 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         if received != _SAVE:
             raise RunStoppedError(received, step)
 
-    def _note(self, number: int, frame: Any) -> None:
-        del frame
-        if self._received in _STOP and number in _STOP and self._rank_size == 1:
+    def _note(self, number: int) -> None:
+        if self._received in STOP and number in STOP and self._rank_size == 1:
             # A second request: do not wait for the step.
             raise KeyboardInterrupt
-        if self._received not in _STOP:
+        if self._received not in STOP:
             self._received = number
 
 
@@ -289,11 +233,5 @@ def explained_storage_errors(model_dir: str) -> Iterator[None]:
             raise
         name, reason = failure
         # A failed write does not always know its file.
-        raise _explained(name or "a file in %s" % os.path.join(model_dir, ""), reason, model_dir) from error
-
-
-def _explained(name: str, reason: str, model_dir: str) -> UserError:
-    step = checkpoints.latest(model_dir)
-    kept = "there is no checkpoint yet" if step is None else "the last good checkpoint is of step %d" % step
-    return UserError("%s: %s; %s. When the storage works again, the same command resumes from there"
-                     % (name, reason, kept))
+        raise UserError("%s: %s; %s. When the storage works again, the same command resumes from there" % (
+            name or "a file in %s" % os.path.join(model_dir, ""), reason, last_good(model_dir))) from error

@@ -29,17 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     prepare_device(CPU)
     from estimator_app.training.evaluate import explained_input_errors
-    from estimator_app.training.run_start import Run
-    from estimator_app.training.runtime import build_runtime
-    from estimator_app.training.steps import EVALUATE, Phase, step_numbers
+    from estimator_app.training.runtime import build_evaluation
     config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
     model = make_model(config, read_manifest(parsed.data_dir))
     check_shards(model.manifest, config.data_dir, TEST_SPLIT)
-    numbers = step_numbers(config, model.manifest, 0, 0, 1, training=False)
-    runtime = build_runtime(Run(model, numbers, 0, []), Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
-    names = model.tasks.output_names()
+    runtime, names = build_evaluation(model), model.tasks.output_names()
     rows = []
-    with explained_input_errors(model, (TEST_SPLIT,)):
+    with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
         for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
                                              checkpoint_path=parsed.checkpoint):
             rows.append([row[name][0] for name in names])

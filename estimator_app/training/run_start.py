@@ -2,15 +2,16 @@
 directory is made ready."""
 import dataclasses
 import os
+import sys
 import time
-from typing import List, Optional, TextIO
+from typing import Any, Dict, List, Optional, Sequence
 
 from estimator_app.config import Config
 from estimator_app.model.definition import Model
 from estimator_app.model.tasks import AUC_MEAN, MEAN_LOSS, TaskSet
 from estimator_app.model_dir import checkpoints, directory, healing, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
-from estimator_app.training.early_stopping import run_stop_reason
+from estimator_app.training.early_stopping import stop_reason
 from estimator_app.training.steps import StepNumbers, step_numbers
 from feature_specs.data_files import check_shards, verify_shards
 from feature_specs.errors import ConfigError, DataError
@@ -22,7 +23,7 @@ class TrainRequest:
     """What ``train`` was asked for.
 
     Attributes:
-        config: settings.
+        model: settings and data.
         fresh: move the old run aside and start over.
         verify_data: read all data files and compare their hashes, whatever is remembered of them.
         continue_on: other data may follow, which was prepared with the model's vocabularies.
@@ -30,7 +31,7 @@ class TrainRequest:
         phase: what this process does of a training that others planned; empty: plan and do all.
     """
 
-    config: Config
+    model: Model
     fresh: bool = False
     verify_data: bool = False
     continue_on: bool = False
@@ -57,6 +58,22 @@ class Run:
     rank_id: int = 0
     rank_size: int = 1
 
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self.model.config
+
+    def stop_reason(self, evaluations: Sequence[Dict[str, Any]]) -> Optional[str]:
+        """Returns why training ends now by its own settings, or None; those on other data do not count.
+
+        Args:
+            evaluations: of the whole run so far, in order.
+        """
+        config, tasks = self.config, self.model.tasks
+        metric = config.early_stopping_metric or tasks.main_metric
+        entries = [entry for entry in evaluations if entry["global_step"] > self.numbers.data_start]
+        return stop_reason(entries, metric, tasks.is_loss(metric), config.early_stopping_patience)
+
 
 def load_data(config: Config) -> Manifest:
     """Reads the manifest of the data and checks that the files are there.
@@ -72,18 +89,13 @@ def load_data(config: Config) -> Manifest:
     return manifest
 
 
-def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO) -> Run:
+def prepare_run(request: TrainRequest, ranks: int) -> Run:
     """Makes the model directory ready, whose lock is held: checks that it fits, heals what is damaged.
-
-    Args:
-        request: what was asked for.
-        model: settings and data.
-        ranks: number of ranks of the training.
-        stream: where warnings are told.
 
     Raises:
         UserError: the directory belongs to another model or other data, or is none that training wrote.
     """
+    model = request.model
     config = model.config
     _check_stopping_metric(model)
     if directory.holds(config.model_dir, config.data_dir):
@@ -94,7 +106,7 @@ def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO)
     if request.fresh:
         moved = directory.move_old_run(config.model_dir)
         if moved:
-            stream.write("--fresh: the old run is now in %s\n" % moved)
+            sys.stdout.write("--fresh: the old run is now in %s\n" % moved)
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
     start, warnings = healing.heal(config.model_dir, damaged, model.table_dims())
@@ -106,8 +118,8 @@ def prepare_run(request: TrainRequest, model: Model, ranks: int, stream: TextIO)
         warnings.append("--warm_start_from has no effect: %s is trained already, to step %d"
                         % (config.model_dir, start))
     for line in warnings:
-        stream.write("warning: %s\n" % line)
-    stream.flush()
+        sys.stdout.write("warning: %s\n" % line)
+    sys.stdout.flush()
     return open_run(model, data_start, start, 0, ranks)
 
 
@@ -126,21 +138,21 @@ def _check_stopping_metric(model: Model) -> None:
                           % (metric, ", ".join(lacking), MEAN_LOSS))
 
 
-def begin_stage(run: Run, stream: TextIO) -> None:
+def begin_stage(run: Run) -> None:
     """Notes what is trained from here, and says where other data begins."""
-    config, data_start = run.model.config, run.numbers.data_start
+    config, data_start = run.config, run.numbers.data_start
     directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
     if run.start and run.start == data_start:
         entry = {"global_step": run.start, "data": run.model.manifest.identity()}
         # A start that was killed before its first checkpoint has noted it already.
         if not any(entry.items() <= known.items() for known in history.read(config.model_dir)):
             history.append(config.model_dir, history.DATA, dict(entry, time=time.time()))
-        stream.write("continues on other data from step %d\n" % run.start)
+        sys.stdout.write("continues on other data from step %d\n" % run.start)
 
 
 def nothing_to_train(run: Run) -> Optional[str]:
     """Says why a run has nothing left to train and what would change that; None where it has."""
-    reason = run_stop_reason(run.model, run.numbers.data_start, history.evaluations(run.model.config.model_dir))
+    reason = run.stop_reason(history.evaluations(run.config.model_dir))
     if reason is not None and run.start > run.numbers.data_start:
         return ("stopped early at step %d: %s; nothing to train; train on: --early_stopping_patience; start over: "
                 "--fresh" % (run.start, reason))
@@ -169,35 +181,28 @@ def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[
         start: global step that training continues from.
         damaged: where a damaged best checkpoint is kept.
     """
-    metric, lower = tasks.main_metric, tasks.is_loss(tasks.main_metric)
+    metric, sign = tasks.main_metric, -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
     entries = history.evaluations_on_latest_data(model_dir)
-    expected = history.best_of(entries, metric, lower)
+    ranked = [Best(entry["global_step"], metric, entry[metric]) for entry in entries if entry.get(metric) is not None]
+    ranked.sort(key=lambda best: -sign * best.value)
     found = checkpoints.read_best(model_dir, contents=True)
-    if expected is None or found == Best(expected["global_step"], metric, expected[metric]):
+    if not ranked or found == ranked[0]:
         return []
-    if found is not None and found.metric == metric and found.step <= start:
-        sign = -1.0 if lower else 1.0
-        is_known = any(entry["global_step"] == found.step for entry in entries)
-        # Where only its line in the history is lost: what is better than all that is known stays the best.
-        if not is_known and sign * found.value > sign * expected[metric]:
-            return []
+    # Where only its line in the history is lost: what is better than all that is known stays the best.
+    if (found is not None and found.metric == metric and found.step <= start
+            and all(entry["global_step"] != found.step for entry in entries)
+            and sign * found.value > sign * ranked[0].value):
+        return []
     folder, warnings = os.path.join(model_dir, checkpoints.BEST_FOLDER), []
     for step in checkpoints.steps(folder):
         wrong = Checkpoint(folder, step).problem(contents=True)
         if wrong:
             Checkpoint(folder, step).set_aside(os.path.join(damaged, checkpoints.BEST_FOLDER))
             warnings.append("the best checkpoint is not whole (%s); it is set aside in %s" % (wrong, damaged))
-    while expected is not None:
-        step, value = expected["global_step"], expected[metric]
-        inside = Checkpoint(folder, step)
-        source = inside if inside.problem(contents=True) is None else Checkpoint(model_dir, step)
-        if source.problem(contents=True) is None:
-            if source is inside:
-                checkpoints.write_best(model_dir, Best(step, metric, value))
-            else:
-                checkpoints.keep_best(model_dir, Best(step, metric, value))
-            warnings.append("the best checkpoint is found again: step %d, %s %.5f" % (step, metric, value))
-            return warnings
-        entries = [entry for entry in entries if entry is not expected]
-        expected = history.best_of(entries, metric, lower)
+    for best in ranked:
+        for place, keep in ((folder, checkpoints.write_best), (model_dir, checkpoints.keep_best)):
+            if Checkpoint(place, best.step).problem(contents=True) is None:
+                keep(model_dir, best)
+                return warnings + ["the best checkpoint is found again: step %d, %s %.5f"
+                                   % (best.step, metric, best.value)]
     return warnings

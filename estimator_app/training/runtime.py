@@ -1,6 +1,6 @@
 """Builds what every command needs: the SDK's life cycle, the input functions and the NPUEstimator."""
 import dataclasses
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, List, Optional, Sequence
 
 import tensorflow as tf
 from mx_rec.core.feature_process import EvictHook
@@ -14,7 +14,8 @@ from estimator_app.model.model_fn import ModelContext, make_model_fn
 from estimator_app.model_dir import checkpoints
 from estimator_app.training.hooks import DataGuard
 from estimator_app.training.run_start import Run
-from estimator_app.training.steps import EVALUATE, TRAIN_AND_EVALUATE, Phase
+from estimator_app.training.steps import EVALUATE, TRAIN_AND_EVALUATE, Phase, step_numbers
+from feature_specs import sdk
 from feature_specs.cores import usable_cores
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
@@ -32,22 +33,26 @@ class Runtime:
 
     Attributes:
         run: what is trained or evaluated.
-        phase: what this process does of it.
         estimator: the NPUEstimator.
         train_input_fn, eval_input_fn: the input functions; the former only where something is trained.
         guard: tells when data files are replaced while they are read.
     """
 
     run: Run
-    phase: Phase
     estimator: Any
     train_input_fn: Optional[Callable[[], tf.data.Dataset]]
     eval_input_fn: Callable[[], tf.data.Dataset]
     guard: DataGuard
 
-    def hooks(self, extra: Optional[List[Any]] = None) -> List[Any]:
+    def hooks(self, extra: Sequence[Any] = ()) -> List[Any]:
         """Returns a new hook list: the SDK's hook, then the app's own (rec_sdk_api 5.1)."""
-        return [GraphModifierHook(modify_graph=self.run.model.config.use_modify_graph)] + list(extra or [])
+        return [GraphModifierHook(modify_graph=self.run.model.config.use_modify_graph), *extra]
+
+    def training_hooks(self, extra: Sequence[Any]) -> List[Any]:
+        """Returns the hooks of a training, with the SDK's eviction where the settings ask for it."""
+        config = self.run.model.config
+        evict = [EvictHook(evict_enable=True, evict_time_interval=config.eviction_interval)] if config.evicts else []
+        return self.hooks([*evict, *extra])
 
     def close(self) -> None:
         """Ends the SDK's host pipeline."""
@@ -64,20 +69,23 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
     """
     model, numbers = run.model, run.numbers
     config = model.config
-    guard = DataGuard(model.manifest, config.data_dir, config.model_dir)
+    guard = DataGuard(model)
     # The SDK's numbers must equal the Estimator's (rec_sdk_api 1.1, 11.4).
     try:
         init(use_dynamic=config.use_dynamic, use_dynamic_expansion=config.use_dynamic_expansion, bind_cpu=True,
-             **phase.init.as_arguments())
+             **phase.init_arguments)
     except (RuntimeError, ValueError) as error:
         raise ConfigError("the Rec SDK cannot start: %s" % error) from error
     specs = FeatureSpecLists()
-    settings = input_settings(run, specs)
+    admission = Admission(config.access_threshold, config.eviction_threshold if config.evicts else None)
+    settings = InputSettings(
+        reading=reading(model, run.rank_id, run.rank_size), specs=specs,
+        prefetch=config.prefetch or min(_MOST_BATCHES, _BATCHES_PER_THREAD * threads(config.threads)),
+        feature_spec_mode=not config.use_modify_graph, lookups=config.lookups,
+        admission=admission if config.use_faae else None)
     model_fn = make_model_fn(ModelContext(
         config, model.encoding, model.network, model.tasks, specs, numbers.eval_steps, run.rank_size,
         (numbers.data_start, numbers.max_steps)))
-    if config.evicts:
-        model_fn = _with_eviction(model_fn, config.eviction_interval)
     train_input_fn = None
     if phase.kind != EVALUATE and numbers.plan is not None:
         train_input_fn = make_train_input_fn(
@@ -85,11 +93,17 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
             lambda: (checkpoints.latest(config.model_dir) or 0) - numbers.data_start)
     # Where training and evaluation take turns in this process, GridSaver saves in the place of the Estimator's hook.
     save_steps = 0 if phase.kind == TRAIN_AND_EVALUATE else phase.save_steps
-    return Runtime(run=run, phase=phase,
-                   estimator=NPUEstimator(model_fn=model_fn, config=run_config(config, save_steps),
-                                          warm_start_from=warm_start),
-                   train_input_fn=train_input_fn,
-                   eval_input_fn=make_eval_input_fn(settings, TEST_SPLIT, config.eval_batch_size), guard=guard)
+    estimator = NPUEstimator(model_fn=model_fn, config=run_config(config, save_steps), warm_start_from=warm_start)
+    eval_input_fn = make_eval_input_fn(settings, TEST_SPLIT, config.eval_batch_size)
+    return Runtime(run, estimator, train_input_fn, eval_input_fn, guard)
+
+
+def build_evaluation(model: Model) -> Runtime:
+    """Initialises the SDK and builds the Estimator of a process that trains nothing."""
+    rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
+    numbers = step_numbers(model.config, model.manifest, 0, rank_id, rank_size, training=False)
+    return build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),
+                         Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
 
 
 def run_config(config: Config, save_steps: int) -> Any:
@@ -123,27 +137,3 @@ def reading(model: Model, rank_id: int = 0, rank_size: int = 1) -> Reading:
         data_dir=config.data_dir, manifest=model.manifest, encoding=model.encoding, seed=config.seed,
         shuffle_rows=config.shuffle_rows, window_rows=config.window_rows, parallel_calls=threads(config.threads),
         rank_id=rank_id, rank_size=rank_size, eval_weight=config.eval_weight_column)
-
-
-def input_settings(run: Run, specs: FeatureSpecLists) -> InputSettings:
-    """Returns how batches are read and what the SDK is told of them."""
-    config = run.model.config
-    admission = Admission(config.access_threshold, config.eviction_threshold if config.evicts else None)
-    return InputSettings(
-        reading=reading(run.model, run.rank_id, run.rank_size), specs=specs,
-        prefetch=config.prefetch or min(_MOST_BATCHES, _BATCHES_PER_THREAD * threads(config.threads)),
-        feature_spec_mode=not config.use_modify_graph, lookups=config.lookups,
-        admission=admission if config.use_faae else None)
-
-
-def _with_eviction(model_fn: Callable[..., tf.estimator.EstimatorSpec],
-                   seconds: int) -> Callable[..., tf.estimator.EstimatorSpec]:
-    """Adds the SDK's eviction to the training mode of a model function; its hook follows GraphModifierHook."""
-    def evicting_model_fn(features: Dict[str, tf.Tensor], labels: Any, mode: str) -> tf.estimator.EstimatorSpec:
-        spec = model_fn(features, labels, mode)
-        if mode != tf.estimator.ModeKeys.TRAIN:
-            return spec
-        hook = EvictHook(evict_enable=True, evict_time_interval=seconds)
-        return spec._replace(training_hooks=[hook] + list(spec.training_hooks))
-
-    return evicting_model_fn

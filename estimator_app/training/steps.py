@@ -57,14 +57,7 @@ class StepNumbers:
 
 def step_numbers(config: Config, manifest: Manifest, data_start: int, rank_id: int, rank_size: int,
                  training: bool = True) -> StepNumbers:
-    """Computes the step numbers of a training.
-
-    Args:
-        config: settings.
-        manifest: of the data.
-        data_start: global step at which training on this data began.
-        rank_id, rank_size: this process among the ranks.
-        training: False where only an evaluation is asked for; the training's numbers are -1 then.
+    """Computes the step numbers of a training; with ``training`` False of an evaluation only, the others are -1 then.
 
     Raises:
         ConfigError: the batch size does not go with the data.
@@ -86,29 +79,11 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
     Values that come few times each are learnt by heart in further passes, and scores of other rows fall: one pass
     there, or as many as make a few steps at least, where a new model begins. Where every value comes often, as many
     passes as make enough steps.
-
-    Args:
-        manifest: of the data.
-        steps_per_epoch: steps of one pass.
     """
     values = sum(info.distinct for info in manifest.vocabularies.values())
     if values * _ROWS_PER_VALUE > manifest.split(TRAIN_SPLIT).rows:
         return 1 if manifest.continues else min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
     return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
-
-
-@dataclasses.dataclass(frozen=True)
-class InitNumbers:
-    """The step arguments of ``mx_rec.util.initialize.init``; -1 means that the pipeline never blocks there."""
-
-    max_steps: int
-    train_steps: int
-    eval_steps: int
-    save_steps: int
-
-    def as_arguments(self) -> Dict[str, int]:
-        """Returns the keyword arguments for ``init()``."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,18 +106,18 @@ class Phase:
     eval_steps: int
 
     @property
-    def init(self) -> InitNumbers:
-        """The numbers for ``init()`` (rec_sdk_api 1.1, 5.2, 8).
+    def init_arguments(self) -> Dict[str, int]:
+        """The step numbers for ``mx_rec.util.initialize.init`` (rec_sdk_api 1.1, 5.2, 8); it never blocks at a -1.
 
         Training alone: the Estimator's ``max_steps``, no blocking for an evaluation, and a save interval that is the
         length of the phase, so that the pipeline's process-local count meets the checkpoint at the last step.
         Evaluation alone: only ``eval_steps`` counts. ``train_and_evaluate``: ``train_steps`` equals ``save_steps``.
         """
-        if self.kind == TRAIN:
-            return InitNumbers(self.stop, -1, -1, self.save_steps)
         if self.kind == EVALUATE:
-            return InitNumbers(-1, -1, self.eval_steps, -1)
-        return InitNumbers(self.stop, self.save_steps, self.eval_steps, self.save_steps)
+            return {"max_steps": -1, "train_steps": -1, "eval_steps": self.eval_steps, "save_steps": -1}
+        evaluates = self.kind == TRAIN_AND_EVALUATE
+        return {"max_steps": self.stop, "train_steps": self.save_steps if evaluates else -1,
+                "eval_steps": self.eval_steps if evaluates else -1, "save_steps": self.save_steps}
 
 
 def stops(start: int, numbers: StepNumbers) -> List[int]:
@@ -161,31 +136,22 @@ def plan_phases(start: int, numbers: StepNumbers, owed: Sequence[int]) -> List[P
         owed: steps of checkpoints whose evaluation an interrupted run still owes.
 
     Returns:
-        The phases in order, each for a process set of its own. Where nothing is left to train or owed: one evaluation.
+        The phases in order. Where nothing is left to train or owed: one evaluation.
     """
-    phases = [Phase(EVALUATE, step, step, 0, numbers.eval_steps) for step in owed]
+    phases = [_evaluation(step, numbers) for step in owed]
     for stop in stops(start, numbers):
-        phases.append(Phase(TRAIN, start, stop, stop - start, 0))
-        phases.append(Phase(EVALUATE, stop, stop, 0, numbers.eval_steps))
+        phases += [Phase(TRAIN, start, stop, stop - start, 0), _evaluation(stop, numbers)]
         start = stop
-    return phases or [Phase(EVALUATE, start, start, 0, numbers.eval_steps)]
+    return phases or [_evaluation(start, numbers)]
 
 
 def resolve_eval_mode(requested: str, device: str, evaluations: int) -> str:
-    """Chooses how training and evaluation take turns.
-
-    Args:
-        requested: ``auto``, ``train_and_evaluate`` or ``alternate``.
-        device: ``cpu`` or ``npu``.
-        evaluations: how many evaluations the rest of the training has.
-
-    Returns:
-        ``train_and_evaluate`` or ``alternate``. ``auto`` is the former on a CPU and the latter on NPUs.
+    """Returns how training and evaluation take turns: ``auto`` is ``train_and_evaluate`` on a CPU and ``alternate`` on
+    NPUs.
 
     Raises:
-        ConfigError: ``train_and_evaluate`` would evaluate more than once on NPUs, which the SDK's documentation
-        excludes
-            (rec_sdk_api 5.2).
+        ConfigError: more than one of the ``evaluations`` that are left would be made by ``train_and_evaluate`` on NPUs,
+            which the SDK's documentation excludes (rec_sdk_api 5.2).
     """
     if requested == AUTO:
         return ALTERNATE if device == NPU else TRAIN_AND_EVALUATE
@@ -207,12 +173,7 @@ def phase_flag(phase: Phase) -> str:
 
 
 def parse_phase(text: str, start: int, numbers: StepNumbers) -> Phase:
-    """Reads a ``--phase`` value back; the opposite of :func:`phase_flag`.
-
-    Args:
-        text: ``train:FROM:TO``, ``eval:STEP`` or ``all``; empty: all.
-        start: step of the latest whole checkpoint.
-        numbers: of the training.
+    """Reads a ``--phase`` value back; the opposite of :func:`phase_flag`. Empty is ``all``, from the step ``start`` on.
 
     Raises:
         ConfigError: it is neither, or a number is out of range.
@@ -226,13 +187,17 @@ def parse_phase(text: str, start: int, numbers: StepNumbers) -> Phase:
     if match.group("step"):
         step = int(match.group("step"))
         _check("the step of --phase", step, 0)
-        return Phase(EVALUATE, step, step, 0, numbers.eval_steps)
+        return _evaluation(step, numbers)
     first, stop = int(match.group("start")), int(match.group("stop"))
     _check("the end of --phase", stop, first + 1)
     return Phase(TRAIN, first, stop, stop - first, 0)
 
 
+def _evaluation(step: int, numbers: StepNumbers) -> Phase:
+    return Phase(EVALUATE, step, step, 0, numbers.eval_steps)
+
+
 def _check(name: str, value: int, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MAX_INT32:
+    if not low <= value <= _MAX_INT32:
         raise ConfigError("%s %r is out of range; allowed: whole numbers from %d to %d"
                           % (name, value, low, _MAX_INT32))

@@ -2,27 +2,23 @@
 import contextlib
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, TextIO
+from typing import Any, Dict
 
 import tensorflow as tf
 
-from estimator_app.model.definition import Model
 from estimator_app.model.metrics import collapse_warnings
 from estimator_app.model.tasks import MEAN_LOSS
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.model_dir.lock import locked, phase_locked
 from estimator_app.training import report
-from estimator_app.training.early_stopping import run_stop_reason
 from estimator_app.training.evaluate import explained_input_errors, plain_metrics
 from estimator_app.training.hooks import (
     BadLossError,
     GridSaver,
-    LossGuard,
     SignalHook,
     StopHook,
     explained_storage_errors,
-    is_bad,
     set_spoilt_aside,
 )
 from estimator_app.training.progress import EvaluationTable, ProgressHook
@@ -41,13 +37,8 @@ from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
 
 
-def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) -> Dict[str, Any]:
+def train(request: TrainRequest) -> Dict[str, Any]:
     """Trains a model, or resumes its training, in this process; with a phase, does that part of a planned training.
-
-    Args:
-        request: what was asked for.
-        model: settings and data.
-        stream: where results go, default standard output.
 
     Returns:
         The metrics of the last evaluation, with ``global_step``; empty where nothing was evaluated.
@@ -55,8 +46,8 @@ def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) 
     Raises:
         UserError: data, settings or model directory do not fit, or the loss is no number.
     """
-    stream = stream or sys.stdout
-    config, rank_id, rank_size = model.config, sdk.get_rank_id(), sdk.get_rank_size()
+    model, config = request.model, request.model.config
+    rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
     if request.phase:
         # The process that planned the phases has made the directory ready.
         with contextlib.nullcontext() if rank_id else phase_locked(config.model_dir):
@@ -66,59 +57,60 @@ def train(request: TrainRequest, model: Model, stream: Optional[TextIO] = None) 
                                 "resumes" % config.data_dir)
             start = checkpoints.latest(config.model_dir) or 0
             run = open_run(model, stages[-1].data_start if stages else start, start, rank_id, rank_size)
-            return _run(request, run, stream)
+            return _run(request, run)
     if rank_size > 1:
         raise ConfigError("this is rank %d of %d, started by another launcher: start them with train --ranks %d, which "
                           "plans what each process does" % (rank_id, rank_size, rank_size))
     with locked(config.model_dir), phase_locked(config.model_dir):
-        run = prepare_run(request, model, 1, stream)
+        run = prepare_run(request, 1)
         done = nothing_to_train(run)
-        if done and not run.owed:
-            return _tell_last(run, done, stream)
-        return _run(request, run, stream)
+        return _tell_last(run, done) if done and not run.owed else _run(request, run)
 
 
-def _tell_last(run: Run, done: str, stream: TextIO) -> Dict[str, Any]:
+def _tell_last(run: Run, done: str) -> Dict[str, Any]:
     """Says why nothing is trained and shows the last evaluation as it was recorded; trains and evaluates nothing."""
-    stream.write(done + "\n")
-    evaluations = history.evaluations(run.model.config.model_dir)
+    sys.stdout.write(done + "\n")
+    evaluations = history.evaluations(run.config.model_dir)
     if not evaluations:
         return {}
-    report.complete_report(run.model.config.model_dir, run.model.tasks)
-    EvaluationTable(run.model.tasks, run.numbers, stream).show(evaluations[-1]["global_step"], evaluations[-1])
+    report.complete_report(run.config.model_dir, run.model.tasks)
+    EvaluationTable(run).show(evaluations[-1]["global_step"], evaluations[-1])
     return evaluations[-1]
 
 
-def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
-    config = run.model.config
-    phase = parse_phase(request.phase, run.start, run.numbers)
+def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
+    model_dir, phase = run.config.model_dir, parse_phase(request.phase, run.start, run.numbers)
     warm_start = None
     if request.warm_start_from and not run.start and phase.kind != EVALUATE:
         from estimator_app.training.warm_start import warm_start_settings
-        warm_start = warm_start_settings(request.warm_start_from, run.model, stream)
+        warm_start = warm_start_settings(request.warm_start_from, run.model)
     runtime = build_runtime(run, phase, warm_start)
     try:
-        with explained_storage_errors(config.model_dir), explained_input_errors(
+        with explained_storage_errors(model_dir), explained_input_errors(
                 run.model, (TRAIN_SPLIT, TEST_SPLIT), runtime.guard):
-            progress = ProgressHook(run)
-            recorder = EvaluationRecorder(runtime, progress, stream)
+            recorder = EvaluationRecorder(runtime)
             if phase.kind == TRAIN:
-                _train_phase(runtime, progress)
-            elif phase.kind == EVALUATE:
-                _evaluate(runtime, recorder, phase.stop)
+                signals = SignalHook(model_dir, run.rank_size, runtime.guard)
+                with signals.handling():
+                    runtime.estimator.train(
+                        runtime.train_input_fn, max_steps=phase.stop, saving_listeners=[runtime.guard],
+                        hooks=runtime.training_hooks([recorder.progress, signals]))
+                return {}
+            if phase.kind == EVALUATE:
+                recorder.evaluate(phase.stop)
             else:
-                _train_and_evaluate(request, runtime, recorder, progress, stream)
-            if phase.kind != TRAIN and run.rank_id == 0:
-                path = report.write_report(config.model_dir, run.model.tasks)
+                _train_and_evaluate(request, runtime, recorder)
+            if run.rank_id == 0:
+                path = report.write_report(model_dir, run.model.tasks)
                 if not request.phase:
-                    stream.write("model directory %s, report %s\n" % (config.model_dir, path))
+                    sys.stdout.write("model directory %s, report %s\n" % (model_dir, path))
             return recorder.last
     except BadLossError as error:
         if run.rank_id:
             raise UserError(str(error)) from error
-        good, warnings = set_spoilt_aside(config.model_dir, error.step)
+        good, warnings = set_spoilt_aside(model_dir, error.step)
         for line in warnings:
-            stream.write("warning: %s\n" % line)
+            sys.stdout.write("warning: %s\n" % line)
         place = ("the last good checkpoint is of step %d, from which the same command resumes" % good if good else
                  "there is no checkpoint yet, and the same command begins anew")
         raise UserError("%s; %s: lower --learning_rate and --sparse_learning_rate, or look for extreme values in the "
@@ -127,63 +119,60 @@ def _run(request: TrainRequest, run: Run, stream: TextIO) -> Dict[str, Any]:
         runtime.close()
 
 
-def _train_phase(runtime: Runtime, progress: ProgressHook) -> None:
-    config = runtime.run.model.config
-    with _signals(runtime) as signals:
-        runtime.estimator.train(
-            runtime.train_input_fn, max_steps=runtime.phase.stop, saving_listeners=[runtime.guard],
-            hooks=runtime.hooks([LossGuard(config.max_loss), progress] + signals))
-
-
-def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder",
-                        progress: ProgressHook, stream: TextIO) -> None:
+def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder") -> None:
     run = runtime.run
-    config, numbers, manifest = run.model.config, run.numbers, run.model.manifest
+    config, numbers, manifest = run.config, run.numbers, run.model.manifest
     if run.rank_id == 0:
-        stream.write(
+        sys.stdout.write(
             "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
             "steps\n" % (
                 manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
                 config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
                 "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
                 numbers.save_steps))
-        stream.flush()
+        sys.stdout.flush()
     for step in run.owed:
-        _evaluate(runtime, recorder, step)
+        recorder.evaluate(step)
     done = nothing_to_train(run)
     if done:
-        stream.write(done + "\n")
+        sys.stdout.write(done + "\n")
         return
     if not request.phase:
-        begin_stage(run, stream)
+        begin_stage(run)
     began = time.time()
-    with _signals(runtime) as signals:
+    signals = SignalHook(config.model_dir, run.rank_size, runtime.guard)
+    with signals.handling():
         # A step's loss is looked at and noted before its checkpoint exists: a restart from there does not repeat it.
-        saver = GridSaver(config.model_dir, numbers, runtime.guard)
-        hooks = [LossGuard(config.max_loss), progress, saver, recorder.stopper] + signals
+        hooks = [recorder.progress, GridSaver(config.model_dir, numbers, runtime.guard), recorder.stopper, signals]
         tf.estimator.train_and_evaluate(
             runtime.estimator,
-            tf.estimator.TrainSpec(runtime.train_input_fn, max_steps=numbers.max_steps, hooks=runtime.hooks(hooks)),
+            tf.estimator.TrainSpec(runtime.train_input_fn, numbers.max_steps, runtime.training_hooks(hooks)),
             tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps, exporters=[recorder],
                                   hooks=runtime.hooks([_EvaluationClock(recorder)]), start_delay_secs=0,
                                   throttle_secs=0))
     if run.rank_id == 0:
-        stream.write("trained %d steps in %.1f s, evaluations included\n"
+        sys.stdout.write("trained %d steps in %.1f s, evaluations included\n"
                      % (recorder.last["global_step"] - run.start, time.time() - began))
 
 
 class EvaluationRecorder(tf.estimator.Exporter):
-    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints, early stopping."""
+    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints, early stopping.
 
-    def __init__(self, runtime: Runtime, progress: ProgressHook, stream: TextIO):
-        run = runtime.run
-        self._run, self._guard = run, runtime.guard
-        self._table = EvaluationTable(run.model.tasks, run.numbers, stream if run.rank_id == 0 else None)
-        self._progress = progress
+    Attributes:
+        progress: shows the training, and the scores of the last evaluation with it.
+        stopper: ends the training where an evaluation gives a reason.
+        last: metrics of the last evaluation, empty before the first one.
+    """
+
+    def __init__(self, runtime: Runtime):
+        self._runtime, self._run = runtime, runtime.run
+        self._table = EvaluationTable(self._run)
+        self.progress = ProgressHook(self._run)
         self.stopper = StopHook()
         self.last: Dict[str, Any] = {}
-        # On several ranks every one keeps the list, since all must end at the same step.
-        self._evaluations = history.evaluations(run.model.config.model_dir)
+        # {step: metrics}; on several ranks every one keeps them, since all must end at the same step.
+        self._evaluations = {entry["global_step"]: entry
+                             for entry in history.evaluations(self._run.config.model_dir)}
         self._started = time.time()
 
     @property
@@ -191,61 +180,62 @@ class EvaluationRecorder(tf.estimator.Exporter):
         """Name of the exporter, which Estimators ask for."""
         return "evaluation_recorder"
 
+    def evaluate(self, step: int) -> None:
+        """Evaluates the checkpoint of a step and records the result."""
+        path = Checkpoint(self._run.config.model_dir, step).path
+        result = self._runtime.estimator.evaluate(
+            self._runtime.eval_input_fn, steps=self._run.numbers.eval_steps, checkpoint_path=path,
+            hooks=self._runtime.hooks([_EvaluationClock(self)]))
+        self.export(self._runtime.estimator, None, path, result, True)
+
     def evaluation_begins(self) -> None:
         """Notes the time, so that evaluation does not count as training."""
         self._started = time.time()
-
-    def stop_reason(self) -> Optional[str]:
-        """Returns why training ends now, or None."""
-        return run_stop_reason(self._run.model, self._run.numbers.data_start, self._evaluations)
 
     def export(self, estimator: Any, export_path: Any, checkpoint_path: Any, eval_result: Dict[str, Any],
                is_the_final_export: bool) -> None:
         """Records an evaluation, ``eval_result``; the other arguments are not used."""
         del estimator, export_path, checkpoint_path, is_the_final_export
         seconds = time.time() - self._started
-        self._guard.check()
+        self._runtime.guard.check()
         metrics = plain_metrics(eval_result)
         step = metrics["global_step"]
         if self.last.get("global_step") == step:
             return
-        if metrics[MEAN_LOSS] is None or is_bad(metrics[MEAN_LOSS], 0.0):
+        if metrics[MEAN_LOSS] is None:
             # The last update spoilt the weights; the next step's loss would say so too late for this checkpoint.
-            raise BadLossError(step, metrics[MEAN_LOSS] or float("nan"), "evaluation")
+            raise BadLossError(step, float("nan"), "evaluation")
         self.last = metrics
-        best = self._record(step, metrics, seconds) if self._run.rank_id == 0 else False
-        if step not in [entry["global_step"] for entry in self._evaluations]:
-            self._evaluations = sorted(self._evaluations + [metrics], key=lambda entry: entry["global_step"])
-        self._progress.note_evaluation(metrics, seconds)
-        self._table.show(step, metrics, "best" if best else "")
+        is_best = self._run.rank_id == 0 and self._record(step, metrics, seconds)
+        self._evaluations.setdefault(step, metrics)
+        self.progress.note_evaluation(metrics, seconds)
+        self._table.show(step, metrics, "best" if is_best else "")
         for line in collapse_warnings(metrics):
             self._table.note("warning: " + line)
-        self.stopper.reason = self.stop_reason()
+        self.stopper.reason = self._run.stop_reason([self._evaluations[key] for key in sorted(self._evaluations)])
         if self.stopper.reason:
             self._table.note("early stopping: %s" % self.stopper.reason)
 
     def _record(self, step: int, metrics: Dict[str, Any], seconds: float) -> bool:
-        config, tasks = self._run.model.config, self._run.model.tasks
-        checkpoint = Checkpoint(config.model_dir, step)
-        checkpoint.ensure_checksums()
+        """Does what one rank does for all; returns whether the evaluation is the best one."""
+        config, tasks = self._run.config, self._run.model.tasks
+        Checkpoint(config.model_dir, step).ensure_checksums()
         # A run that is done is evaluated again by the same command; that adds nothing to its history.
-        if step not in [entry["global_step"] for entry in self._evaluations]:
+        if step not in self._evaluations:
             undefined = [name for name in tasks.main_scores() if metrics.get(name) is None]
             if undefined and not self._evaluations:
                 self._table.note("warning: %s cannot be computed: the evaluation rows lack a class or a label; it is "
-                                 "left "
-                                 "out of means and of the best" % ", ".join(undefined))
+                                 "left out of means and of the best" % ", ".join(undefined))
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
-        value, current = metrics[tasks.main_metric], checkpoints.read_best(config.model_dir)
-        sign = -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
+        metric, current = tasks.main_metric, checkpoints.read_best(config.model_dir)
         # What was best on other data says nothing of this.
-        best = value is not None and (
-            current is None or current.metric != tasks.main_metric or current.step <= self._run.numbers.data_start
-            or sign * value > sign * current.value)
-        if best:
-            checkpoints.keep_best(config.model_dir, Best(step, tasks.main_metric, value))
+        rivals = ([{metric: current.value}] if current and current.metric == metric
+                  and current.step > self._run.numbers.data_start else [])
+        is_best = history.best_of(rivals + [metrics], metric, tasks.is_loss(metric)) is metrics
+        if is_best:
+            checkpoints.keep_best(config.model_dir, Best(step, metric, metrics[metric]))
         checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
-        return best
+        return is_best
 
 
 class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
@@ -254,18 +244,3 @@ class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
 
     def begin(self) -> None:
         self._recorder.evaluation_begins()
-
-
-@contextlib.contextmanager
-def _signals(runtime: Runtime) -> Iterator[List[Any]]:
-    """Handles signals; gives the hooks for it."""
-    hook = SignalHook(runtime.run.model.config.model_dir, runtime.run.rank_size, runtime.guard)
-    with hook.handling():
-        yield [hook]
-
-
-def _evaluate(runtime: Runtime, recorder: EvaluationRecorder, step: int) -> None:
-    path = Checkpoint(runtime.run.model.config.model_dir, step).path
-    result = runtime.estimator.evaluate(runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps,
-                                        checkpoint_path=path, hooks=runtime.hooks([_EvaluationClock(recorder)]))
-    recorder.export(runtime.estimator, None, path, result, True)

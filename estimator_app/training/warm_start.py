@@ -1,7 +1,8 @@
 """``--warm_start_from``: a new model takes over the variables and tables of another one that mean the same there."""
 import os
 import re
-from typing import Any, Dict, List, Optional, TextIO, Tuple
+import sys
+from typing import Any, List, Optional, Set, Tuple
 
 import pyarrow.parquet
 import tensorflow as tf
@@ -15,13 +16,12 @@ from feature_specs.errors import ConfigError
 from feature_specs.manifest import MODEL_DATA_FOLDER
 
 
-def warm_start_settings(source: str, model: Model, stream: TextIO) -> Any:
-    """Compares a trained model with a new one and prints what is taken over.
+def warm_start_settings(source: str, model: Model) -> Any:
+    """Compares a trained model with a new one and prints what is taken over, and what is left and why.
 
     Args:
         source: model directory, which is left as it is.
         model: the new model.
-        stream: where the table of variables goes: taken, or left and why.
 
     Returns:
         tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4).
@@ -48,10 +48,10 @@ def warm_start_settings(source: str, model: Model, stream: TextIO) -> Any:
         taken += [] if reason else [layout.name]
     width = max(len(name) for name, _, _ in rows)
     for name, shape_text, reason in rows:
-        stream.write("%-*s %14s  %s\n" % (width, name, shape_text, "left: " + reason if reason else "taken"))
-    stream.write("%d of %d variables and tables of %s are taken over, step %d\n" % (
+        sys.stdout.write("%-*s %14s  %s\n" % (width, name, shape_text, "left: " + reason if reason else "taken"))
+    sys.stdout.write("%d of %d variables and tables of %s are taken over, step %d\n" % (
         len(taken), len(rows), source, checkpoint.step))
-    stream.flush()
+    sys.stdout.flush()
     if not taken:
         raise ConfigError("--warm_start_from %s: nothing fits; leave it out to train from the start" % source)
     return tf.estimator.WarmStartSettings(ckpt_to_initialize_from=checkpoint.path, vars_to_warm_start=taken)
@@ -65,8 +65,7 @@ def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Che
     if dim != model.table_dim(layout):
         return "rows of %d values" % dim
     before = {table.name: table for table in old.encoding.tables}
-    fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields
-                                                        if layout.name in before}
+    fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields}
     categorical = {feature.name: feature.vocabulary or feature.name for feature in model.manifest.dataset.categorical}
     for name in sorted({categorical.get(field, field) for field in fields}):
         reason = _vocabulary_reason(name, model, old, source)
@@ -87,10 +86,10 @@ def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> Opti
         return None
     values = _values(vocabulary_file(model.manifest, model.config.data_dir, name))
     theirs = _values(vocabulary_file(old.manifest, os.path.join(source, MODEL_DATA_FOLDER), name))
-    same = all(values.get(index) == value for index, value in theirs.items())
-    return None if same else "vocabulary of %s is another" % name
+    return None if theirs <= values else "vocabulary of %s is another" % name
 
 
-def _values(path: str) -> Dict[int, str]:
-    table = pyarrow.parquet.read_table(path, columns=["value", "index"])
-    return {index: value for index, value in zip(table["index"].to_pylist(), table["value"].to_pylist()) if index}
+def _values(path: str) -> Set[Tuple[int, str]]:
+    """Returns the pairs of index and value, the unknown value (0) left out."""
+    table = pyarrow.parquet.read_table(path, columns=["index", "value"]).to_pydict()
+    return {pair for pair in zip(table["index"], table["value"]) if pair[0]}

@@ -1,4 +1,5 @@
 """Trainings of small data in this process, in any mode of the SDK, and their results as arrays."""
+import contextlib
 import json
 import os
 from unittest import mock
@@ -32,9 +33,10 @@ def train(config, manifest, **request):
     os.makedirs(config.model_dir, exist_ok=True)
     sdk_config.reset()
     try:
-        with open(os.devnull, "w", encoding="utf-8") as stream, tf.Graph().as_default(), mock.patch(
-                "estimator_app.training.report.write_report", return_value=""):
-            return run(TrainRequest(config, **request), make_model(config, manifest), stream)
+        with open(os.devnull, "w", encoding="utf-8") as stream, contextlib.redirect_stdout(
+                stream), tf.Graph().as_default(), mock.patch(
+                    "estimator_app.training.report.write_report", return_value=""):
+            return run(TrainRequest(make_model(config, manifest), **request))
     finally:
         sdk_config.reset()
 

@@ -1,4 +1,5 @@
 """What is checked, refused and healed before the first step; no test here needs TensorFlow to train."""
+import contextlib
 import dataclasses
 import glob
 import io
@@ -30,9 +31,9 @@ def prepare(place, fresh=False, continue_on=False, verify_data=False, **changes)
     """Makes the model directory ready as ``train`` does; returns the run and what was told."""
     config = config_module.from_arguments(dict(SETTINGS, data_dir=place.data, model_dir=place.model, **changes),
                                           "default", {})
-    stream = io.StringIO()
-    model = make_model(config, load_data(config))
-    run = prepare_run(TrainRequest(config, fresh, verify_data, continue_on), model, 1, stream)
+    request = TrainRequest(make_model(config, load_data(config)), fresh, verify_data, continue_on)
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        run = prepare_run(request, 1)
     return run, stream.getvalue()
 
 

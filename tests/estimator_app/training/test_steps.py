@@ -11,7 +11,6 @@ from estimator_app.training.steps import (
     EVALUATE,
     TRAIN,
     TRAIN_AND_EVALUATE,
-    InitNumbers,
     Phase,
     StepNumbers,
     epochs_of,
@@ -28,14 +27,14 @@ def numbers(max_steps, save_steps, data_start=0, eval_steps=3):
     return StepNumbers(data_start, 5, max_steps, save_steps, eval_steps)
 
 
-def host_pipeline_finishes(given_numbers, steps):
+def host_pipeline_finishes(given, steps):
     """Whether DDR's pipeline hands out what the last of ``steps`` batches of one process needs.
 
     A batch is complete when the next one is prepared, unless the pipeline knows that it is the last: its process-local
     number is a multiple of save_steps or train_steps, or max_steps is reached (rec_sdk_api 5.2).
     """
-    intervals = (given_numbers.save_steps, given_numbers.train_steps)
-    return any(interval > 0 and steps % interval == 0 for interval in intervals) or steps == given_numbers.max_steps
+    intervals = (given["save_steps"], given["train_steps"])
+    return any(interval > 0 and steps % interval == 0 for interval in intervals) or steps == given["max_steps"]
 
 
 def test_alternation_in_full():
@@ -60,9 +59,12 @@ def test_passes_follow_from_how_often_values_come(rows, values, per_epoch, epoch
 
 
 def test_numbers_of_each_kind():
-    assert Phase(TRAIN, 4, 8, 4, 0).init == InitNumbers(8, -1, -1, 4)
-    assert Phase(EVALUATE, 8, 8, 0, 3).init == InitNumbers(-1, -1, 3, -1)
-    assert Phase(TRAIN_AND_EVALUATE, 0, 10, 4, 3).init == InitNumbers(10, 4, 3, 4)
+    def init(*numbers):
+        return dict(zip(("max_steps", "train_steps", "eval_steps", "save_steps"), numbers))
+
+    assert Phase(TRAIN, 4, 8, 4, 0).init_arguments == init(8, -1, -1, 4)
+    assert Phase(EVALUATE, 8, 8, 0, 3).init_arguments == init(-1, -1, 3, -1)
+    assert Phase(TRAIN_AND_EVALUATE, 0, 10, 4, 3).init_arguments == init(10, 4, 3, 4)
 
 
 @settings(max_examples=200)
@@ -76,7 +78,7 @@ def test_every_plan_lies_on_the_grid_whatever_the_start(start, length, save_step
         if phase.kind == TRAIN:
             assert 0 < phase.stop - phase.start <= save_steps
             assert (phase.stop - data_start) % save_steps == 0 or phase.stop == max_steps
-            assert host_pipeline_finishes(phase.init, phase.stop - phase.start)
+            assert host_pipeline_finishes(phase.init_arguments, phase.stop - phase.start)
         step = phase.stop
     kinds = [phase.kind for phase in phases]
     assert step == max(start, max_steps)
