@@ -18,10 +18,9 @@ _ONCE = ("--fresh", "--verify_data", "--continue_on")
 
 
 def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
-    """Trains on this machine's CPU in phases, whose command lines are the flags after ``train``.
+    """Trains on this machine's CPU in phases; returns the exit status of the first one that fails, else 0.
 
-    Returns:
-        The exit status of the first phase that fails, else 0.
+    ``arguments`` are the flags after ``train``, which the phases see too.
 
     Raises:
         UserError: the model directory does not fit.
@@ -39,11 +38,7 @@ def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
 def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str, device: str) -> int:
     """Starts the ranks of a training, which train in phases or in one go; returns the exit status of the launch.
 
-    Args:
-        request: what was asked for.
-        arguments: the flags after ``train``.
-        eval_mode: one of :data:`steps.EVAL_MODES`.
-        device: ``cpu`` or ``npu``.
+    ``arguments`` are the flags after ``train``, ``eval_mode`` is one of :data:`steps.EVAL_MODES`.
 
     Raises:
         UserError: the command line, the settings, the data, the model directory or the machine do not fit.

@@ -64,10 +64,9 @@ class Run:
         return self.model.config
 
     def stop_reason(self, evaluations: Sequence[Dict[str, Any]]) -> Optional[str]:
-        """Returns why training ends now by its own settings, or None; those on other data do not count.
+        """Returns why training ends now by its own settings, or None.
 
-        Args:
-            evaluations: of the whole run so far, in order.
+        ``evaluations`` are those of the whole run so far, in order; those on other data do not count.
         """
         config, tasks = self.config, self.model.tasks
         metric = config.early_stopping_metric or tasks.main_metric
@@ -175,11 +174,7 @@ def open_run(model: Model, data_start: int, start: int, rank_id: int, rank_size:
 def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[str]:
     """Makes ``best/`` hold the best evaluation whose checkpoint is whole; returns what was wrong, a line each.
 
-    Args:
-        tasks: they say what the best one is chosen by.
-        model_dir: the model directory.
-        start: global step that training continues from.
-        damaged: where a damaged best checkpoint is kept.
+    Training continues from the global step ``start``; ``damaged`` is where a damaged best checkpoint is kept.
     """
     metric, sign = tasks.main_metric, -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
     entries = history.evaluations_on_latest_data(model_dir)

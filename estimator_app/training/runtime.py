@@ -60,12 +60,9 @@ class Runtime:
 
 
 def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
-    """Initialises the SDK and builds the Estimator.
+    """Initialises the SDK and builds the Estimator for what this process does of a run, its phase.
 
-    Args:
-        run: what is trained or evaluated.
-        phase: what this process does of it.
-        warm_start: tf.estimator.WarmStartSettings of a new model, or None.
+    ``warm_start`` are the tf.estimator.WarmStartSettings of a new model.
     """
     model, numbers = run.model, run.numbers
     config = model.config
@@ -109,9 +106,7 @@ def build_evaluation(model: Model) -> Runtime:
 def run_config(config: Config, save_steps: int) -> Any:
     """Returns the NPURunConfig: keywords only, and only those that every version of npu_bridge has.
 
-    Args:
-        config: settings.
-        save_steps: steps between checkpoints of the Estimator's own hook; 0 for none.
+    ``save_steps`` are those between checkpoints of the Estimator's own hook; 0 for none.
     """
     # A fresh proto per Estimator: npu_bridge changes it in place (npu_bridge_api 2.1).
     session_config = tf.compat.v1.ConfigProto(

@@ -128,15 +128,10 @@ def stops(start: int, numbers: StepNumbers) -> List[int]:
 
 
 def plan_phases(start: int, numbers: StepNumbers, owed: Sequence[int]) -> List[Phase]:
-    """Plans the rest of a training in which every evaluation has processes of its own.
+    """Returns the phases of the rest of a training in which every evaluation has processes of its own, in order.
 
-    Args:
-        start: step of the latest whole checkpoint, 0 for none.
-        numbers: of the training.
-        owed: steps of checkpoints whose evaluation an interrupted run still owes.
-
-    Returns:
-        The phases in order. Where nothing is left to train or owed: one evaluation.
+    ``start`` is the step of the latest whole checkpoint, ``owed`` are those of checkpoints whose evaluation an
+    interrupted run still owes. Where nothing is left to train or owed: one evaluation.
     """
     phases = [_evaluation(step, numbers) for step in owed]
     for stop in stops(start, numbers):

@@ -2,7 +2,7 @@
 import os
 import re
 import sys
-from typing import Any, List, Optional, Set, Tuple
+from typing import Any, List, Set, Tuple
 
 import pyarrow.parquet
 import tensorflow as tf
@@ -17,37 +17,31 @@ from feature_specs.manifest import MODEL_DATA_FOLDER
 
 
 def warm_start_settings(source: str, model: Model) -> Any:
-    """Compares a trained model with a new one and prints what is taken over, and what is left and why.
-
-    Args:
-        source: model directory, which is left as it is.
-        model: the new model.
+    """Compares the trained model in ``source`` with a new one and prints what is taken over, and what is left and why.
 
     Returns:
         tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4).
 
     Raises:
-        UserError: ``source`` holds no trained model.
-        ConfigError: nothing fits.
+        UserError: ``source`` holds no trained model, or nothing fits.
     """
     config, manifest = directory.read_settings(source, {"device": model.config.device})
     checkpoint = checkpoints.resolve(source, "latest")
     old = make_model(config, manifest)
     found = tf.train.load_checkpoint(checkpoint.path).get_variable_to_shape_map()
-    rows: List[Tuple[str, str, str]] = []
-    taken: List[str] = []
+    # Shown name, shape, why it is left (empty: it is taken), and what TensorFlow and the SDK call it.
+    rows: List[Tuple[str, str, str, str]] = []
     for name, shape in sorted(dense_variable_shapes(model).items()):
         reason = ("not there" if name not in found else
                   "shape %s" % found[name] if tuple(found[name]) != shape else "")
-        rows.append((name, str(list(shape)), reason))
         # TensorFlow matches with the name of the variable's tensor.
-        taken += [] if reason else ["^%s:0$" % re.escape(name)]
+        rows.append((name, str(list(shape)), reason, "^%s:0$" % re.escape(name)))
     for layout in model.encoding.tables:
-        reason = _table_reason(layout, model, old, checkpoint, source) or ""
-        rows.append(("table %s" % layout.name, "[any, %d]" % model.table_dim(layout), reason))
-        taken += [] if reason else [layout.name]
-    width = max(len(name) for name, _, _ in rows)
-    for name, shape_text, reason in rows:
+        rows.append(("table %s" % layout.name, "[any, %d]" % model.table_dim(layout),
+                     _table_reason(layout, model, old, checkpoint, source), layout.name))
+    taken = [pattern for _, _, reason, pattern in rows if not reason]
+    width = max(len(name) for name, _, _, _ in rows)
+    for name, shape_text, reason, _ in rows:
         sys.stdout.write("%-*s %14s  %s\n" % (width, name, shape_text, "left: " + reason if reason else "taken"))
     sys.stdout.write("%d of %d variables and tables of %s are taken over, step %d\n" % (
         len(taken), len(rows), source, checkpoint.step))
@@ -57,8 +51,8 @@ def warm_start_settings(source: str, model: Model) -> Any:
     return tf.estimator.WarmStartSettings(ckpt_to_initialize_from=checkpoint.path, vars_to_warm_start=taken)
 
 
-def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Checkpoint, source: str) -> Optional[str]:
-    """Returns why a table cannot be taken over, or None."""
+def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Checkpoint, source: str) -> str:
+    """Returns why a table cannot be taken over, or nothing."""
     if layout.name not in sparse_tables.tables(checkpoint.tables):
         return "not there"
     dim = sparse_tables.open_rows(checkpoint.tables, layout.name).shape[1]
@@ -67,26 +61,24 @@ def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Che
     before = {table.name: table for table in old.encoding.tables}
     fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields}
     categorical = {feature.name: feature.vocabulary or feature.name for feature in model.manifest.dataset.categorical}
-    for name in sorted({categorical.get(field, field) for field in fields}):
-        reason = _vocabulary_reason(name, model, old, source)
-        if reason:
-            return reason
-    return None
+    vocabularies = sorted({categorical.get(field, field) for field in fields})
+    reasons = (_vocabulary_reason(name, model, old, source) for name in vocabularies)
+    return next(filter(None, reasons), "")
 
 
-def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> Optional[str]:
+def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> str:
     new, known = model.manifest.vocabularies[name], old.manifest.vocabularies.get(name)
     if known is None or (known.number, known.encoding) != (new.number, new.encoding):
         return "vocabulary of %s has another number or encoding" % name
     if new.encoding == "bins":
         same = (model.manifest.dense_statistics[name] == old.manifest.dense_statistics[name]
                 and model.config.dense_bins == old.config.dense_bins)
-        return None if same else "bins of %s are others" % name
+        return "" if same else "bins of %s are others" % name
     if not new.path or new.sha256 == known.sha256:
-        return None
+        return ""
     values = _values(vocabulary_file(model.manifest, model.config.data_dir, name))
     theirs = _values(vocabulary_file(old.manifest, os.path.join(source, MODEL_DATA_FOLDER), name))
-    return None if theirs <= values else "vocabulary of %s is another" % name
+    return "" if theirs <= values else "vocabulary of %s is another" % name
 
 
 def _values(path: str) -> Set[Tuple[int, str]]:

@@ -48,9 +48,7 @@ def read_entries(path: str) -> Dict[str, Any]:
 def read_space(path: str, base: Config) -> Dict[str, BaseDistribution]:
     """Reads and checks a search space: {field: its distribution}.
 
-    Args:
-        path: of the JSON file.
-        base: the settings that the search starts from; every end of a range and every choice must be valid there.
+    Every end of a range and every choice must be valid in ``base``, the settings that the search starts from.
 
     Raises:
         ConfigError: the file cannot be read, or an entry is unknown, malformed or out of range.

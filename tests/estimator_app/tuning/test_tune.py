@@ -84,6 +84,12 @@ def test_failing_and_undefined_trials_end_the_search(root, played):
     runs.run_here(root, "tune", "--trials", 4, *FLAGS).refused("auc_mean is not defined on the validation rows")
 
 
+def test_the_help_tells_which_fields_are_searched(root):
+    text = " ".join(runs.run_here(root, "tune", "--space", "space.json", "--help").ok().out.split())
+    assert text.count("(default: searched unless given)") == len(SPACE)
+    assert "[experts] (default: searched unless given)" in text
+
+
 REFUSED = (
     (("--trials", "0"), "--trials 0 is out of range"), (("--metric", "accuracy"), "choose from auc_mean"),
     (("--expert_layers", "5"), "was started with another base"), (("--splits", "2"), "with another splits"),
