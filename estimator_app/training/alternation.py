@@ -45,7 +45,7 @@ def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str
     """
     model, config = request.model, request.model.config
 
-    def planned(ranks: int) -> Iterator[steps.Phase]:
+    def stages(ranks: int, flags: List[str]) -> Iterator[List[str]]:
         is_dry = "--dry_run" in arguments or "--dry-run" in arguments
         run = (Run(model, steps.step_numbers(config, model.manifest, 0, 0, ranks), 0, [], 0, ranks) if is_dry
                else prepare_run(request, ranks))
@@ -53,10 +53,7 @@ def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str
         evaluations = sum(phase.kind == steps.EVALUATE for phase in phases)
         if steps.resolve_eval_mode(eval_mode, device, evaluations) == steps.TRAIN_AND_EVALUATE:
             phases = [steps.parse_phase("", run.start, run.numbers)]
-        return iter(phases) if is_dry else _remaining(run, phases)
-
-    def stages(ranks: int, flags: List[str]) -> Iterator[List[str]]:
-        for phase in planned(ranks):
+        for phase in phases if is_dry else _remaining(run, phases):
             yield ["train", "--device", device, "--phase", steps.phase_flag(phase)] + phase_flags(flags)
 
     return launch.launch(arguments, config.model_dir, stages=stages, expansion=config.use_dynamic_expansion,
