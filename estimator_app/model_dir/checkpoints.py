@@ -31,7 +31,6 @@ _TABLES = re.compile(r"sparse-model\.ckpt-(?P<step>\d+)\Z")
 _UNFINISHED = re.compile(r"model\.ckpt-\d+(_temp(_\w+)?|\.(index|meta|checksums|data-\d+-of-\d+)\.?"
                          r"(tempstate\d*|tmp\w*|partial-\d+))\Z|"
                          r"\.{1,2}sparse-model\.ckpt-\d+(\.rank\d+)?(\.(partial|deleted|replaced)-[\w.-]+)?\Z")
-_INDEX = re.compile(r"model\.ckpt-(\d+)\.index\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +110,8 @@ def steps(directory: str) -> List[int]:
     """Returns the steps that have an index file, ascending."""
     if not os.path.isdir(directory):
         return []
-    found = (_INDEX.match(name) for name in os.listdir(directory))
-    return sorted(int(match.group(1)) for match in found if match)
+    found = (_FILE.match(name) for name in os.listdir(directory) if name.endswith(".index"))
+    return sorted(int(match.group("step")) for match in found if match)
 
 
 def latest(directory: str, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[int]:
@@ -125,39 +124,30 @@ def latest(directory: str, contents: bool = False, tables: Optional[Mapping[str,
 
 def write_state(directory: str, all_steps: List[int]) -> None:
     """Writes TensorFlow's ``checkpoint`` file atomically: the last step given is the latest; none: no file."""
+    path = os.path.join(directory, STATE_FILE)
     if not all_steps:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(directory, STATE_FILE))
+            os.remove(path)
         return
     names = ["%s-%d" % (BASE_NAME, step) for step in all_steps]
     lines = ['model_checkpoint_path: "%s"' % names[-1]] + ['all_model_checkpoint_paths: "%s"' % name for name in names]
-    path = os.path.join(directory, STATE_FILE)
-    if lines != _state(path):
-        replace_text(path, "\n".join(lines) + "\n")
-
-
-def _state(path: str) -> List[str]:
-    """Returns the lines of a state file that name checkpoints; TensorFlow's own has time stamps besides."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return [line for line in stream.read().splitlines() if "checkpoint_path" in line]
-    except OSError:
-        return []  # Missing or unreadable: it is written.
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        # TensorFlow's own file says the same with time stamps between the lines.
+        if lines == [line for line in stream.read().splitlines() if "checkpoint_path" in line]:
+            return
+    replace_text(path, "\n".join(lines) + "\n")
 
 
 def prune(directory: str, keep: int) -> None:
-    """Keeps the latest checkpoints and removes older ones and leftovers of interrupted writes.
-
-    Savers know only what they wrote themselves, so after a restart they would keep the files of earlier runs for ever.
-    """
-    known = steps(directory)
-    for step in known[:-keep]:
-        Checkpoint(directory, step).delete()
-    remove_leftovers(directory, known[-keep:])
+    """Keeps the latest checkpoints: savers know only what they wrote themselves, not the files of earlier runs."""
+    keep_only(directory, steps(directory)[-keep:])
 
 
-def remove_leftovers(directory: str, kept: List[int]) -> None:
-    """Removes files of checkpoints that are not kept, and what interrupted writes and deletions left."""
+def keep_only(directory: str, kept: List[int]) -> None:
+    """Removes the checkpoints of other steps, and what interrupted writes and deletions left."""
+    for step in steps(directory):
+        if step not in kept:
+            Checkpoint(directory, step).delete()
     for path in glob.glob(os.path.join(glob.escape(directory), "graph.pbtxt.tmp*")):
         os.remove(path)
     for name in os.listdir(directory):
@@ -200,10 +190,7 @@ def write_best(directory: str, best: Best) -> None:
     replace_text(os.path.join(folder, BEST_FILE),
                  json.dumps(dict(dataclasses.asdict(best), format_version=BEST_FORMAT), sort_keys=True) + "\n")
     write_state(folder, [best.step])
-    for old in steps(folder):
-        if old != best.step:
-            Checkpoint(folder, old).delete()
-    remove_leftovers(folder, [best.step])
+    keep_only(folder, [best.step])
 
 
 def read_best(directory: str, contents: bool = False) -> Optional[Best]:
@@ -235,41 +222,39 @@ def resolve(directory: str, choice: str, tables: Optional[Mapping[str, int]] = N
         UserError: there is no such checkpoint, or the one that was asked for is damaged.
     """
     if choice == "latest":
-        return Checkpoint(directory, _latest_verified(directory, tables))
+        return _latest_verified(directory, tables)
     if choice == "best":
         best = read_best(directory)
         if best is None:
             raise UserError("model directory %s holds no best checkpoint that is whole; use --checkpoint latest, or "
-                            "let "
-                            "train find it again" % directory)
+                            "let train find it again" % directory)
         found = Checkpoint(os.path.join(directory, BEST_FOLDER), best.step)
-    elif not is_digits(choice):
-        raise UserError("checkpoint %r is not known; allowed: latest, best or a step number" % choice)
-    else:
+    elif is_digits(choice):
         found = Checkpoint(directory, int(choice))
-    if found.step not in steps(found.directory):
-        raise UserError("model directory %s has no checkpoint of step %s; it has %s"
-                        % (directory, choice, ", ".join(map(str, steps(directory))) or "none"))
+        if found.step not in steps(directory):
+            raise UserError("model directory %s has no checkpoint of step %s; it has %s"
+                            % (directory, choice, ", ".join(map(str, steps(directory))) or "none"))
+    else:
+        raise UserError("checkpoint %r is not known; allowed: latest, best or a step number" % choice)
     wrong = found.problem(True, tables)
     if wrong:
         raise UserError("the checkpoint of step %d is not whole: %s" % (found.step, wrong))
     return found
 
 
-def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> int:
+def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> Checkpoint:
     # A training beside us may delete what was listed: then look again.
     for _ in range(3):
-        known = steps(directory)
-        warnings: List[str] = []
+        known, warnings = steps(directory), []
         # That of step 0 holds weights that nothing has trained.
-        for step in (step for step in reversed(known) if step):
-            wrong = Checkpoint(directory, step).problem(True, tables)
+        for checkpoint in (Checkpoint(directory, step) for step in reversed(known) if step):
+            wrong = checkpoint.problem(True, tables)
             if wrong is None:
                 sys.stderr.write("".join(warnings))
-                return step
-            if step in steps(directory):
+                return checkpoint
+            if checkpoint.step in steps(directory):
                 warnings.append("warning: the checkpoint of step %d is not whole (%s); the one before is used\n"
-                                % (step, wrong))
+                                % (checkpoint.step, wrong))
         if steps(directory) == known:
             break
     raise UserError("model directory %s holds no whole checkpoint of trained weights; train first: bash "

@@ -47,7 +47,7 @@ def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]
     if step is not None:
         checkpoints.write_state(model_dir, [number for number in checkpoints.steps(model_dir) if number <= step])
     if os.path.isdir(model_dir):
-        checkpoints.remove_leftovers(model_dir, checkpoints.steps(model_dir))
+        checkpoints.keep_only(model_dir, checkpoints.steps(model_dir))
     return step or 0, warnings
 
 
