@@ -10,25 +10,22 @@ from feature_specs.files import free_path, named_errors, refuse_directory, repla
 
 METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
+#: The first line of the file, without a step and so no entry.
+_HEADING = '{"format_version": %d}\n' % FORMAT_VERSION
 
+#: Kinds of lines: a progress report, an evaluation, the begin of a stage on other data.
 TRAIN, EVALUATION, DATA = "train", "eval", "data"
 # JSON has whole numbers that no float holds; what is larger here is damage, as is what is no number at all.
 _LARGEST = 1e308
 
 
 def append(model_dir: str, kind: str, values: Mapping[str, Any]) -> None:
-    """Appends a line.
-
-    Args:
-        model_dir: the model directory.
-        kind: ``train``, ``eval`` or ``data`` (a stage on other data begins).
-        values: JSON-ready; holds ``global_step``; numbers that are not finite become null.
-    """
+    """Appends a line of a kind; ``values`` are JSON-ready and hold ``global_step``."""
     path = os.path.join(model_dir, METRICS_FILE)
     line = _line(dict(values, kind=kind))
     with named_errors(path), open(path, "ab+") as stream:
         if stream.tell() == 0:
-            line = _heading() + line
+            line = _HEADING + line
         else:
             # What an interrupted append left of a line must not swallow this one.
             stream.seek(-1, os.SEEK_END)
@@ -63,31 +60,23 @@ def evaluations_on_latest_data(model_dir: str) -> List[Dict[str, Any]]:
 
 def best_of(entries: List[Dict[str, Any]], metric: str, lower_is_better: bool) -> Optional[Dict[str, Any]]:
     """Returns the first evaluation whose metric no other one exceeds; None where none has the metric."""
-    sign = -1.0 if lower_is_better else 1.0
-    best: Optional[Dict[str, Any]] = None
-    for entry in entries:
-        if entry.get(metric) is not None and (best is None or sign * entry[metric] > sign * best[metric]):
-            best = entry
-    return best
+    defined = [entry for entry in entries if entry.get(metric) is not None]
+    if not defined:
+        return None
+    return (min if lower_is_better else max)(defined, key=lambda entry: entry[metric])
 
 
 def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
-    """Leaves out damaged lines, and those beyond a step, which belong to work that a restart repeats.
-
-    Args:
-        model_dir: the model directory.
-        step: of the checkpoint that the run continues from.
-        damaged_folder: where a copy of a damaged file is kept.
+    """Leaves out damaged lines, and those beyond the step that a run continues from: a restart repeats that work.
 
     Returns:
-        What was damaged and where the original is, or None.
+        What was damaged and where in ``damaged_folder`` the original is kept, or None.
     """
     path = os.path.join(model_dir, METRICS_FILE)
     refuse_directory(path)
     if not os.path.isfile(path):
         return None
     entries, damaged = _parse(path)
-    kept = [entry for entry in entries if entry["global_step"] <= step]
     warning = None
     if damaged:
         os.makedirs(damaged_folder, exist_ok=True)
@@ -95,10 +84,11 @@ def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
         shutil.copy2(path, original)
         warning = ("%s: %d damaged lines are left out, of %d; the original is %s"
                    % (path, damaged, len(entries) + damaged, original))
+    text = _HEADING + "".join(_line(entry) for entry in entries if entry["global_step"] <= step)
     with open(path, "rb") as stream:
-        unfinished = not stream.read().endswith(b"\n")
-    if damaged or unfinished or len(kept) < len(entries):
-        replace_text(path, _heading() + "".join(_line(entry) for entry in kept))
+        is_sound = stream.read() == text.encode("utf-8")
+    if not is_sound:
+        replace_text(path, text)
     return warning
 
 
@@ -115,12 +105,13 @@ def _parse(path: str) -> Tuple[List[Dict[str, Any]], int]:
             except (ValueError, RecursionError):
                 damaged += line.endswith("\n")
                 continue
-            if isinstance(entry, dict) and entry.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-                raise UserError("%s has format version %r; this program reads version %d" % (
-                    path, entry["format_version"], FORMAT_VERSION))
-            if _is_sound(entry):
+            if isinstance(entry, dict) and "format_version" in entry:
+                if entry["format_version"] != FORMAT_VERSION:
+                    raise UserError("%s has format version %r; this program reads version %d" % (
+                        path, entry["format_version"], FORMAT_VERSION))
+            elif _is_sound(entry):
                 entries.append(entry)
-            elif not (isinstance(entry, dict) and "format_version" in entry):
+            else:
                 damaged += 1
     return entries, damaged
 
@@ -133,7 +124,7 @@ def _is_sound(entry: Any) -> bool:
     if not isinstance(step, int) or isinstance(step, bool):
         return False
     return entry["kind"] not in (TRAIN, EVALUATION) or all(
-        value is None or isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+        value is None or type(value) in (int, float) and abs(value) < _LARGEST
         for name, value in entry.items() if name != "kind")
 
 
@@ -148,8 +139,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _heading() -> str:
-    """Returns the first line of the file: its format version, without a step and so no entry."""
-    return json.dumps({"format_version": FORMAT_VERSION}) + "\n"
