@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import socket
-from typing import Iterator
+from typing import ContextManager, Iterator
 
 from feature_specs.errors import UserError
 
@@ -15,12 +15,7 @@ PHASE_LOCK_FILE = ".phase-lock"
 
 @contextlib.contextmanager
 def locked(model_dir: str, what: str = "model directory", flag: str = "--model_dir") -> Iterator[None]:
-    """Holds the lock of a model directory, which is made where it does not exist.
-
-    Args:
-        model_dir: the directory.
-        what: it is, for the message.
-        flag: that chooses another one, for the message.
+    """Holds the lock of a model directory, which is made where it does not exist; ``what`` and ``flag`` name it.
 
     Raises:
         UserError: another process holds it; the message names its process id and host.
@@ -32,15 +27,9 @@ def locked(model_dir: str, what: str = "model directory", flag: str = "--model_d
         yield
 
 
-@contextlib.contextmanager
-def phase_locked(model_dir: str) -> Iterator[None]:
-    """Holds the lock of a phase, whose directory the process that planned it has locked.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with _held(model_dir, PHASE_LOCK_FILE, "model directory", "--model_dir"):
-        yield
+def phase_locked(model_dir: str) -> ContextManager[None]:
+    """Holds the lock of a phase, whose directory the process that planned it has locked; raises as :func:`locked`."""
+    return _held(model_dir, PHASE_LOCK_FILE, "model directory", "--model_dir")
 
 
 @contextlib.contextmanager
