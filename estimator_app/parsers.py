@@ -128,7 +128,7 @@ def _add_model_arguments(parser: Parser) -> None:
 def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
     model_dir = _flag(arguments, "--model_dir") or str(MODEL_DIR)
     stages = directory.read_stages(model_dir)
-    shown = stages[-1].to_config(model_dir, {}, model_dir) if stages else Config()
+    shown = stages[-1].to_config(model_dir) if stages else Config()
     _add_model_arguments(parser)
     config_module.add_arguments(parser, shown, _MODEL_COMMAND_FIELDS)
     from estimator_app.launch import launch

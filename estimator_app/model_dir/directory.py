@@ -1,4 +1,5 @@
 """A model directory: what its weights were trained with, stage by stage, and whether a run may continue in it."""
+import contextlib
 import dataclasses
 import glob
 import json
@@ -21,7 +22,7 @@ from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRA
 
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
-OLD_RUN = "old-run-%d"
+OLD_RUN = "old-run-%s"
 _MOVING_FILE = ".moving-old-run"
 FORMAT_VERSION = 2
 
@@ -57,16 +58,14 @@ class Stage:
     ranks: int
     versions: Mapping[str, str]
 
-    def to_config(self, model_dir: str, overrides: Mapping[str, Any], source: str) -> Config:
+    def to_config(self, model_dir: str, **overrides: Any) -> Config:
         """Returns the settings for a directory that may have moved.
 
         Raises:
             ConfigError: a setting is unknown or an override not allowed.
         """
-        values = from_mapping(dict(self.config), source)
-        values.update(overrides)
-        values["model_dir"] = model_dir
-        return Config(**values)
+        values = from_mapping(self.config, os.path.join(model_dir, SETTINGS_FILE))
+        return Config(**dict(values, **overrides, model_dir=model_dir))
 
 
 def check_path(model_dir: str, device: str) -> str:
@@ -81,13 +80,10 @@ def check_path(model_dir: str, device: str) -> str:
     odd = sorted({character for character in real if character in _PATTERN_CHARACTERS or ord(character) < 32})
     if odd:
         raise ConfigError("model_dir %r: TensorFlow does not find checkpoints again below a path with %s; choose "
-                          "another "
-                          "--model_dir" % (model_dir, " ".join(map(repr, odd))))
+                          "another --model_dir" % (model_dir, " ".join(map(repr, odd))))
     if len(real) > _LONGEST_PATH - 128:
         raise ConfigError("model_dir has %d characters, the SDK saves no tables beyond %d; choose a shorter --model_dir"
                           % (len(real), _LONGEST_PATH - 128))
-    if os.path.exists(real) and not os.path.isdir(real):
-        raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
     if real == os.path.abspath(model_dir):
         return model_dir
     if device == NPU:
@@ -111,8 +107,7 @@ def read_stages(model_dir: str) -> List[Stage]:
         version = data["format_version"]
         if version != FORMAT_VERSION:
             raise UserError("%s has format version %r; this program reads version %d; train again in another "
-                            "--model_dir"
-                            % (path, version, FORMAT_VERSION))
+                            "--model_dir" % (path, version, FORMAT_VERSION))
         stages = [Stage(**stage) for stage in data["stages"]]
         for stage in stages:
             _check_stage(stage)
@@ -126,8 +121,8 @@ def _check_stage(stage: Stage) -> None:
     """Raises ValueError where a part of a stage is missing or of another type."""
     if not all(isinstance(part, dict) for part in (stage.config, stage.data, stage.versions)):
         raise ValueError("a stage without settings, data or versions")
-    rows = [stage.data.get(name) for name in ("train_rows", "test_rows")]
-    for number in [stage.from_step, stage.data_start, stage.ranks] + rows:
+    for number in (stage.from_step, stage.data_start, stage.ranks, stage.data.get("train_rows"),
+                   stage.data.get("test_rows")):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise ValueError("a stage with the step, ranks or rows %r" % (number,))
     for name in ("directory", "identity", "encoding"):
@@ -136,11 +131,7 @@ def _check_stage(stage: Stage) -> None:
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:
-    """Reads what a model was trained with.
-
-    Args:
-        model_dir: a directory that training wrote.
-        overrides: {field: value} that replace settings.
+    """Reads what a model was trained with; ``overrides`` {field: value} replace settings.
 
     Raises:
         UserError: the directory does not hold a trained model.
@@ -153,18 +144,17 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
     if not stages:
         raise UserError("%s does not exist: model directory %s holds no trained model; train first: "
                         "bash run_estimator.sh train --model_dir %s" % (path, model_dir, model_dir))
-    # A start that failed before its first checkpoint has noted a stage with which nothing was trained.
-    step = checkpoints.latest(model_dir) or 0
-    trained = [stage for stage in stages if stage.from_step < step] or stages
-    return trained[-1].to_config(model_dir, overrides, path), read_data(model_dir)
+    trained = _trained(stages, checkpoints.latest(model_dir))
+    return trained[-1].to_config(model_dir, **overrides), read_data(model_dir)
+
+
+def _trained(stages: List[Stage], step: Optional[int]) -> List[Stage]:
+    """Leaves out what was begun and has not trained a step that the latest checkpoint holds; the first stage counts."""
+    return stages[:1] + [stage for stage in stages[1:] if stage.from_step < (step or 0)]
 
 
 def read_data(model_dir: str) -> Manifest:
-    """Reads the manifest of the data that a model was trained on last, from the model directory's own copy.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """Reads the manifest of the data that a model was trained on last: the model's own copy; DataError without one."""
     folder = os.path.join(model_dir, MODEL_DATA_FOLDER)
     try:
         return read_manifest(folder)
@@ -177,11 +167,7 @@ def read_data(model_dir: str) -> Manifest:
 def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on: bool) -> int:
     """Refuses to continue in a directory whose model is another one, or that read other data or in another order.
 
-    Args:
-        config: settings; ``model_dir`` is the directory.
-        manifest: of the data.
-        ranks: number of ranks.
-        continue_on: whether other data may follow, which was prepared with the model's vocabularies.
+    With ``continue_on`` other data may follow, which was prepared with the model's vocabularies.
 
     Returns:
         The global step at which training on this data began or begins.
@@ -190,44 +176,40 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
         ConfigError: settings differ; the message lists field, found and expected value.
         DataError: the data differs.
     """
-    step = checkpoints.latest(config.model_dir)
-    # What was begun and has not trained a step that is kept binds nobody.
-    begun = read_stages(config.model_dir)
-    stages = [stage for number, stage in enumerate(begun) if not number or stage.from_step < (step or 0)]
+    model_dir, step, begun = config.model_dir, checkpoints.latest(config.model_dir), read_stages(config.model_dir)
+    stages = _trained(begun, step)
     if not stages:
-        if checkpoints.steps(config.model_dir):
+        if checkpoints.steps(model_dir):
             raise ConfigError("%s has checkpoints, but no %s that says what they are; choose another --model_dir"
-                              % (config.model_dir, SETTINGS_FILE))
+                              % (model_dir, SETTINGS_FILE))
         if continue_on:
             raise ConfigError("--continue_on: %s holds no trained model to continue with; train the first data "
-                              "without it"
-                              % config.model_dir)
+                              "without it" % model_dir)
         return 0
-    found = stages[-1].to_config(config.model_dir, {}, os.path.join(config.model_dir, SETTINGS_FILE))
+    last = stages[-1]
+    found = last.to_config(model_dir)
     _refuse_differences(config, found, MODEL_FIELDS,
                         "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
-                        "settings, "
-                        "or start over with --fresh" % config.model_dir)
-    if manifest.identity() == stages[-1].data["identity"]:
+                        "settings, or start over with --fresh" % model_dir)
+    if manifest.identity() == last.data["identity"]:
         if step:
             _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
                                                              "start over with --fresh")
-            if config.batch_size * ranks != found.batch_size * stages[-1].ranks:
-                raise ConfigError(_other_batch(config, found, ranks, stages[-1].ranks))
-        return stages[-1].data_start
+            if config.batch_size * ranks != found.batch_size * last.ranks:
+                raise ConfigError(_other_batch(config, found, ranks, last.ranks))
+        return last.data_start
     if not step:
         return 0
+    trained_on = read_data(model_dir)
     if not continue_on:
         raise DataError("%s is not the data that the model in %s was trained on (%s); train on that data, in another "
-                        "--model_dir, or, where this data was prepared with --vocabulary_from %s, with "
-                        "--continue_on" % (
-                            config.data_dir, config.model_dir,
-                            _data_difference(read_data(config.model_dir), manifest), config.model_dir))
-    check_same_encoding(read_data(config.model_dir), manifest, config, may_grow=True)
+                        "--model_dir, or, where this data was prepared with --vocabulary_from %s, with --continue_on"
+                        % (config.data_dir, model_dir, _data_difference(trained_on, manifest), model_dir))
+    check_same_encoding(trained_on, manifest, config, may_grow=True)
     # The vocabularies of data that was begun with hold those of the data before it.
     if manifest.continues not in [stage.data["identity"] for stage in begun[len(stages) - 1:]]:
         raise DataError("%s does not continue the data of the model in %s: prepare it with --vocabulary_from %s"
-                        % (config.data_dir, config.model_dir, config.model_dir))
+                        % (config.data_dir, model_dir, model_dir))
     return step
 
 
@@ -244,11 +226,9 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
             "train_rows": manifest.split(TRAIN_SPLIT).rows,
             "test_rows": manifest.split(TEST_SPLIT).rows}
     stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())
-    kept = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
-    if kept and dataclasses.replace(kept[-1], from_step=from_step) == stage:
-        stages = kept
-    else:
-        stages = kept + [stage]
+    stages = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
+    if not stages or dataclasses.replace(stages[-1], from_step=from_step) != stage:
+        stages.append(stage)
     copy_data(manifest, config.data_dir, os.path.join(config.model_dir, MODEL_DATA_FOLDER))
     replace_text(os.path.join(config.model_dir, SETTINGS_FILE), json.dumps(
         {"format_version": FORMAT_VERSION, "stages": [dataclasses.asdict(item) for item in stages]}, indent=1,
@@ -256,13 +236,9 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
 
 
 def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_grow: bool = False) -> None:
-    """Refuses data whose keys and numbers mean something else than those of the model's training data.
+    """Refuses data in ``config.data_dir`` whose keys and numbers mean something else than those that were trained.
 
-    Args:
-        trained: data of the model.
-        given: data in ``config.data_dir``.
-        config: settings.
-        may_grow: whether data that continues the model's may have more values at the end of its vocabularies.
+    With ``may_grow`` data that continues the model's may have more values at the end of its vocabularies.
 
     Raises:
         DataError: naming what differs.
@@ -282,17 +258,16 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
     lines += ["other label statistics of %s" % name for name, item in trained.label_statistics.items()
               if trained.dataset.task(name).kind == REGRESSION and given.label_statistics.get(name) != item]
     if lines:
+        more = ("; and %d more" % (len(lines) - 3)) if lines[3:] else ""
+        ways = (" and the model's own dataset (without --dataset), or train a new model with --warm_start_from %s"
+                % config.model_dir) if another_dataset else ""
         raise DataError("%s does not fit the data that the model in %s was trained on: %s%s; prepare it with "
-                        "--vocabulary_from %s%s" % (
-                            os.path.join(config.data_dir, FILE_NAME), config.model_dir, "; ".join(lines[:3]),
-                            "; and %d more" % (len(lines) - 3) if lines[3:] else "", config.model_dir,
-                            " and the model's own dataset (without --dataset), or train a new model with "
-                            "--warm_start_from %s" % config.model_dir if another_dataset else ""))
+                        "--vocabulary_from %s%s" % (os.path.join(config.data_dir, FILE_NAME), config.model_dir,
+                                                    "; ".join(lines[:3]), more, config.model_dir, ways))
 
 
 def move_old_run(model_dir: str) -> Optional[str]:
-    """Moves what training wrote into a folder of its own inside the directory; returns it, or None where there is
-    nothing.
+    """Moves what training wrote into a folder of its own inside the directory; returns it, or None without a run.
 
     What users made (exports, predictions) stays where it is.
 
@@ -300,13 +275,12 @@ def move_old_run(model_dir: str) -> Optional[str]:
         UserError: the directory is not one that training wrote.
     """
     finish_move(model_dir)
-    names = [name for name in os.listdir(model_dir) if _is_ours(name)] if os.path.isdir(model_dir) else []
-    others = [name for name in (os.listdir(model_dir) if os.path.isdir(model_dir) else [])
-              if not name.startswith(".") and not name.startswith(OLD_RUN.partition("%")[0])]
+    names = os.listdir(model_dir) if os.path.isdir(model_dir) else []
+    others = [name for name in names if not name.startswith((".", OLD_RUN % ""))]
     if others and SETTINGS_FILE not in names and not checkpoints.steps(model_dir):
         raise UserError("--fresh: %s does not look like a model directory (no %s, no checkpoint); choose another "
                         "--model_dir" % (model_dir, SETTINGS_FILE))
-    if not names:
+    if not any(map(_is_ours, names)):
         return None
     number = 1
     while os.path.exists(os.path.join(model_dir, OLD_RUN % number)):
@@ -345,12 +319,10 @@ def _code_version() -> str:
     """Returns ``git describe`` of a checkout, else the package's version."""
     project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if os.path.exists(os.path.join(project, ".git")):
-        try:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(["git", "-C", project, "describe", "--always", "--dirty", "--tags"],
                                   capture_output=True, text=True, timeout=10, check=True)
             return "%s (%s)" % (__version__, done.stdout.strip())
-        except (OSError, subprocess.SubprocessError):
-            return __version__
     return __version__
 
 
