@@ -215,7 +215,7 @@ def notes(root):
         try:
             checkpoints.read_best(str(root))
             assert all(isinstance(entry["global_step"], int) for entry in history.read(str(root)))
-            sparse_tables.checksum_problem(str(root / "model.ckpt-7"))
+            checkpoints.Checkpoint(str(root), 7).checksum_problem()
         finally:
             (root / changed[0]).write_bytes(paths[changed[0]])
 

@@ -1,7 +1,9 @@
 """Checkpoints as files: which ones are whole, how many are kept, and the copy of the best one.
 
 A checkpoint of step S is ``model.ckpt-S.{index,data-*,meta}`` and the SDK's folder ``sparse-model.ckpt-S``; it counts
-only where both are there and whole.
+only where both are there and whole. The SDK's files have no checksums, and nothing may be added to their folder, so
+``model.ckpt-S.checksums`` stands beside it: JSON with size and CRC-32 of every file that a restore reads. A checkpoint
+without one, such as one of the SDK itself, is accepted.
 """
 import contextlib
 import dataclasses
@@ -11,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+import zlib
 from typing import Any, List, Mapping, Optional
 
 from estimator_app.model_dir import sparse_tables
@@ -22,6 +25,8 @@ BASE_NAME = "model.ckpt"
 BEST_FOLDER = "best"
 BEST_FILE = "best.json"
 BEST_FORMAT = 2
+CHECKSUMS_ENDING = ".checksums"
+CHECKSUMS_FORMAT = 1
 STATE_FILE = "checkpoint"
 DAMAGED_FOLDER = "damaged"
 # What TensorFlow, the SDK and this program write for a checkpoint: its files, and those of writes and deletions that
@@ -30,7 +35,8 @@ _FILE = re.compile(r"model\.ckpt-(?P<step>\d+)\.(index|meta|checksums|data-\d+-o
 _TABLES = re.compile(r"sparse-model\.ckpt-(?P<step>\d+)\Z")
 _UNFINISHED = re.compile(r"model\.ckpt-\d+(_temp(_\w+)?|\.(index|meta|checksums|data-\d+-of-\d+)\.?"
                          r"(tempstate\d*|tmp\w*|partial-\d+))\Z|"
-                         r"\.{1,2}sparse-model\.ckpt-\d+(\.rank\d+)?(\.(partial|deleted|replaced)-[\w.-]+)?\Z")
+                         r"\.{1,2}sparse-model\.ckpt-\d+(\.rank\d+)?(\.(partial|deleted|replaced)-[\w.-]+)?\Z|"
+                         r"graph\.pbtxt\.tmp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Checkpoint:
     @property
     def tables(self) -> str:
         """The folder of its embedding tables."""
-        return sparse_tables.sparse_directory(self.path)
+        return os.path.join(self.directory, "sparse-%s-%d" % (BASE_NAME, self.step))
 
     def problem(self, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[str]:
         """Returns what is wrong with it, naming the file, or None where it is whole.
@@ -68,12 +74,46 @@ class Checkpoint:
             sparse_tables.check(self.tables, tables or {})
         except (sparse_tables.SparseTableError, OSError) as error:
             return str(error)
-        return sparse_tables.checksum_problem(self.path) if contents else None
+        return self.checksum_problem() if contents else None
 
     def ensure_checksums(self) -> None:
-        """Writes the checksum file where there is none."""
-        if not os.path.isfile(self.path + sparse_tables.CHECKSUMS_ENDING):
-            sparse_tables.write_checksums(self.path)
+        """Writes the checksum file, atomically, where there is none."""
+        path = self.path + CHECKSUMS_ENDING
+        if not os.path.isfile(path):
+            restored = [name for name in self.files() if not name.endswith((".meta", CHECKSUMS_ENDING))]
+            for folder, _, names in os.walk(self.tables):
+                restored += [os.path.join(folder, name) for name in names]
+            sums = {os.path.relpath(name, self.directory): _sum_of(name) for name in restored}
+            replace_text(path, json.dumps({"format_version": CHECKSUMS_FORMAT, "crc32": sums}, indent=1,
+                                          sort_keys=True) + "\n")
+
+    def checksum_problem(self) -> Optional[str]:
+        """Reads its files and returns what is wrong, naming one; None where all is well or there are no checksums."""
+        path = self.path + CHECKSUMS_ENDING
+        if not os.path.isfile(path):
+            return None
+        try:
+            with open(path, encoding="utf-8") as stream:
+                data = json.load(stream)
+            version = int(data["format_version"])
+            expected = {str(name): [int(size), int(value)] for name, (size, value) in data["crc32"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            return "%s cannot be read (%s)" % (path, error)
+        if version > CHECKSUMS_FORMAT:
+            raise UserError("%s has format version %d, newer than this program reads (%d); update the program"
+                            % (path, version, CHECKSUMS_FORMAT))
+        for name, sums in sorted(expected.items()):
+            file = os.path.join(self.directory, name)
+            try:
+                found = _sum_of(file)
+            except (OSError, ValueError) as error:
+                # ValueError: a name that no file can have, with a zero byte or half a character.
+                return "%r cannot be read (%s)" % (file, getattr(error, "strerror", None) or error)
+            if found[0] != sums[0]:
+                return "%s has %d bytes, it was written with %d" % (file, found[0], sums[0])
+            if found != sums:
+                return "%s is damaged: its checksum is not the one it was written with" % file
+        return None
 
     def files(self) -> List[str]:
         """Returns the paths of its files that are there, the announcing index file first."""
@@ -116,10 +156,8 @@ def steps(directory: str) -> List[int]:
 
 def latest(directory: str, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[int]:
     """Returns the latest step whose checkpoint is whole, or None; arguments as for :meth:`Checkpoint.problem`."""
-    for step in reversed(steps(directory)):
-        if Checkpoint(directory, step).problem(contents, tables) is None:
-            return step
-    return None
+    return next((step for step in reversed(steps(directory))
+                 if Checkpoint(directory, step).problem(contents, tables) is None), None)
 
 
 def write_state(directory: str, all_steps: List[int]) -> None:
@@ -148,8 +186,6 @@ def keep_only(directory: str, kept: List[int]) -> None:
     for step in steps(directory):
         if step not in kept:
             Checkpoint(directory, step).delete()
-    for path in glob.glob(os.path.join(glob.escape(directory), "graph.pbtxt.tmp*")):
-        os.remove(path)
     for name in os.listdir(directory):
         match = _FILE.match(name) or _TABLES.match(name)
         if _UNFINISHED.match(name) or (match and int(match.group("step")) not in kept):
@@ -245,7 +281,8 @@ def resolve(directory: str, choice: str, tables: Optional[Mapping[str, int]] = N
 def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> Checkpoint:
     # A training beside us may delete what was listed: then look again.
     for _ in range(3):
-        known, warnings = steps(directory), []
+        known = steps(directory)
+        warnings: List[str] = []
         # That of step 0 holds weights that nothing has trained.
         for checkpoint in (Checkpoint(directory, step) for step in reversed(known) if step):
             wrong = checkpoint.problem(True, tables)
@@ -268,3 +305,13 @@ def _link_or_copy(source: str, target: str, **_kwargs: Any) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
+
+
+def _sum_of(path: str) -> List[int]:
+    """Returns size in bytes and CRC-32."""
+    size, value = 0, 0
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(1 << 24), b""):
+            size += len(chunk)
+            value = zlib.crc32(chunk, value)
+    return [size, value]

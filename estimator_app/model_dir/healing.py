@@ -11,14 +11,10 @@ def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]
     """Makes the latest whole checkpoint the one that TensorFlow restores.
 
     Where the best one is whole and of a later step than what is whole beside it, or the only one, it takes its place.
-
-    Args:
-        model_dir: the model directory.
-        damaged_folder: where checkpoints that are not whole go.
-        tables: {table of the model: values of a row}.
+    Checkpoints that are not whole go to ``damaged_folder``; ``tables`` as for :meth:`Checkpoint.problem`.
 
     Returns:
-        Its step (0: none) and a warning per checkpoint that is not whole, which is set aside.
+        Its step (0: none) and a warning per checkpoint that is set aside.
 
     Raises:
         UserError: there was a run, and none of its checkpoints is whole; nothing has been changed then.
