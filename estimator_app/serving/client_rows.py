@@ -41,7 +41,8 @@ def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
     start = 0
     for feature in dataset.categorical:
         values = meant[:, start:start + feature.width]
-        used = np.unique(values[values != NO_VALUE])
+        start += feature.width
+        used, places = np.unique(values, return_inverse=True)
         if feature.encoding == HASH:
             texts = ["made up %d" % value for value in used.tolist()]
             indexes = 1 + hash_texts(texts, HASH_BUCKETS)
@@ -51,26 +52,23 @@ def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
         of_value = dict(zip(used.tolist(), texts))
         inputs[feature.name] = np.array([[feature.list_separator.join(
             of_value[value] for value in row if value != NO_VALUE)] for row in values.tolist()], object).reshape(-1, 1)
-        if len(used):
-            values[...] = np.where(values == NO_VALUE, NO_VALUE, indexes[np.minimum(
-                np.searchsorted(used, values), len(used) - 1)])
-        start += feature.width
+        values[...] = np.where(used == NO_VALUE, NO_VALUE, indexes)[places].reshape(values.shape)
     inputs.update((feature.name, dense[:, [place]]) for place, feature in enumerate(dataset.numeric))
     return inputs, meant
 
 
 def example(features: Mapping[str, Any]) -> bytes:
     """Serializes one row as a tf.Example: {name: [numbers or texts]}."""
-    encoded = {}
+    made = tf.train.Example()
     for name, values in features.items():
+        feature = made.features.feature[name]
         if values.dtype.kind == "i":
-            encoded[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values.tolist()))
+            feature.int64_list.value.extend(values)
         elif values.dtype.kind == "f":
-            encoded[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
+            feature.float_list.value.extend(values)
         else:
-            encoded[name] = tf.train.Feature(bytes_list=tf.train.BytesList(
-                value=[item.encode("utf-8") for item in values]))
-    return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
+            feature.bytes_list.value.extend(item.encode("utf-8") for item in values)
+    return made.SerializeToString()
 
 
 def _texts(used: np.ndarray, path: str, feature: CategoricalFeature,
@@ -79,10 +77,9 @@ def _texts(used: np.ndarray, path: str, feature: CategoricalFeature,
     table = pyarrow.parquet.read_table(path, columns=["value", "index"])
     wanted = table.filter(pc.is_in(table["index"], value_set=pa.array(used[used != UNKNOWN_INDEX])))
     by_index = dict(zip(wanted["index"].to_pylist(), wanted["value"].to_pylist()))
-    for text in itertools.chain.from_iterable(("?" * count, "!" * count) for count in itertools.count(1)):
-        if text not in missing and text[0] != feature.separator and not pc.any(pc.equal(table["value"], text)).as_py():
-            unknown = text
-            break
+    candidates = itertools.chain.from_iterable(("?" * count, "!" * count) for count in itertools.count(1))
+    unknown = next(text for text in candidates if text not in missing and text[0] != feature.separator
+                   and not pc.any(pc.equal(table["value"], text)).as_py())
     texts, indexes = [], used.copy()
     for place, index in enumerate(used.tolist()):
         found = by_index.get(index)

@@ -1,28 +1,21 @@
 """The ``export`` command: a checkpoint becomes a SavedModel of stock ops that checked itself."""
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.serving import client_rows
-from estimator_app.serving.graph import (
-    DEFAULT_SIGNATURE,
-    EXAMPLES_INPUT,
-    EXAMPLES_SIGNATURE,
-    RAW_SIGNATURE,
-    ServingGraph,
-    Signature,
-)
+from estimator_app.serving.graph import DEFAULT, EXAMPLES, RAW, ServingGraph
 from estimator_app.serving.weights import TrainedModel, read_model
 from feature_specs.checks import is_digits
 from feature_specs.dataset import REGRESSION
@@ -42,15 +35,12 @@ _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 @dataclasses.dataclass(frozen=True)
 class ExportRequest:
-    """What is to be exported.
+    """What is to be exported: a checkpoint (``latest``, ``best`` or a step number) of a directory that training wrote.
 
     Attributes:
-        model_dir: a directory that training wrote.
-        checkpoint: ``latest``, ``best`` or a step number.
         export_dir: base directory of the versions; None: ``export`` in the model directory.
-        data_dir: prepared data whose evaluation rows check the export; None: what the model was trained on. Where
-        that is
-            not there any more, rows are drawn from the vocabularies and the signatures are compared with each other.
+        data_dir: prepared data whose evaluation rows check the export; None: what the model was trained on. Where that
+            is not there any more, rows are drawn from the vocabularies and the signatures are compared with each other.
         check_rows: rows of the check.
     """
 
@@ -102,7 +92,6 @@ def export_model(request: ExportRequest) -> str:
     except OSError as error:
         raise UserError("export directory %s cannot be written: %s; choose another --export_dir"
                         % (base, error.strerror or error)) from error
-    done = False
     try:
         trained = _kept(trained, request, os.path.join(temporary, "checkpoint"))
         rows = _check_rows(trained, request, temporary)
@@ -111,13 +100,11 @@ def export_model(request: ExportRequest) -> str:
         differences = check_saved_model(version_dir, trained, rows)
         replace_text(os.path.join(version_dir, MODEL_CARD), json.dumps(
             history.plain(model_card(trained, rows, differences)), indent=1, sort_keys=True) + "\n")
-        target = _publish(version_dir, base)
-        done = True
-        return target
+        return _publish(version_dir, base)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not done and not existed:
-            # Only if nobody else has put anything there.
+        if not existed:
+            # Only if there is nothing: no version, and nothing of anybody else.
             with contextlib.suppress(OSError):
                 os.rmdir(base)
 
@@ -125,7 +112,7 @@ def export_model(request: ExportRequest) -> str:
 def _kept(trained: TrainedModel, request: ExportRequest, folder: str) -> TrainedModel:
     """Links the checkpoint's files into a folder: a training beside us may delete them; then the next one counts."""
     for attempt in range(3):
-        checkpoint = trained.weights.checkpoint
+        checkpoint = trained.checkpoint
         try:
             checkpoint.copy_to(folder)
             break
@@ -133,27 +120,21 @@ def _kept(trained: TrainedModel, request: ExportRequest, folder: str) -> Trained
             if attempt == 2 or checkpoint.problem() is None:
                 raise
             trained = read_model(request.model_dir, request.checkpoint)
-    kept = checkpoints.Checkpoint(folder, checkpoint.step)
-    return dataclasses.replace(trained, weights=dataclasses.replace(trained.weights, checkpoint=kept))
+    return dataclasses.replace(trained, checkpoint=checkpoints.Checkpoint(folder, checkpoint.step))
 
 
 def write_saved_model(trained: TrainedModel, vocabulary_dir: str, target: str) -> None:
-    """Writes the SavedModel with its three signatures.
-
-    Args:
-        trained: the model.
-        vocabulary_dir: folder that the manifest's vocabulary files are relative to.
-        target: must not exist.
-    """
+    """Writes the SavedModel with its three signatures into a directory that does not exist yet."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         serving = ServingGraph(trained, vocabulary_dir)
-        signatures = {DEFAULT_SIGNATURE: serving.default_signature(), EXAMPLES_SIGNATURE: serving.examples_signature(),
-                      RAW_SIGNATURE: serving.raw_signature()}
+        signatures = {DEFAULT: serving.default_signature(), EXAMPLES: serving.examples_signature(),
+                      RAW: serving.raw_signature()}
         serving.assign(session)
         builder = tf.compat.v1.saved_model.Builder(target)
         builder.add_meta_graph_and_variables(
             session, [tf.saved_model.SERVING], strip_default_attrs=True,
-            signature_def_map={name: _signature_def(signature) for name, signature in signatures.items()})
+            signature_def_map={name: tf.compat.v1.saved_model.predict_signature_def(signature.inputs, signature.outputs)
+                               for name, signature in signatures.items()})
         builder.save()
 
 
@@ -180,9 +161,9 @@ def check_saved_model(version_dir: str, trained: TrainedModel, rows: CheckRows) 
         vectors = client_rows.vectors(rows.sparse, rows.dense)
         raw, meant = client_rows.named(rows.sparse, rows.dense, manifest,
                                        os.path.join(trained.model.config.model_dir, MODEL_DATA_FOLDER))
-        by_vectors = call(DEFAULT_SIGNATURE, vectors)
+        by_vectors = call(DEFAULT, vectors)
         expected = rows.expected or by_vectors
-        of_meant = call(DEFAULT_SIGNATURE, client_rows.vectors(meant, rows.dense))
+        of_meant = call(DEFAULT, client_rows.vectors(meant, rows.dense))
         changed = (meant != rows.sparse).any(axis=1)
         expected_raw = {output: np.where(changed, of_meant[output], value) for output, value in expected.items()}
         # Half of the Examples hold vectors, half features by name.
@@ -191,89 +172,81 @@ def check_saved_model(version_dir: str, trained: TrainedModel, rows: CheckRows) 
                     for row in range(count)]
         mixed = {output: np.where(by_name, expected_raw[output], value) for output, value in expected.items()}
         return {name: _compared(name, values, right, trained) for name, values, right in (
-            (DEFAULT_SIGNATURE, by_vectors, expected), (RAW_SIGNATURE, call(RAW_SIGNATURE, raw), expected_raw),
-            (EXAMPLES_SIGNATURE, call(EXAMPLES_SIGNATURE, {EXAMPLES_INPUT: examples}), mixed))}
+            (DEFAULT, by_vectors, expected), (RAW, call(RAW, raw), expected_raw),
+            (EXAMPLES, call(EXAMPLES, {EXAMPLES: examples}), mixed))}
 
 
 def _compared(name: str, values: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray],
               trained: TrainedModel) -> Dict[str, float]:
     found = {}
     for output in trained.model.tasks.output_names():
-        is_number = _is_number(trained, output)
-        found[output] = _difference(values[output], expected[output], is_number)
-        if not found[output] <= (RELATIVE_TOLERANCE if is_number else TOLERANCE):
+        distance, tolerance = np.abs(values[output].astype(np.float64) - expected[output]), TOLERANCE
+        if output in _numbers(trained):
+            distance, tolerance = distance / np.maximum(np.abs(expected[output]), 1.0), RELATIVE_TOLERANCE
+        found[output] = float(distance.max())
+        if not found[output] <= tolerance:
             raise UserError("the exported model differs by %.3g for output %s of signature %s; nothing is exported"
                             % (found[output], output, name))
     return found
 
 
+def _numbers(trained: TrainedModel) -> List[str]:
+    """Returns the outputs that are numbers in the units of the label's column; the others are probabilities."""
+    return [task.name for task in trained.model.manifest.dataset.tasks if task.kind == REGRESSION]
+
+
 def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str, Any]) -> Dict[str, Any]:
     """Returns what the version is: origin stage by stage, quality, tables, versions and signatures, JSON-ready."""
-    model, checkpoint = trained.model, trained.weights.checkpoint
-    dataset, model_dir = model.manifest.dataset, model.config.model_dir
-    evaluations = [entry for entry in history.evaluations(model_dir) if entry["global_step"] == checkpoint.step]
+    step, model_dir, dataset = trained.checkpoint.step, trained.model.config.model_dir, trained.model.manifest.dataset
     best = checkpoints.read_best(model_dir)
-    stages = [dataclasses.asdict(stage) for stage in directory.read_stages(model_dir)
-              if stage.from_step < checkpoint.step]
-    for stage in stages:
-        # Paths of the training machine are of no use elsewhere.
-        stage["config"] = {name: value for name, value in stage["config"].items()
-                           if name not in ("data_dir", "model_dir")}
-        stage["data"] = {name: value for name, value in stage["data"].items() if name != "directory"}
+    metrics = [entry for entry in history.evaluations(model_dir) if entry["global_step"] == step]
+    # Paths of the training machine are of no use elsewhere.
+    stages = [dict(dataclasses.asdict(stage), config=_without(stage.config, "data_dir", "model_dir"),
+                   data=_without(stage.data, "directory"))
+              for stage in directory.read_stages(model_dir) if stage.from_step < step]
     return {
         "format_version": CARD_FORMAT, "dataset": dataset.name, "tasks": list(dataset.task_names),
-        "checkpoint_step": checkpoint.step, "is_best_checkpoint": best is not None and best.step == checkpoint.step,
-        "metrics": {name: value for name, value in evaluations[-1].items()
-                    if name not in ("kind", "time", "seconds", "global_step")} if evaluations else None,
+        "checkpoint_step": step, "is_best_checkpoint": best is not None and best.step == step,
+        "metrics": _without(metrics[0], "kind", "time", "seconds", "global_step") if metrics else None,
         "training": stages,
         "tables": {name: {"rows": len(table.keys), "dim": int(table.rows.shape[1])}
-                   for name, table in trained.weights.tables.items()},
+                   for name, table in trained.tables.items()},
         "signatures": {
-            DEFAULT_SIGNATURE: "%s int64 [batch, %d], indexes and hashes (%s); %s float32 [batch, %d], raw units "
+            DEFAULT: "%s int64 [batch, %d], indexes and hashes (%s); %s float32 [batch, %d], raw units "
                                "(%s)" % (
                 SPARSE_FEATURE, dataset.sparse_width, ", ".join(
                     "%s x %d" % (feature.name, feature.width) if feature.is_list else feature.name
                     for feature in dataset.categorical),
                 DENSE_FEATURE, dataset.num_dense, ", ".join(feature.name for feature in dataset.numeric)),
-            EXAMPLES_SIGNATURE: "%s string [batch], serialized tf.Example protos of one row" % EXAMPLES_INPUT,
-            RAW_SIGNATURE: "each categorical feature string [batch, 1], a list as one text with its separator; each "
-                           "numeric "
-                           "one float32 [batch, 1]"},
+            EXAMPLES: "%s string [batch], serialized tf.Example protos of one row" % EXAMPLES,
+            RAW: "each categorical feature string [batch, 1], a list as one text with its separator; each "
+                           "numeric one float32 [batch, 1]"},
         "outputs": {name: "float32 [batch, 1], %s" % (
-            "in the units of the label's column" if _is_number(trained, name) else "probability")
-            for name in model.tasks.output_names()},
+            "in the units of the label's column" if name in _numbers(trained) else "probability")
+            for name in trained.model.tasks.output_names()},
         "check": {"rows": len(rows.sparse), "source": rows.source, "differences": differences,
                   "tolerance": TOLERANCE, "relative_tolerance": RELATIVE_TOLERANCE},
-        "versions": dict(directory.versions(), python=platform.python_version()),
+        "versions": directory.versions(),
     }
 
 
-def _is_number(trained: TrainedModel, output: str) -> bool:
-    tasks = {task.name: task for task in trained.model.manifest.dataset.tasks}
-    return output in tasks and tasks[output].kind == REGRESSION
-
-
-def _difference(found: np.ndarray, expected: np.ndarray, relative: bool) -> float:
-    distance = np.abs(found.astype(np.float64) - expected)
-    return float((distance / np.maximum(np.abs(expected), 1.0) if relative else distance).max())
+def _without(values: Mapping[str, Any], *names: str) -> Dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _check_rows(trained: TrainedModel, request: ExportRequest, folder: str) -> CheckRows:
     config = trained.model.config
     # Where it was when the model was trained: a relative path means nothing in another working directory.
     data_dir = request.data_dir or str(directory.read_stages(config.model_dir)[-1].data["directory"])
-    if not os.path.isfile(os.path.join(data_dir, FILE_NAME)):
-        if request.data_dir:
-            read_manifest(request.data_dir)  # Raises the error that says what is missing.
+    if not request.data_dir and not os.path.isfile(os.path.join(data_dir, FILE_NAME)):
         sparse, dense = _drawn_rows(trained.model.manifest, request.check_rows)
         return CheckRows(sparse, dense, {}, "rows drawn from the manifest, for which the signatures agree (the "
-                                            "prepared data "
-                                            "is not there)")
+                                            "prepared data is not there)")
     manifest = read_manifest(data_dir)
     directory.check_same_encoding(trained.model.manifest, manifest, config.replace(data_dir=data_dir))
     count = min(request.check_rows, manifest.split(TEST_SPLIT).rows)
     output = os.path.join(folder, "expected.npz")
-    _run_reference(["--model_dir", config.model_dir, "--checkpoint", trained.weights.checkpoint.path, "--data_dir",
+    _run_reference(["--model_dir", config.model_dir, "--checkpoint", trained.checkpoint.path, "--data_dir",
                     data_dir, "--rows", str(count), "--output", output])
     with np.load(output) as arrays:
         expected = {name: arrays[name] for name in trained.model.tasks.output_names()}
@@ -284,27 +257,19 @@ def _check_rows(trained: TrainedModel, request: ExportRequest, folder: str) -> C
 def read_rows(data_dir: str, manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]:
     """Returns the first evaluation rows as records hold them: int64 [n, W] and float32 [n, D]."""
     paths = [os.path.join(data_dir, shard.path) for shard in manifest.split(TEST_SPLIT).shards if shard.rows]
+    records = itertools.chain.from_iterable(map(tf.compat.v1.io.tf_record_iterator, paths))
+    first = list(itertools.islice(records, -(-count // manifest.line_per_sample)))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        records = list(_records(paths, -(-count // manifest.line_per_sample)))
-        parsed = extract_fn(tf.constant(records), manifest.dataset, manifest.line_per_sample)
+        parsed = extract_fn(tf.constant(first), manifest.dataset, manifest.line_per_sample)
         rows = reshape_fn(parsed, manifest.dataset)
         valid = tf.logical_not(is_padding(rows["label"]))
         sparse, dense = session.run([tf.boolean_mask(rows[name], valid) for name in (SPARSE_FEATURE, DENSE_FEATURE)])
     return sparse[:count], dense[:count]
 
 
-def _records(paths: List[str], count: int) -> Iterator[bytes]:
-    for path in paths:
-        for record in tf.compat.v1.io.tf_record_iterator(path):
-            if count == 0:
-                return
-            count -= 1
-            yield record
-
-
 def _drawn_rows(manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]:
     random = np.random.RandomState(0)
-    columns = []
+    columns = [np.zeros((count, 0), np.int64)]
     for feature in manifest.dataset.categorical:
         values = random.randint(manifest.vocabularies[feature.vocabulary or feature.name].size or 1 << 30,
                                 size=(count, feature.width))
@@ -312,14 +277,13 @@ def _drawn_rows(manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]
         columns.append(np.where(np.arange(feature.width) < lengths, values, NO_VALUE))
     dense = [random.uniform(item.minimum, item.maximum, count)
              for item in (manifest.dense_statistics[feature.name] for feature in manifest.dataset.numeric)]
-    return (np.concatenate(columns, axis=1) if columns else np.zeros((count, 0), np.int64),
-            np.array(dense, np.float32).reshape(-1, count).T)
+    return np.concatenate(columns, axis=1), np.array(dense, np.float32).reshape(-1, count).T
 
 
 def _run_reference(arguments: List[str]) -> None:
     """Predicts with the Estimator in a process of its own, which may load an SDK."""
-    path = [_PROJECT] + [item for item in (os.environ.get("PYTHONPATH"),) if item]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
+    path = os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
+    environment = dict(os.environ, PYTHONPATH=path)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "estimator_app.training.reference"] + arguments,
                           env=environment, capture_output=True, text=True, check=False)
@@ -349,15 +313,8 @@ def _publish(version_dir: str, base: str) -> str:
         target = os.path.join(base, str(1 + max(numbers, default=0)))
         try:
             os.rename(version_dir, target)
+            return target
         except OSError:
             # Another export took the number in between; an error that is not about that stays.
             if not os.path.exists(target):
                 raise
-            continue
-        return target
-
-
-def _signature_def(signature: Signature) -> Any:
-    infos = [{name: tf.compat.v1.saved_model.build_tensor_info(tensor) for name, tensor in tensors.items()}
-             for tensors in (signature.inputs, signature.outputs)]
-    return tf.compat.v1.saved_model.build_signature_def(*infos, method_name=tf.saved_model.PREDICT_METHOD_NAME)

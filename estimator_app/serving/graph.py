@@ -12,12 +12,11 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from estimator_app.config import SUM
-from estimator_app.model.definition import Model
 from estimator_app.model.networks import Inputs
 from estimator_app.model.pooling import row_weights
 from estimator_app.serving.weights import TrainedModel
 from feature_specs.data_files import vocabulary_file
-from feature_specs.dataset import FIRST, HASH, CategoricalFeature, DatasetDefinition
+from feature_specs.dataset import FIRST, HASH, CategoricalFeature
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import UserError
 from feature_specs.records import (
@@ -31,10 +30,12 @@ from feature_specs.records import (
 )
 from input_fn.encode import encode_rows
 
-DEFAULT_SIGNATURE, EXAMPLES_SIGNATURE, RAW_SIGNATURE = "serving_default", "examples", "raw"
-EXAMPLES_INPUT = "examples"
+#: Names of the signatures; that of Examples has one input of the same name.
+DEFAULT, EXAMPLES, RAW = "serving_default", "examples", "raw"
 
 _FINGERPRINTS = (1 << 63) - 1
+# The last of the sorted keys and fingerprints, larger than any: its row or index is that of all that are not there.
+_NOT_THERE = np.int64((1 << 63) - 1)
 _TEXTS_AT_ONCE = 1 << 19
 # Stands for "not in the Example": bytes that are no text.
 _ABSENT = b"\xff\x00absent"
@@ -51,26 +52,27 @@ class Signature:
 class ServingGraph:
     """Builds the graph of a trained model in the current graph; all signatures share its variables.
 
-    Args:
-        trained: the model and its weights.
-        vocabulary_dir: folder with the vocabulary files of its manifest; empty: only indexes are served.
+    Without ``vocabulary_dir``, the folder that the paths of the manifest's vocabularies start from, it takes no texts.
     """
 
     def __init__(self, trained: TrainedModel, vocabulary_dir: str = "") -> None:
-        self._model: Model = trained.model
-        self._dataset: DatasetDefinition = trained.model.manifest.dataset
-        self._values: Dict[str, np.ndarray] = dict(trained.weights.dense)
+        self._model = trained.model
+        self._dataset = trained.model.manifest.dataset
+        self._values = dict(trained.dense)
         self._tables: Dict[str, Sequence[tf.Variable]] = {}
         self._vocabularies: Dict[str, Sequence[tf.Variable]] = {}
-        for name, table in trained.weights.tables.items():
-            self._tables[name] = (self._variable("%s/keys" % name, _not_empty(table.keys)),
-                                  self._variable("%s/rows" % name, _with_zero_row(table.rows)))
-        if vocabulary_dir:
-            for name, info in self._model.manifest.vocabularies.items():
-                if info.path:
-                    hashes, indexes = _fingerprints(vocabulary_file(self._model.manifest, vocabulary_dir, name), name)
-                    self._vocabularies[name] = (self._variable("vocabulary_%s/fingerprints" % name, _not_empty(hashes)),
-                                                self._variable("vocabulary_%s/indexes" % name, _not_empty(indexes)))
+        for name, table in trained.tables.items():
+            # Training gives the key of empty places, the smallest one, a row like any other.
+            first = np.searchsorted(table.keys, PADDING_KEY, side="right")
+            self._tables[name] = (
+                self._variable("%s/keys" % name, np.append(table.keys[first:], _NOT_THERE)),
+                self._variable("%s/rows" % name, np.pad(table.rows[first:], [(0, 1), (0, 0)], mode="constant")))
+        for name, info in self._model.manifest.vocabularies.items() if vocabulary_dir else ():
+            if info.path:
+                hashes, indexes = _fingerprints(vocabulary_file(self._model.manifest, vocabulary_dir, name), name)
+                self._vocabularies[name] = (
+                    self._variable("vocabulary_%s/fingerprints" % name, np.append(hashes, _NOT_THERE)),
+                    self._variable("vocabulary_%s/indexes" % name, np.append(indexes, UNKNOWN_INDEX)))
 
     def assign(self, session: tf.compat.v1.Session) -> None:
         """Sets all variables of the graph."""
@@ -79,33 +81,25 @@ class ServingGraph:
                 variable.load(self._values[variable.op.name], session)
 
     def score(self, sparse: tf.Tensor, raw_dense: tf.Tensor) -> Dict[str, tf.Tensor]:
-        """Builds the scoring of a batch.
+        """Builds the scoring of a batch and returns {output: float32 [batch, 1]}.
 
         Args:
             sparse: int64 [batch, W], indexes and hashes as in records; one that the vocabulary lacks counts as unknown,
                 a negative one in a list as no value.
             raw_dense: float32 [batch, D], raw units; NaN is missing, infinities count as the largest numbers.
-
-        Returns:
-            {output: float32 [batch, 1]}.
         """
-        model = self._model
-        limits, encoding = model.encoding.limits, model.encoding
+        model, encoding = self._model, self._model.encoding
         single = [not feature.is_list for feature in self._dataset.categorical for _ in range(feature.width)]
-        outside = tf.logical_or(sparse >= limits, tf.logical_and(sparse < 0, np.array([single], bool)))
+        outside = tf.logical_or(sparse >= encoding.limits, tf.logical_and(sparse < 0, np.array([single], bool)))
         known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(UNKNOWN_INDEX, tf.int64)), sparse)
         keys, numbers = encode_rows(known, raw_dense, encoding)
         is_sum = model.config.input_layer == SUM
-        pooled = {layout.name: self._pooled(keys[table_keys(layout.name)], layout, is_sum)
-                  for layout in encoding.tables}
+        pooled = [self._pooled(keys[table_keys(layout.name)], layout, is_sum) for layout in encoding.tables]
         vectors: Dict[str, tf.Tensor] = {}
-        if not is_sum:
-            for layout in encoding.tables:
-                vectors.update(zip((field.name for field in layout.fields), tf.unstack(pooled[layout.name], axis=1)))
-        inputs = Inputs(model.config, tf.add_n(list(pooled.values())) if is_sum else None, vectors, numbers)
-        scope = tf.compat.v1.get_variable_scope()
-        with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True), \
-                tf.compat.v1.variable_scope(model.config.model):
+        for layout, table_vectors in zip(encoding.tables, pooled if not is_sum else ()):
+            vectors.update(zip((field.name for field in layout.fields), tf.unstack(table_vectors, axis=1)))
+        inputs = Inputs(model.config, tf.add_n(pooled) if is_sum else None, vectors, numbers)
+        with tf.compat.v1.variable_scope(model.config.model, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
             output = model.network(inputs, False)
         return {name: tf.expand_dims(value, 1) for name, value in model.tasks.predictions(output.logits).items()}
 
@@ -123,10 +117,9 @@ class ServingGraph:
 
     def raw_signature(self) -> Signature:
         """Each feature by its name: string [batch, 1], a list as one text with its separator, or float32 [batch, 1]."""
-        inputs = {feature.name: _placeholder(tf.string, [None, 1], "text_%d" % number)
-                  for number, feature in enumerate(self._dataset.categorical)}
-        inputs.update((feature.name, _placeholder(tf.float32, [None, 1], "number_%d" % number))
-                      for number, feature in enumerate(self._dataset.numeric))
+        inputs = {feature.name: _placeholder(tf.string if isinstance(feature, CategoricalFeature) else tf.float32,
+                                             [None, 1], "raw_%d" % number)
+                  for number, feature in enumerate(self._dataset.features)}
         values = {name: _checked(tensor) for name, tensor in inputs.items()}
         return Signature(inputs, self.score(*self._from_raw(values)))
 
@@ -135,15 +128,17 @@ class ServingGraph:
         (which win), or both. What is in neither is an unknown value, an empty list or a missing number.
         """
         dataset = self._dataset
-        serialized = _placeholder(tf.string, [None], EXAMPLES_INPUT)
-        features = {feature.name: tf.io.FixedLenFeature([1], tf.string, [_ABSENT]) for feature in dataset.categorical}
-        features.update((feature.name, tf.io.FixedLenFeature([1], tf.float32, [np.nan])) for feature in dataset.numeric)
+        serialized = _placeholder(tf.string, [None], EXAMPLES)
+
+        def feature_of(width: int, dtype: tf.DType, default: Any) -> tf.io.FixedLenFeature:
+            return tf.io.FixedLenFeature([width], dtype, [default] * width)
+
+        features = {feature.name: feature_of(1, tf.string, _ABSENT) for feature in dataset.categorical}
+        features.update((feature.name, feature_of(1, tf.float32, np.nan)) for feature in dataset.numeric)
         if dataset.sparse_width:
-            features[SPARSE_FEATURE] = tf.io.FixedLenFeature([dataset.sparse_width], tf.int64,
-                                                             [NO_VALUE] * dataset.sparse_width)
+            features[SPARSE_FEATURE] = feature_of(dataset.sparse_width, tf.int64, NO_VALUE)
         if dataset.num_dense:
-            features[DENSE_FEATURE] = tf.io.FixedLenFeature([dataset.num_dense], tf.float32,
-                                                            [np.nan] * dataset.num_dense)
+            features[DENSE_FEATURE] = feature_of(dataset.num_dense, tf.float32, np.nan)
         # An Example has the wire format of a SequenceExample's context. The sequence parser is used because its
         # errors do not quote the bytes that were sent: TensorFlow 1.15's Python crashes on a message that is not UTF-8.
         parsed, _, _ = tf.io.parse_sequence_example(_checked(serialized), context_features=features)
@@ -154,7 +149,7 @@ class ServingGraph:
             sparse = tf.where(absent, parsed[SPARSE_FEATURE], sparse)
         if dataset.num_dense:
             dense = tf.where(tf.math.is_nan(dense), parsed[DENSE_FEATURE], dense)
-        return Signature({EXAMPLES_INPUT: serialized}, self.score(sparse, dense))
+        return Signature({EXAMPLES: serialized}, self.score(sparse, dense))
 
     def _from_raw(self, values: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
         """Returns int64 [batch, W] and float32 [batch, D] of raw values by feature."""
@@ -185,22 +180,13 @@ class ServingGraph:
         if feature.encoding == HASH:
             return 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
         hashes, indexes = self._vocabularies[feature.vocabulary or feature.name]
-        flat = tf.reshape(tf.strings.to_hash_bucket_fast(texts, _FINGERPRINTS), [-1])
-        places, found = _search(hashes, flat)
-        values = tf.gather(indexes, tf.where(found, places, tf.zeros_like(places)))
-        unknown = tf.fill(tf.shape(values), tf.constant(UNKNOWN_INDEX, tf.int64))
-        return tf.reshape(tf.where(found, values, unknown), tf.shape(texts))
+        places = _find(hashes, tf.reshape(tf.strings.to_hash_bucket_fast(texts, _FINGERPRINTS), [-1]))
+        return tf.reshape(tf.gather(indexes, places), tf.shape(texts))
 
     def _pooled(self, keys: tf.Tensor, layout: TableLayout, is_sum: bool) -> tf.Tensor:
         """Returns the pooled rows, without a [batch, keys, dim] tensor where keys are added up."""
         table_of_keys, rows = self._tables[layout.name]
-        flat = tf.reshape(keys, [-1])
-        places, found = _search(table_of_keys, flat)
-        if layout.has_lists:
-            # Training gives the key of empty places a row like any other.
-            found = tf.logical_and(found, tf.not_equal(flat, PADDING_KEY))
-        last = tf.shape(rows)[0] - 1
-        places = tf.where(found, places, tf.fill(tf.shape(places), last))
+        places = _find(table_of_keys, tf.reshape(keys, [-1]))
         dim, widths, weights = rows.shape[1].value, [field.width for field in layout.fields], row_weights(keys, layout)
         if is_sum and weights is None:
             widths = [layout.width]
@@ -219,28 +205,16 @@ class ServingGraph:
 
     def _variable(self, name: str, value: np.ndarray) -> tf.Variable:
         self._values[name] = value
-        with tf.compat.v1.variable_scope(tf.compat.v1.get_variable_scope(), use_resource=True):
-            return tf.compat.v1.get_variable(name, value.shape, tf.as_dtype(value.dtype), trainable=False,
-                                             initializer=tf.compat.v1.zeros_initializer())
+        return tf.compat.v1.get_variable(name, value.shape, tf.as_dtype(value.dtype), trainable=False,
+                                         use_resource=True, initializer=tf.compat.v1.zeros_initializer())
 
 
-def _search(sorted_values: tf.Tensor, wanted: tf.Tensor) -> Sequence[tf.Tensor]:
-    """Returns the places int32 [n] of values in int64 [m] sorted ones, and bool [n], whether they are there."""
-    size = tf.shape(sorted_values)[0]
+def _find(sorted_values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [n], the places of values in int64 [m] sorted ones; the last place for those that are not there."""
     # tf.searchsorted itself cannot search for nothing, and a batch may have no rows.
     places = tf.raw_ops.LowerBound(sorted_inputs=sorted_values[None], values=wanted[None], out_type=tf.int32)[0]
-    nearest = tf.gather(sorted_values, tf.minimum(places, size - 1))
-    return places, tf.logical_and(places < size, tf.equal(nearest, wanted))
-
-
-def _with_zero_row(rows: np.ndarray) -> np.ndarray:
-    """Returns float32 [max(n, 1) + 1, dim]: a zero row more, and one for the key that an empty table has."""
-    return np.concatenate([rows, np.zeros((1 if len(rows) else 2, rows.shape[1]), np.float32)])
-
-
-def _not_empty(values: np.ndarray) -> np.ndarray:
-    """Returns int64 [max(n, 1)]: where there is nothing to search in, a value that nobody looks for."""
-    return values if len(values) else np.array([NO_VALUE], np.int64)
+    last = tf.fill(tf.shape(places), tf.shape(sorted_values)[0] - 1)
+    return tf.where(tf.equal(tf.gather(sorted_values, places), wanted), places, last)
 
 
 def _fingerprints(path: str, name: str) -> Sequence[np.ndarray]:
@@ -269,11 +243,11 @@ def hash_texts(texts: Any, buckets: int) -> np.ndarray:
     found = np.empty(len(texts), np.int64)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         given = tf.compat.v1.placeholder(tf.string, [None])
-        call = session.make_callable(tf.strings.to_hash_bucket_fast(given, buckets), [given])
+        hashes = tf.strings.to_hash_bucket_fast(given, buckets)
         # Piece by piece: texts as Python objects take many times their size.
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            found[part] = call(np.array(texts[part], object))
+            found[part] = session.run(hashes, {given: np.array(texts[part], object)})
     return found
 
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 from estimator_app.model.definition import Model, dense_variable_shapes, make_model
 from estimator_app.model_dir import checkpoints, directory, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
-from feature_specs.encoding import TableLayout
 from feature_specs.errors import UserError
 
 
@@ -25,57 +24,37 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServingWeights:
-    """The weights of one checkpoint.
+class TrainedModel:
+    """Everything of a trained model that serving needs.
 
     Attributes:
+        model: settings and data.
+        checkpoint: where the weights are from.
         dense: {variable name: float32 array}.
         tables: {name: table}.
-        checkpoint: where they are from.
     """
-
-    dense: Dict[str, np.ndarray]
-    tables: Dict[str, Table]
-    checkpoint: Checkpoint
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainedModel:
-    """Everything of a trained model that serving needs: settings and data, and the weights."""
 
     model: Model
-    weights: ServingWeights
+    checkpoint: Checkpoint
+    dense: Dict[str, np.ndarray]
+    tables: Dict[str, Table]
 
 
-def read_model(model_dir: str, checkpoint: str) -> TrainedModel:
-    """Reads settings, manifest and weights of a trained model.
-
-    Args:
-        model_dir: a directory that training wrote.
-        checkpoint: ``latest``, ``best`` or a step number.
-
-    Raises:
-        UserError: anything is missing, damaged or does not fit.
-    """
-    config, manifest = directory.read_settings(model_dir, {})
-    model = make_model(config, manifest)
-    return TrainedModel(model, read_weights(checkpoints.resolve(model_dir, checkpoint), model))
-
-
-def read_weights(checkpoint: Checkpoint, model: Model) -> ServingWeights:
-    """Reads the weights of a checkpoint.
+def read_model(model_dir: str, choice: str) -> TrainedModel:
+    """Reads settings, manifest and weights of a trained model; ``choice``: ``latest``, ``best`` or a step number.
 
     Raises:
         UserError: a file is missing or damaged, does not fit the settings, or holds numbers that are not finite.
     """
+    model = make_model(*directory.read_settings(model_dir, {}))
+    checkpoint = checkpoints.resolve(model_dir, choice)
     dense = _read_dense(checkpoint.path, dense_variable_shapes(model))
-    tables = {layout.name: _read_table(checkpoint.tables, layout, model.table_dim(layout))
-              for layout in model.encoding.tables}
+    tables = {name: _read_table(checkpoint.tables, name, dim) for name, dim in model.table_dims().items()}
     for name, values in list(dense.items()) + [(name, table.rows) for name, table in tables.items()]:
         if not np.isfinite(values).all():
             raise UserError("checkpoint %s: %s holds numbers that are not finite; training has diverged, use an "
                             "earlier --checkpoint" % (checkpoint.path, name))
-    return ServingWeights(dense, tables, checkpoint)
+    return TrainedModel(model, checkpoint, dense, tables)
 
 
 def _read_dense(path: str, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, np.ndarray]:
@@ -94,13 +73,11 @@ def _read_dense(path: str, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, np.n
         raise UserError("checkpoint %s cannot be read: %s" % (path, message)) from error
 
 
-def _read_table(folder: str, layout: TableLayout, dim: int) -> Table:
-    found = sparse_tables.tables(folder)
-    if layout.name not in found:
-        raise UserError("%s has no table %s; it has %s" % (folder, layout.name, ", ".join(found) or "none"))
-    keys, rows = sparse_tables.read_table(folder, layout.name)
-    if rows.shape[1] != dim:
+def _read_table(folder: str, name: str, expected_dim: int) -> Table:
+    dim = sparse_tables.row_values(folder, name)
+    if dim != expected_dim:
         raise UserError("%s: table %s has rows of %d values, the settings of the model directory make it %d; it "
-                        "belongs to another model" % (folder, layout.name, rows.shape[1], dim))
+                        "belongs to another model" % (folder, name, dim, expected_dim))
+    keys, rows = sparse_tables.read_table(folder, name)
     order = np.argsort(keys)
     return Table(keys[order], np.ascontiguousarray(rows[order]))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from estimator_app.model.definition import dense_variable_shapes, make_model
 from estimator_app.model_dir import sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
-from estimator_app.serving.weights import ServingWeights, Table, TrainedModel
+from estimator_app.serving.weights import Table, TrainedModel
 from tests.support import model_oracle, rows, runs
 
 YAML = """
@@ -114,8 +114,8 @@ def random_model(config, manifest, seed=0, lost=0.2):
         keys = np.append(0, keys[random.rand(len(keys)) >= lost])
         values = random.normal(0, 0.7, (len(keys), model.table_dim(layout)))
         tables[layout.name] = Table(keys, values.astype(np.float32))
-    return TrainedModel(model, ServingWeights(
-        {name: value.astype(np.float32) for name, value in dense.items()}, tables, Checkpoint(config.model_dir, 1)))
+    return TrainedModel(model, Checkpoint(config.model_dir, 1),
+                        {name: value.astype(np.float32) for name, value in dense.items()}, tables)
 
 
 def possible_keys(manifest, name):
@@ -143,9 +143,9 @@ class Formulas:
         self.dataset = self.manifest.dataset
         self.texts = rows.Oracle(self.dataset, COLUMNS).learn(learned)
         self.tables = {name: dict(zip(table.keys.tolist(), table.rows.astype(np.float64)))
-                       for name, table in trained.weights.tables.items()}
-        self.dims = {name: table.rows.shape[1] for name, table in trained.weights.tables.items()}
-        self.network = model_oracle.Network(self.config, self.dataset.task_names, trained.weights.dense)
+                       for name, table in trained.tables.items()}
+        self.dims = {name: table.rows.shape[1] for name, table in trained.tables.items()}
+        self.network = model_oracle.Network(self.config, self.dataset.task_names, trained.dense)
         self.tasks = model_oracle.Tasks(self.dataset, self.manifest.label_statistics)
 
     def sparse(self, cells):

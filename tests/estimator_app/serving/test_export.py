@@ -99,7 +99,7 @@ def test_files_and_card_of_a_version(exported, place):
     for differences in check["differences"].values():
         assert sorted(differences) == sorted(served.OUTPUTS)
         assert all(0 <= value <= (1e-5 if name == "watch" else 1e-6) for name, value in differences.items())
-    tables = place.trained().weights.tables
+    tables = place.trained().tables
     assert card["tables"] == {name: {"rows": len(table.keys), "dim": table.rows.shape[1]}
                               for name, table in tables.items()}
     assert card["metrics"]["auc_click"] > 0.5
@@ -185,7 +185,7 @@ def test_weights_that_are_not_the_estimators_are_found(place, tmp_path, monkeypa
 
     def wrong(*arguments):
         trained = read_model(*arguments)
-        values = trained.weights.tables["embeddings"].rows
+        values = trained.tables["embeddings"].rows
         values[:, 0] += 0.05
         return trained
 

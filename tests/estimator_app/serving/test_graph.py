@@ -180,8 +180,8 @@ def test_the_outputs_of_a_row_do_not_depend_on_its_batch(plain):
 def test_tables_without_rows_contribute_nothing(prepared, manifest):
     def emptied(trained):
         tables = {name: Table(np.zeros(0, np.int64), np.zeros((0, table.rows.shape[1]), np.float32))
-                  for name, table in trained.weights.tables.items()}
-        return dataclasses.replace(trained, weights=dataclasses.replace(trained.weights, tables=tables))
+                  for name, table in trained.tables.items()}
+        return dataclasses.replace(trained, tables=tables)
 
     model = Served(prepared, manifest, CONFIGS["concat"], emptied, names=TWO)
     cells = served.odd_rows()

@@ -16,14 +16,14 @@ STEP = 12
 
 
 def test_weights_are_those_of_the_checkpoint(place):
-    weights = place.trained().weights
+    trained = place.trained()
     checkpoint = Checkpoint(place.model, STEP)
-    assert weights.checkpoint.step == STEP and sorted(weights.tables) == ["embeddings", "users"]
+    assert trained.checkpoint.step == STEP and sorted(trained.tables) == ["embeddings", "users"]
     reader = tf.train.load_checkpoint(checkpoint.path)
-    assert len(weights.dense) > 10
-    for name, value in weights.dense.items():
+    assert len(trained.dense) > 10
+    for name, value in trained.dense.items():
         np.testing.assert_array_equal(value, reader.get_tensor(name))
-    for name, table in weights.tables.items():
+    for name, table in trained.tables.items():
         with open(os.path.join(checkpoint.tables, name, "key", "slice.data"), "rb") as stream:
             keys = np.frombuffer(stream.read(), np.int64)
         with open(os.path.join(checkpoint.tables, name, "embedding", "slice.data"), "rb") as stream:
@@ -35,14 +35,14 @@ def test_weights_are_those_of_the_checkpoint(place):
 
 
 def test_the_order_of_the_keys_does_not_matter(own):
-    before = own.trained().weights.tables["embeddings"]
+    before = own.trained().tables["embeddings"]
     # As eight ranks write them: rank by rank, in the order of the ranks' names.
     served.rewrite_table(own.model, STEP, "embeddings", lambda keys, rows: tuple(
         part[np.argsort(keys % 8, kind="stable")] for part in (keys, rows)))
     os.remove(Checkpoint(own.model, STEP).path + ".checksums")
     keys = sparse_tables.read_keys(Checkpoint(own.model, STEP).tables, "embeddings")
     assert (np.diff(keys) < 0).any()
-    after = own.trained().weights.tables["embeddings"]
+    after = own.trained().tables["embeddings"]
     np.testing.assert_array_equal(before.keys, after.keys)
     np.testing.assert_array_equal(before.rows, after.rows)
 
