@@ -2,26 +2,26 @@
 
 Files are read, scored and written in bounded pieces: they are scored on threads of their own while the next is read.
 """
-import collections
-import concurrent.futures
 import contextlib
-import csv
 import dataclasses
-import io
+import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
-from typing import IO, Any, Deque, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Callable, Dict, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import tensorflow as tf
 from tqdm import tqdm
 
+from estimator_app.model.definition import Model
 from estimator_app.model_dir import directory
 from estimator_app.serving.graph import ServingGraph
 from estimator_app.serving.weights import TrainedModel, read_model
@@ -31,8 +31,7 @@ from feature_specs.dataset import PARQUET
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import MODEL_DATA_FOLDER
 from feature_specs.outputs import STANDARD, open_output
-from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
-from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.readers import Reading, find_inputs, ordered_map, read_frames
 from preprocessing.text_files import is_parquet
 from preprocessing.vocabulary import Vocabularies, encode_frame
 
@@ -46,11 +45,9 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is to be scored.
+    """What is to be scored, with a checkpoint (``latest``, ``best`` or a step number) of ``model_dir``.
 
     Attributes:
-        model_dir: a directory that training wrote.
-        checkpoint: ``latest``, ``best`` or a step number.
         inputs: files, folders or patterns in the dataset's format; ``-`` is standard input. Labels may be absent.
         output: file to write; ``-`` is standard output (:func:`feature_specs.outputs.open_output`).
         format: ``csv`` (a header and a line per row) or ``jsonl`` (an object per row).
@@ -80,11 +77,11 @@ class Done:
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """Some rows of a file: how many lines they span, the 0-based place of each usable one, and their inputs."""
+    """Some rows of a file: how many lines they span, the 0-based place of each usable one, their keys and inputs."""
 
     lines: int
     places: np.ndarray
-    keys: Optional[np.ndarray]
+    keys: np.ndarray
     sparse: np.ndarray
     dense: np.ndarray
 
@@ -105,19 +102,20 @@ def predict(request: Prediction) -> Done:
     threads = request.threads or usable_cores()
     with tempfile.TemporaryDirectory() as folder, _without_folder(folder):
         paths = _inputs(request, trained, folder)
-        if request.output != STANDARD and any(os.path.exists(request.output) and os.path.samefile(path, request.output)
-                                              for path in paths):
-            raise ConfigError("output %s is an input file; give another name" % request.output)
-        if request.output != STANDARD and (directory.holds(request.model_dir, request.output)
-                                           or is_data_file(request.output)):
-            raise ConfigError("output %s is a file of a model or of prepared data; give another name" % request.output)
+        _check_output(request, paths)
         vocabularies = Vocabularies.load(os.path.join(request.model_dir, MODEL_DATA_FOLDER), trained.model.manifest)
-        scorer = Scorer(trained, threads)
-        began = time.time()
-        with open_output(request.output) as stream:
+        score = make_scorer(trained, threads)
+        done, began = Done(), time.time()
+
+        def scored(piece: _Piece) -> Tuple[_Piece, np.ndarray]:
+            return piece, score(piece.sparse, piece.dense)
+
+        with open_output(request.output) as stream, _progress(paths) as progress:
+            reading = Reading(max_bad_rows=request.max_bad_rows, num_workers=threads, block_bytes=_BLOCK_BYTES,
+                              progress=progress, rows_needed=False)
+            pieces = _pieces(trained.model, paths, vocabularies, reading, request.batch_size)
             writer = _Writer(stream, trained, request.format)
-            done = Done()
-            for piece, values in _score_ahead(_pieces(request, trained, paths, vocabularies, threads), scorer, threads):
+            for piece, values in ordered_map(scored, pieces, threads):
                 writer.write(piece, values)
                 done.rows += piece.lines
                 done.bad_rows += piece.lines - len(piece.places)
@@ -125,41 +123,36 @@ def predict(request: Prediction) -> Done:
     return done
 
 
-class Scorer:
-    """The serving graph in a session.
+def _check_output(request: Prediction, paths: Sequence[str]) -> None:
+    """Refuses an output that would replace what is read, or a file of a model or of prepared data."""
+    output = request.output
+    if output == STANDARD:
+        return
+    if os.path.exists(output) and any(os.path.samefile(path, output) for path in paths):
+        raise ConfigError("output %s is an input file; give another name" % output)
+    if directory.holds(request.model_dir, output) or is_data_file(output):
+        raise ConfigError("output %s is a file of a model or of prepared data; give another name" % output)
 
-    Args:
-        trained: the model.
-        threads: of TensorFlow.
+
+def make_scorer(trained: TrainedModel, threads: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Builds the serving graph in a session; returns what scores rows, also from several threads at once.
+
+    It takes int64 [n, W] and float32 [n, D] in raw units, and returns float32 [n, outputs].
     """
-
-    def __init__(self, trained: TrainedModel, threads: int) -> None:
-        with tf.Graph().as_default() as graph:
-            serving = ServingGraph(trained)
-            signature = serving.default_signature()
-            outputs = tf.concat([signature.outputs[name] for name in trained.model.tasks.output_names()], axis=1)
-            # Batches run beside each other, so one op need not be split among threads.
-            session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(
-                intra_op_parallelism_threads=1, inter_op_parallelism_threads=threads))
-            serving.assign(session)
-        self._names = [name for name in (SPARSE_FEATURE, DENSE_FEATURE) if name in signature.inputs]
-        self._call = session.make_callable(outputs, feed_list=[signature.inputs[name] for name in self._names],
-                                           accept_options=True)
-        # In the thread that calls: nothing is handed over, and nobody waits.
-        self._options = tf.compat.v1.RunOptions(inter_op_thread_pool=-1)
-
-    def __call__(self, sparse: np.ndarray, dense: np.ndarray) -> np.ndarray:
-        """Scores rows; may be called from several threads.
-
-        Args:
-            sparse: int64 [n, W].
-            dense: float32 [n, D], raw units.
-
-        Returns:
-            float32 [n, outputs].
-        """
-        given = {SPARSE_FEATURE: sparse, DENSE_FEATURE: dense}
-        return self._call(*[given[name] for name in self._names], options=self._options)
+    dataset = trained.model.manifest.dataset
+    with tf.Graph().as_default() as graph:
+        serving = ServingGraph(trained)
+        inputs = [tf.compat.v1.placeholder(tf.int64, [None, dataset.sparse_width]),
+                  tf.compat.v1.placeholder(tf.float32, [None, dataset.num_dense])]
+        outputs = serving.score(*inputs)
+        scores = tf.concat([outputs[name] for name in trained.model.tasks.output_names()], axis=1)
+        # Batches run beside each other, so one op need not be split among threads.
+        session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=threads))
+        serving.assign(session)
+    # In the thread that calls: nothing is handed over, and nobody waits.
+    return functools.partial(session.make_callable(scores, inputs, accept_options=True),
+                             options=tf.compat.v1.RunOptions(inter_op_thread_pool=-1))
 
 
 def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str]:
@@ -178,8 +171,7 @@ def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str
         raise ConfigError("--input - takes text; the dataset's files are Parquet: give a file")
     path = os.path.join(folder, "standard input")
     with open(path, "wb") as stream:
-        for data in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
-            stream.write(data)
+        shutil.copyfileobj(sys.stdin.buffer, stream)
     return [path]
 
 
@@ -192,14 +184,10 @@ def _without_folder(folder: str) -> Iterator[None]:
         raise DataError(str(error).replace(folder + os.sep, "")) from error
 
 
-def _pieces(request: Prediction, trained: TrainedModel, paths: Sequence[str], vocabularies: Vocabularies,
-            threads: int) -> Iterator[_Piece]:
+def _pieces(model: Model, paths: Sequence[str], vocabularies: Vocabularies, reading: Reading,
+            batch_size: int) -> Iterator[_Piece]:
     """Yields all rows in order; together the pieces cover every line of every file."""
-    model = trained.model
     dataset = model.manifest.dataset
-    bar = _progress(paths)
-    reading = Reading(max_bad_rows=request.max_bad_rows, num_workers=threads, block_bytes=_BLOCK_BYTES, progress=bar,
-                      rows_needed=False)
     # What the model does not look at may be absent.
     dropped = [feature.column for feature in dataset.numeric if feature.name in model.config.drop_dense]
     for path in paths:
@@ -209,34 +197,17 @@ def _pieces(request: Prediction, trained: TrainedModel, paths: Sequence[str], vo
         for frame in frames:
             start = max(start, frames.first_row)
             sparse, dense = encode_frame(frame, vocabularies)
-            keys = frame[dataset.row_key].astype(object).to_numpy() if dataset.row_key else None
+            keys = frame[dataset.row_key].astype(object).to_numpy() if dataset.row_key else np.full(len(frame), None)
             lines = frame.index.to_numpy(np.int64)
-            for first in range(0, len(lines), request.batch_size):
-                part = slice(first, first + request.batch_size)
+            for first in range(0, len(lines), batch_size):
+                part = slice(first, first + batch_size)
                 last = int(lines[part][-1])
-                yield _Piece(last - start + 1, lines[part] - start, None if keys is None else keys[part], sparse[part],
-                             dense[part])
+                yield _Piece(last - start + 1, lines[part] - start, keys[part], sparse[part], dense[part])
                 start = last + 1
         start = max(start, frames.first_row)
         if frames.last_row >= start:
-            yield _Piece(frames.last_row - start + 1, np.zeros(0, np.int64), None,
+            yield _Piece(frames.last_row - start + 1, np.zeros(0, np.int64), np.zeros(0, object),
                          np.zeros((0, dataset.sparse_width), np.int64), np.zeros((0, dataset.num_dense), np.float32))
-    if bar is not None:
-        bar.close()
-
-
-def _score_ahead(pieces: Iterator[_Piece], scorer: Scorer, threads: int) -> Iterator[Tuple[_Piece, np.ndarray]]:
-    """Yields (piece, outputs) in order; a fixed number of pieces is under way, so that memory stays bounded."""
-    pending: Deque[Any] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for piece in pieces:
-            pending.append((piece, pool.submit(scorer, piece.sparse, piece.dense)))
-            if len(pending) > threads:
-                done, future = pending.popleft()
-                yield done, future.result()
-        while pending:
-            done, future = pending.popleft()
-            yield done, future.result()
 
 
 class _Writer:
@@ -248,9 +219,8 @@ class _Writer:
         self._key = trained.model.manifest.dataset.row_key
         self._format = file_format
         if file_format == "csv":
-            names = io.StringIO()
-            csv.writer(names, lineterminator="\n").writerow(([self._key] if self._key else []) + self._outputs)
-            self._stream.write(names.getvalue().encode("utf-8"))
+            names = ([self._key] if self._key else []) + self._outputs
+            self._stream.write(str(pd.DataFrame(columns=names).to_csv(index=False)).encode("utf-8"))
 
     def write(self, piece: _Piece, values: np.ndarray) -> None:
         """Writes the lines of a piece; ``values`` float32 [usable rows, outputs]."""
@@ -259,8 +229,7 @@ class _Writer:
         columns = {name: pa.array(whole[:, number], from_pandas=True) for number, name in enumerate(self._outputs)}
         if self._key:
             keys = np.full(piece.lines, None, object)
-            if piece.keys is not None:
-                keys[piece.places] = piece.keys
+            keys[piece.places] = piece.keys
             columns = dict({self._key: pa.array(keys, pa.string())}, **columns)
         if self._format == "csv":
             # Every float32 is written with the digits that give it back exactly.
@@ -269,29 +238,24 @@ class _Writer:
         parts: List[Any] = []
         for name, column in columns.items():
             if name == self._key:
-                texts = pa.array([None if text is None else json.dumps(text) for text in column.to_pylist()],
-                                 pa.string())
+                texts = pa.array(map(json.dumps, column.to_pylist()), pa.string())
             else:
                 # JSON has no infinity, which a regression of logarithms may reach.
-                texts = pc.if_else(pc.is_finite(column), column.cast(pa.string()), None)
-            parts += [(", " if parts else "{") + json.dumps(name) + ": ", pc.fill_null(texts, "null")]
+                texts = pc.fill_null(pc.if_else(pc.is_finite(column), column.cast(pa.string()), None), "null")
+            parts += [(", " if parts else "{") + json.dumps(name) + ": ", texts]
         lines = pc.binary_join_element_wise(*parts, "}\n", "")
         self._stream.write("".join(lines.to_pylist()).encode("utf-8"))
 
 
-def _progress(paths: Sequence[str]) -> Optional[Any]:
-    """Returns a callable bar of bytes read, or None where nobody would see it."""
-    if not sys.stderr.isatty():
-        return None
+@contextlib.contextmanager
+def _progress(paths: Sequence[str]) -> Iterator[Callable[[str, int], None]]:
+    """Shows a bar of bytes read on a terminal; gives what is called with a file and the bytes of it that are read."""
+    read: Dict[str, int] = {}
+    with tqdm(total=sum(map(os.path.getsize, paths)), unit="B", unit_scale=True, leave=False, dynamic_ncols=True,
+              mininterval=_PROGRESS_SECONDS, desc="predict", disable=None) as bar:
 
-    class Bar(tqdm):
-        """tqdm that is called with a file and the bytes of it that are read."""
+        def update(path: str, count: int) -> None:
+            read[path] = count
+            bar.update(sum(read.values()) - bar.n)
 
-        def __call__(self, path: str, count: int) -> None:
-            self._done[path] = count
-            self.update(sum(self._done.values()) - self.n)
-
-        _done: dict = {}
-
-    return Bar(total=sum(os.path.getsize(path) for path in paths), unit="B", unit_scale=True, leave=False,
-               dynamic_ncols=True, mininterval=_PROGRESS_SECONDS, desc="predict")
+        yield update

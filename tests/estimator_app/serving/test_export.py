@@ -52,7 +52,7 @@ def quick(monkeypatch):
     def predicted(trained, request, folder):
         manifest = export.read_manifest(trained.model.config.data_dir)
         sparse, dense = export.read_rows(trained.model.config.data_dir, manifest, 8)
-        values = predict.Scorer(trained, 1)(sparse, dense)
+        values = predict.make_scorer(trained, 1)(sparse, dense)
         return export.CheckRows(sparse, dense, dict(zip(trained.model.tasks.output_names(), values.T)), "test")
 
     monkeypatch.setattr(export, "_check_rows", predicted)

@@ -23,19 +23,19 @@ from estimator_app.serving.predict import Prediction, predict
 from feature_specs.errors import ConfigError, DataError
 from tests.support import cli_runner, rows, served
 
-NEW_SCORER = predict_module.Scorer
+make_scorer = predict_module.make_scorer
 
 
 @functools.lru_cache()
 def scorer_of(model_dir):
-    return NEW_SCORER(predict_module.read_model(model_dir, "latest"), 1)
+    return make_scorer(predict_module.read_model(model_dir, "latest"), 1)
 
 
 @pytest.fixture(autouse=True)
 def one_graph(monkeypatch, request):
     """The graph of a model is built once for all tests that score with it."""
     if "own" not in request.fixturenames:
-        monkeypatch.setattr(predict_module, "Scorer",
+        monkeypatch.setattr(predict_module, "make_scorer",
                             lambda trained, threads: scorer_of(trained.model.config.model_dir))
 
 
@@ -262,7 +262,7 @@ def test_jsonl_has_the_same_numbers(run, place):
 
 def test_jsonl_is_json_whatever_keys_and_numbers_are(run, monkeypatch):
     scores = np.float32([[0.25] * 6 + [np.inf], [1e-10] * 6 + [-3.4e38], [0.1] * 6 + [0.0]])
-    monkeypatch.setattr(predict_module, "Scorer", lambda trained, threads: lambda sparse, dense: scores)
+    monkeypatch.setattr(predict_module, "make_scorer", lambda trained, threads: lambda sparse, dense: scores)
     keys = ['a "quoted" \\ Zürich', "", "1"]
     cells = [[key] + list(row[1:]) for key, row in zip(keys, served.test_rows())]
     path = run.input(rows.text_of(cells, served.COLUMNS))
