@@ -23,7 +23,8 @@ from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRA
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"
-_MOVING_FILE = ".moving-old-run"
+# Ends the name of an old run whose move is under way.
+_MOVING = ".moving"
 FORMAT_VERSION = 2
 
 # What decides the variables of a model and the meaning of its inputs.
@@ -285,23 +286,18 @@ def move_old_run(model_dir: str) -> Optional[str]:
     number = 1
     while os.path.exists(os.path.join(model_dir, OLD_RUN % number)):
         number += 1
-    replace_text(os.path.join(model_dir, _MOVING_FILE), OLD_RUN % number)
+    target = os.path.join(model_dir, OLD_RUN % number)
+    os.mkdir(target + _MOVING)
     finish_move(model_dir)
-    return os.path.join(model_dir, OLD_RUN % number)
+    return target
 
 
 def finish_move(model_dir: str) -> None:
     """Completes what an interrupted :func:`move_old_run` left: an old run must not be half in its place."""
-    note = os.path.join(model_dir, _MOVING_FILE)
-    if not os.path.isfile(note):
-        return
-    with open(note, encoding="utf-8") as stream:
-        target = os.path.join(model_dir, os.path.basename(stream.read().strip()))
-    os.makedirs(target, exist_ok=True)
-    for name in sorted(os.listdir(model_dir)):
-        if _is_ours(name):
-            os.rename(os.path.join(model_dir, name), os.path.join(target, name))
-    os.remove(note)
+    for moving in glob.glob(os.path.join(glob.escape(model_dir), OLD_RUN % "*" + _MOVING)):
+        for name in filter(_is_ours, os.listdir(model_dir)):
+            os.rename(os.path.join(model_dir, name), os.path.join(moving, name))
+        os.rename(moving, moving[:-len(_MOVING)])
 
 
 def versions() -> Dict[str, str]:

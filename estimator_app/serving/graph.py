@@ -75,10 +75,9 @@ class ServingGraph:
                     self._variable("vocabulary_%s/indexes" % name, np.append(indexes, UNKNOWN_INDEX)))
 
     def assign(self, session: tf.compat.v1.Session) -> None:
-        """Sets all variables of the graph."""
-        with session.graph.as_default():
-            for variable in tf.compat.v1.global_variables():
-                variable.load(self._values[variable.op.name], session)
+        """Sets all variables of the graph, which is the current one."""
+        for variable in tf.compat.v1.global_variables():
+            variable.load(self._values[variable.op.name], session)
 
     def score(self, sparse: tf.Tensor, raw_dense: tf.Tensor) -> Dict[str, tf.Tensor]:
         """Builds the scoring of a batch and returns {output: float32 [batch, 1]}.

@@ -100,8 +100,7 @@ def predict(request: Prediction) -> Done:
                           % (request.batch_size, request.threads, MAX_THREADS))
     trained = read_model(request.model_dir, request.checkpoint)
     threads = request.threads or usable_cores()
-    with tempfile.TemporaryDirectory() as folder, _without_folder(folder):
-        paths = _inputs(request, trained, folder)
+    with _inputs(request, trained) as paths:
         _check_output(request, paths)
         vocabularies = Vocabularies.load(os.path.join(request.model_dir, MODEL_DATA_FOLDER), trained.model.manifest)
         score = make_scorer(trained, threads)
@@ -155,8 +154,9 @@ def make_scorer(trained: TrainedModel, threads: int) -> Callable[[np.ndarray, np
                              options=tf.compat.v1.RunOptions(inter_op_thread_pool=-1))
 
 
-def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str]:
-    """Returns the files; standard input is copied into one, since not every kind of it has a name to open."""
+@contextlib.contextmanager
+def _inputs(request: Prediction, trained: TrainedModel) -> Iterator[List[str]]:
+    """Gives the files; standard input is copied into one, since not every kind of it has a name to open."""
     if STANDARD in request.inputs and len(request.inputs) > 1:
         raise ConfigError("--input - is standard input, which is read once and alone")
     packed = trained.model.manifest.dataset.files.format == PARQUET
@@ -166,22 +166,18 @@ def _inputs(request: Prediction, trained: TrainedModel, folder: str) -> List[str
             if os.path.isfile(path) and is_parquet(path) != packed:
                 raise DataError("%s is %s; the data that the model was trained on last is %s: write the rows so" % (
                     path, "no Parquet file" if packed else "a Parquet file", "Parquet" if packed else "text"))
-        return paths
+        yield paths
+        return
     if packed:
         raise ConfigError("--input - takes text; the dataset's files are Parquet: give a file")
-    path = os.path.join(folder, "standard input")
-    with open(path, "wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream)
-    return [path]
-
-
-@contextlib.contextmanager
-def _without_folder(folder: str) -> Iterator[None]:
-    """Takes the name of a temporary folder out of messages."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(str(error).replace(folder + os.sep, "")) from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "standard input")
+        with open(path, "wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        try:
+            yield [path]
+        except DataError as error:
+            raise DataError(str(error).replace(folder + os.sep, "")) from error
 
 
 def _pieces(model: Model, paths: Sequence[str], vocabularies: Vocabularies, reading: Reading,
