@@ -20,12 +20,22 @@ def shown(value: Any) -> str:
         text = value
     else:
         text = "none" if value in (None, "") else repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."
+    return _cut(text)
 
 
 def is_digits(text: str) -> bool:
     """Whether a text is one or more of the digits 0 to 9; ``str.isdigit`` takes those of other scripts, too."""
     return text.isascii() and text.isdigit()
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number, neither infinite nor NaN; true and false are none."""
+    return is_whole(value) or isinstance(value, float) and math.isfinite(value)
 
 
 def check_name(role: str, name: Any) -> None:
@@ -42,7 +52,7 @@ def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
 
 def check_range(what: str, value: int, low: int, high: int) -> None:
     """Refuses what is no whole number from ``low`` to ``high``."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_whole(value) or not low <= value <= high:
         raise ConfigError("%s %r: give a whole number from %d to %d" % (what, value, low, high))
 
 
@@ -53,53 +63,44 @@ def check_unique(what: str, names: Sequence[str]) -> None:
         raise ConfigError("%s given twice: %s" % (what, ", ".join(twice)))
 
 
-def build(kind: Type[_T], data: Mapping[str, Any]) -> _T:
-    """Builds a frozen dataclass of plain fields from JSON data; every key must be there, and no other."""
-    values = {name: tuple(value) if isinstance(value, list) else value
-              for name, value in checked_keys(kind, data).items()}
-    check_types(kind, values)
-    return kind(**values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# {type of a field: what it is called, whether a value is one}; fields of other types are built from objects.
+# {type of a field: what it is called, whether a value of JSON data is one}.
 _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
     str: ("text", lambda value: isinstance(value, str)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", _is_whole),
-    Optional[int]: ("a whole number or null", lambda value: value is None or _is_whole(value)),
-    Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or _is_number(value)),
-    Tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, tuple) and all(
+    int: ("a whole number", is_whole),
+    Optional[int]: ("a whole number or null", lambda value: value is None or is_whole(value)),
+    Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or is_finite(value)),
+    Tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, (list, tuple)) and all(
         isinstance(item, str) for item in value)),
 }
 
 
-def check_types(kind: type, values: Mapping[str, Any]) -> None:
-    """Refuses values whose type is not that of the field."""
-    for name, hint in get_type_hints(kind).items():
-        what, fits = _KINDS.get(hint, ("", None))
-        if fits is not None and not fits(values[name]):
-            raise ConfigError("%s.%s: %s is expected, found %s" % (kind.__name__, name, what, _short(values[name])))
+def build(kind: Type[_T], data: Any) -> _T:
+    """Builds a frozen dataclass from JSON data; its fields are plain, dataclasses, or tuples of such.
 
-
-def checked_keys(kind: type, data: Any) -> Mapping[str, Any]:
-    """Returns the data if it has the fields of a dataclass as keys, and no others."""
+    Raises:
+        ConfigError: a key is missing or unknown, or a value is not of its field's type.
+    """
     if not isinstance(data, Mapping):
         raise ConfigError("%s: an object is expected, found %r" % (kind.__name__, data))
-    names = {field.name for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
+    hints = get_type_hints(kind)
+    missing, unknown = sorted(set(hints) - set(data)), sorted(set(data) - set(hints))
     if missing or unknown:
         raise ConfigError("%s: missing keys %s, unknown keys %s" % (kind.__name__, missing, unknown))
-    return data
+    return kind(**{name: _build_field("%s.%s" % (kind.__name__, name), hint, data[name])
+                   for name, hint in hints.items()})
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _build_field(name: str, hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value)
+    if hint not in _KINDS:
+        return tuple(build(hint.__args__[0], item) for item in value)
+    what, fits = _KINDS[hint]
+    if not fits(value):
+        raise ConfigError("%s: %s is expected, found %s" % (name, what, _cut(repr(value))))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 160 else text[:157] + "..."

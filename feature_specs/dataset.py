@@ -4,18 +4,9 @@ A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_
 the graph, the metrics or the export knows more about a dataset than what is written in one.
 """
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from feature_specs.checks import (
-    build,
-    check_choice,
-    check_name,
-    check_range,
-    check_types,
-    check_unique,
-    checked_keys,
-    shown,
-)
+from feature_specs.checks import build, check_choice, check_name, check_range, check_unique, shown
 from feature_specs.errors import ConfigError
 from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 
@@ -320,13 +311,7 @@ class DatasetDefinition:
         Raises:
             ConfigError: a key is missing or unknown, or the definition contradicts itself.
         """
-        values = dict(checked_keys(cls, data))
-        check_types(cls, values)
-        values["files"] = build(FileFormat, values["files"])
-        for name, kind in (("categorical", CategoricalFeature), ("numeric", NumericFeature), ("tasks", TaskDefinition),
-                           ("tables", TableDefinition)):
-            values[name] = tuple(build(kind, item) for item in values[name])
-        return cls(**values)
+        return build(cls, data)
 
     def _check_columns(self) -> None:
         labels = {task.column for task in self.tasks}
@@ -341,16 +326,14 @@ class DatasetDefinition:
         for what, column in (("weight", self.weight), ("group", self.group)):
             if column in labels:
                 raise ConfigError("%s: %s is a label's column" % (what, column))
-        if self.files.columns:
-            unknown = [name for name in self.columns if name not in self.files.columns]
-            if unknown:
-                raise ConfigError("dataset %s: columns that files.columns does not name: %s"
-                                  % (self.name, ", ".join(unknown)))
+        unknown = [name for name in self.columns if name not in self.files.columns]
+        if self.files.columns and unknown:
+            raise ConfigError("dataset %s: columns that files.columns does not name: %s"
+                              % (self.name, ", ".join(unknown)))
 
     def _check_outputs(self) -> None:
         """Refuses tasks of which predictions could not be told apart."""
-        names = [self.row_key] if self.row_key else []
-        names += [name for task in self.tasks for name in task.outputs]
+        names = [self.row_key] + [name for task in self.tasks for name in task.outputs]
         for task in self.tasks:
             twice = [name for name in task.outputs if names.count(name) > 1]
             if twice:
@@ -383,16 +366,14 @@ class DatasetDefinition:
                     raise ConfigError("task %s: %s %r names no other binary task; tasks: %s"
                                       % (task.name, key, other, ", ".join(self.task_names)))
         for task in self.tasks:
-            seen: List[str] = []
-            current: Sequence[str] = [task.name]
-            while current:
-                following = [other for name in current
-                             for other in (by_name[name].given, by_name[name].where) if other]
-                if task.name in following:
-                    raise ConfigError("task %s: given and where form a circle (%s)"
-                                      % (task.name, ", ".join(sorted(set(seen) | set(following)))))
-                current = [name for name in following if name not in seen]
-                seen += current
+            reached: Set[str] = set()
+            following = {task.given, task.where} - {""}
+            while following - reached:
+                reached |= following
+                following = {other for name in reached for other in (by_name[name].given, by_name[name].where)} - {""}
+            if task.name in reached:
+                raise ConfigError("task %s: given and where form a circle (%s)"
+                                  % (task.name, ", ".join(sorted(reached))))
 
 
 def differences(found: DatasetDefinition, expected: DatasetDefinition, files: bool = True) -> List[str]:
@@ -410,13 +391,12 @@ def differences(found: DatasetDefinition, expected: DatasetDefinition, files: bo
         if both != [name for name in by_name if name in known]:
             lines.append("another order of the %ss" % what)
     lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)] if files else []
-    return lines + [line for line in _field_differences(found, expected)
-                    if not isinstance(getattr(expected, line.partition(":")[0]), (tuple, FileFormat))]
+    return lines + _field_differences(found, expected, ("name", "weight", "group", "row_key", "preset"))
 
 
-def _field_differences(found: Any, expected: Any) -> List[str]:
+def _field_differences(found: Any, expected: Any, names: Sequence[str] = ()) -> List[str]:
     if type(found) is not type(expected):
         return ["another type"]
-    names = [field.name for field in dataclasses.fields(expected)]
     return ["%s: %s instead of %s" % (name, shown(getattr(found, name)), shown(getattr(expected, name)))
-            for name in names if getattr(found, name) != getattr(expected, name)]
+            for name in names or [field.name for field in dataclasses.fields(expected)]
+            if getattr(found, name) != getattr(expected, name)]

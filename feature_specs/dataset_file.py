@@ -6,7 +6,7 @@ The keys are described in ``docs/datasets.md``. Texts are taken as they are writ
 import dataclasses
 import difflib
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 import yaml
 
@@ -25,14 +25,9 @@ from feature_specs.files import read_small_text
 
 BUILTIN = ("census", "shop")
 CATEGORICAL, NUMERIC = "categorical", "numeric"
+_FEATURES = {CATEGORICAL: CategoricalFeature, NUMERIC: NumericFeature}
 
 _TOP = ("name", "files", "features", "tables", "tasks", "weight", "group", "row_key", "preset")
-_FILES = ("format", "header", "separator", "missing", "columns")
-_CATEGORICAL_KEYS = ("type", "column", "encoding", "vocabulary", "table", "min_count", "separator", "max_length",
-                     "keep",
-                     "pooling")
-_NUMERIC_KEYS = ("type", "column", "transform", "bins", "missing", "table")
-_TASK = ("type", "column", "positive", "negative", "given", "where", "transform")
 # Keys that people look for in a place where they are not, and where they belong.
 _ELSEWHERE = {"dim": "the dimension belongs to the table: tables: {NAME: {dim: 16}}",
               "rows": "the rows belong to the table: tables: {NAME: {rows: 1000000}}",
@@ -106,59 +101,47 @@ class _Parser:
     def dataset(self, node: yaml.Node) -> DatasetFile:
         """Reads the whole document."""
         top = self._mapping(node, _TOP, "the dataset file", ("name", "features", "tasks"))
-        features: List[Tuple[str, Any]] = []
-        for name, item in self._named(top["features"], "features"):
-            features.append((name, self._feature(name, item)))
-        features = [(name, self._shared(item, dict(features), self._entries(node, name)))
-                    for (name, item), (_, node) in zip(features, self._named(top["features"], "features"))]
-        tables = self._tables(top.get("tables"), [feature for _, feature in features])
-        tasks = tuple(self._task(name, item) for name, item in self._named(top["tasks"], "tasks"))
-        single = {}
+        nodes = self._named(top["features"], "features")
+        given = {name: self._feature(name, item) for name, item in nodes.items()}
+        features = [self._shared(feature, given, self._entries(nodes[name], name)) for name, feature in given.items()]
+        tables = self._tables(top.get("tables"), features)
+        task_nodes = self._named(top["tasks"], "tasks")
+        tasks = tuple(self._with_column(TaskDefinition, name, item, "task %s" % name, "task %s: " % name)
+                      for name, item in task_nodes.items())
+        single = {key: self._text(top[key], key) for key in ("name", "weight", "group", "row_key", "preset")
+                  if key in top}
         for key in ("weight", "group", "row_key"):
             if key in top:
-                single[key] = self._column(self._text(top[key], key), top[key])
-        lines = {"feature %s" % name: item for name, item in self._named(top["features"], "features")}
-        lines.update(("task %s" % name, item) for name, item in self._named(top["tasks"], "tasks"))
+                self._place(single[key], top[key])
+        lines = {"feature %s" % name: item for name, item in nodes.items()}
+        lines.update(("task %s" % name, item) for name, item in task_nodes.items())
         definition = self._built(node, lambda: DatasetDefinition(
-            name=self._text(top["name"], "name"), files=self._files(top.get("files"), node),
-            categorical=tuple(item for _, item in features if isinstance(item, CategoricalFeature)),
-            numeric=tuple(item for _, item in features if isinstance(item, NumericFeature)),
-            tasks=tasks, tables=tables, preset=self._text(top["preset"], "preset") if "preset" in top else "",
-            **single), lines)
+            files=self._files(top.get("files")),
+            categorical=tuple(item for item in features if isinstance(item, CategoricalFeature)),
+            numeric=tuple(item for item in features if isinstance(item, NumericFeature)),
+            tasks=tasks, tables=tables, **single), lines)
         return DatasetFile(definition, self._path, dict(self._places))
 
-    def _files(self, node: Optional[yaml.Node], parent: yaml.Node) -> FileFormat:
+    def _files(self, node: Optional[yaml.Node]) -> FileFormat:
         if node is None:
             return FileFormat()
-        items = self._mapping(node, _FILES, "files")
-        values: Dict[str, Any] = {}
-        for key, item in items.items():
-            if key == "header":
-                values[key] = self._boolean(item, "files.header")
-            elif key in ("missing", "columns"):
-                values[key] = self._texts(item, "files." + key)
-            else:
-                values[key] = self._text(item, "files." + key)
+        values = self._values(FileFormat, node, "files", "files.")
         if "columns" in values:
             values.setdefault("header", False)
-        if "missing" in values and "" not in values["missing"]:
+        if "" not in values.get("missing", ("",)):
             values["missing"] = ("",) + values["missing"]
         return self._built(node, lambda: FileFormat(**values))
 
     def _feature(self, name: str, node: yaml.Node) -> Any:
-        kind = self._kind(node, "feature %s" % name, (CATEGORICAL, NUMERIC))
-        keys = _CATEGORICAL_KEYS if kind == CATEGORICAL else _NUMERIC_KEYS
-        values: Dict[str, Any] = {"name": name, "column": name}
-        for key, item in self._mapping(node, keys, "feature %s (%s)" % (name, kind)).items():
-            what = "feature %s: %s" % (name, key)
-            if key in ("min_count", "max_length", "bins"):
-                values[key] = self._whole(item, what)
-            elif key == "missing":
-                values[key] = self._number_or_text(item)
-            elif key != "type":
-                values[key] = self._text(item, what)
-        self._column(values["column"], node)
-        return self._built(node, lambda: (CategoricalFeature if kind == CATEGORICAL else NumericFeature)(**values))
+        what = "feature %s" % name
+        entries = self._entries(node, what) if isinstance(node, yaml.MappingNode) else {}
+        if "type" not in entries:
+            raise self._error(node, "%s: type is missing; give %s" % (what, " or ".join(_FEATURES)))
+        kind = self._text(entries["type"], what + ": type")
+        if kind not in _FEATURES:
+            raise self._error(entries["type"], "%s: type %s is not known; choose from %s"
+                              % (what, kind, ", ".join(_FEATURES)))
+        return self._with_column(_FEATURES[kind], name, node, "%s (%s)" % (what, kind), what + ": ")
 
     @staticmethod
     def _shared(feature: Any, features: Mapping[str, Any], given: Mapping[str, yaml.Node]) -> Any:
@@ -169,33 +152,30 @@ class _Parser:
         return dataclasses.replace(feature, **{key: getattr(owner, key) for key in ("table", "encoding")
                                                if key not in given})
 
-    def _task(self, name: str, node: yaml.Node) -> TaskDefinition:
-        values: Dict[str, Any] = {"name": name, "column": name}
-        for key, item in self._mapping(node, _TASK, "task %s" % name).items():
-            what = "task %s: %s" % (name, key)
-            values[key] = self._texts(item, what) if key in ("positive", "negative") else self._text(item, what)
-        self._column(values["column"], node)
-        return self._built(node, lambda: TaskDefinition(**values))
-
     def _tables(self, node: Optional[yaml.Node], features: Sequence[Any]) -> Tuple[TableDefinition, ...]:
         given = {}
-        for name, item in self._named(node, "tables") if node is not None else ():
-            values = {key: self._whole(value, "table %s: %s" % (name, key))
-                      for key, value in self._mapping(item, ("dim", "rows"), "table %s" % name).items()}
+        for name, item in self._named(node, "tables").items() if node is not None else ():
+            values = self._values(TableDefinition, item, "table %s" % name, "table %s: " % name)
             given[name] = self._built(item, lambda: TableDefinition(name, **values))  # noqa: B023
         for feature in features:
             if feature.table == DEFAULT_TABLE or node is None:
                 given.setdefault(feature.table, TableDefinition(feature.table))
         return tuple(given.values())
 
-    def _column(self, column: str, node: yaml.Node) -> str:
-        self._places.setdefault(column, "%s line %d" % (self._path, node.start_mark.line + 1))
-        return column
+    def _with_column(self, kind: Any, name: str, node: yaml.Node, what: str, prefix: str) -> Any:
+        """Builds what reads a column: that of its own name where it names none."""
+        values = self._values(kind, node, what, prefix)
+        values.setdefault("column", name)
+        self._place(values["column"], node)
+        return self._built(node, lambda: kind(name=name, **values))
 
-    def _named(self, node: yaml.Node, what: str) -> List[Tuple[str, yaml.Node]]:
+    def _place(self, column: str, node: yaml.Node) -> None:
+        self._places.setdefault(column, "%s line %d" % (self._path, node.start_mark.line + 1))
+
+    def _named(self, node: yaml.Node, what: str) -> Dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode) or not node.value:
             raise self._error(node, "%s: give {NAME: {...}}, at least one" % what)
-        return list(self._entries(node, what).items())
+        return self._entries(node, what)
 
     def _entries(self, node: yaml.Node, what: str) -> Dict[str, yaml.Node]:
         found: Dict[str, yaml.Node] = {}
@@ -228,15 +208,17 @@ class _Parser:
                 raise self._error(node, "%s: %s is missing" % (what, key))
         return found
 
-    def _kind(self, node: yaml.Node, what: str, kinds: Sequence[str]) -> str:
-        entries = self._entries(node, what) if isinstance(node, yaml.MappingNode) else {}
-        if "type" not in entries:
-            raise self._error(node, "%s: type is missing; give %s" % (what, " or ".join(kinds)))
-        kind = self._text(entries["type"], what + ": type")
-        if kind not in kinds:
-            raise self._error(entries["type"], "%s: type %s is not known; choose from %s"
-                              % (what, kind, ", ".join(kinds)))
-        return kind
+    def _values(self, kind: type, node: yaml.Node, what: str, prefix: str) -> Dict[str, Any]:
+        """Reads the fields of a dataclass, but for its name, as their annotations say; features and tasks have a
+        type."""
+        hints = get_type_hints(kind)
+        allowed = ["type"] if "column" in hints else []
+        allowed += [name for name in hints if name not in ("name", "type")]
+        readers: Dict[Any, Callable[[yaml.Node, str], Any]] = {
+            str: self._text, bool: self._boolean, Tuple[str, ...]: self._texts, int: self._whole,
+            Optional[int]: self._whole, Union[str, float]: self._number_or_text}
+        return {key: readers[hints[key]](item, prefix + key)
+                for key, item in self._mapping(node, allowed, what).items() if key in hints}
 
     def _text(self, node: yaml.Node, what: str) -> str:
         if not isinstance(node, yaml.ScalarNode):
@@ -265,8 +247,8 @@ class _Parser:
         except ValueError:
             raise self._error(node, "%s: a whole number is expected, found %r" % (what, node.value)) from None
 
-    def _number_or_text(self, node: yaml.Node) -> Any:
-        text = self._text(node, "missing")
+    def _number_or_text(self, node: yaml.Node, what: str) -> Any:
+        text = self._text(node, what)
         try:
             return float(text)
         except ValueError:

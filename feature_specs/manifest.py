@@ -6,10 +6,10 @@ The data preparation writes it last, so that a directory that has one is whole. 
 import dataclasses
 import hashlib
 import json
-import math
 import os
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Tuple, get_type_hints
 
+from feature_specs.checks import is_finite, is_whole
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -23,6 +23,10 @@ TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
+# {field: least and greatest value} of whole numbers that do not go from 0 to 2**63 - 1.
+_RANGES = {"Shard.rows": (0, MAX_ROWS), "Shard.records": (0, MAX_ROWS), "Split.rows": (0, MAX_ROWS),
+           "Split.duplicates": (-1, MAX_ROWS), "VocabularyInfo.number": (1, (1 << 22) - 1),
+           "VocabularyInfo.size": (0, 1 << KEY_BITS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,20 +173,8 @@ class Manifest:
 
     def to_dict(self) -> Dict[str, Any]:
         """Returns JSON-ready data; :meth:`from_dict` reads it back."""
-        data = {
-            "format_version": FORMAT_VERSION,
-            "dataset": self.dataset.to_dict(),
-            "line_per_sample": self.line_per_sample,
-            "vocabularies": {name: dataclasses.asdict(value) for name, value in self.vocabularies.items()},
-            "vocabulary_splits": list(self.vocabulary_splits),
-            "dense_statistics": {name: dataclasses.asdict(value) for name, value in self.dense_statistics.items()},
-            "label_statistics": {name: dataclasses.asdict(value) for name, value in self.label_statistics.items()},
-            "seed": self.seed,
-            "splits": {name: dataclasses.asdict(split) for name, split in self.splits.items()},
-            "continues": self.continues,
-        }
         # Through JSON once, so that a manifest built in memory and one read from a file compare equal.
-        return json.loads(json.dumps(data))
+        return json.loads(json.dumps(dict(format_version=FORMAT_VERSION, **dataclasses.asdict(self))))
 
     @classmethod
     def from_dict(cls, data: Any) -> "Manifest":
@@ -236,27 +228,36 @@ def _parse(data: Any) -> Manifest:
         raise DataError("an object is expected, found %s" % type(data).__name__)
     version = data["format_version"]
     if version != FORMAT_VERSION:
-        newer = _is_int(version) and version > FORMAT_VERSION
+        newer = is_whole(version) and version > FORMAT_VERSION
         raise DataError("format_version %r%s; this program reads version %d" % (
             version, " is newer; update the program" if newer else "", FORMAT_VERSION))
     _check_text(data)
     dataset = DatasetDefinition.from_dict(data["dataset"])
-    vocabularies = {name: _parse_vocabulary(name, data["vocabularies"][name]) for name in dataset.vocabulary_names}
-    numbers = [item.number for item in vocabularies.values()]
-    if len(set(numbers)) != len(numbers):
-        raise DataError("two vocabularies have one number")
-    return Manifest(
+    manifest = Manifest(
         dataset=dataset,
-        line_per_sample=_count(data["line_per_sample"], "line_per_sample", 1, 1 << 20),
-        vocabularies=vocabularies,
-        vocabulary_splits=tuple(str(name) for name in data["vocabulary_splits"]),
-        dense_statistics={feature.name: _parse_statistics(feature.name, data["dense_statistics"][feature.name])
+        line_per_sample=_read(int, data["line_per_sample"], "line_per_sample", 1, 1 << 20),
+        vocabularies={name: _read(VocabularyInfo, data["vocabularies"][name], name)
+                      for name in dataset.vocabulary_names},
+        vocabulary_splits=_read(Tuple[str, ...], data["vocabulary_splits"], "vocabulary_splits"),
+        dense_statistics={feature.name: _read(DenseStatistics, data["dense_statistics"][feature.name], feature.name)
                           for feature in dataset.numeric},
-        label_statistics={task: LabelStatistics(_number(item["mean"], task), _number(item["std"], task))
+        label_statistics={task: LabelStatistics(_read(float, item["mean"], task), _read(float, item["std"], task))
                           for task, item in ((name, data["label_statistics"][name]) for name in dataset.task_names)},
-        seed=_count(data["seed"], "seed", 0),
-        splits={str(name): _parse_split(str(name), split, dataset) for name, split in data["splits"].items()},
-        continues=str(data["continues"]))
+        seed=_read(int, data["seed"], "seed"),
+        splits=_read(Mapping[str, Split], data["splits"], "split"),
+        continues=_read(str, data["continues"], "continues"))
+    for name, info in manifest.vocabularies.items():
+        if info.path:
+            _check_inside(info.path, "vocabulary %s" % name)
+    if len({info.number for info in manifest.vocabularies.values()}) != len(manifest.vocabularies):
+        raise DataError("two vocabularies have one number")
+    for name, item in manifest.dense_statistics.items():
+        edges = item.bin_edges
+        if any(left >= right for left, right in zip(edges, edges[1:])) or len(item.bin_counts) != len(edges) + 1:
+            raise DataError("bins of %s are not ascending, or do not fit their counts" % name)
+    for name, split in manifest.splits.items():
+        _check_split(name, split, dataset)
+    return manifest
 
 
 def _check_text(data: Any) -> None:
@@ -268,74 +269,45 @@ def _check_text(data: Any) -> None:
             max(0, error.start - 40):error.end]) from error
 
 
-def _parse_vocabulary(name: str, data: Mapping[str, Any]) -> VocabularyInfo:
-    path = data["path"]
-    if path:
-        _check_inside(path, "vocabulary %s" % name)
-    return VocabularyInfo(
-        number=_count(data["number"], "%s.number" % name, 1, (1 << 22) - 1), encoding=str(data["encoding"]),
-        size=_count(data["size"], "%s.size" % name, 0, 1 << KEY_BITS),
-        distinct=_count(data["distinct"], "%s.distinct" % name, 0), path=path, sha256=str(data["sha256"]))
+def _read(hint: Any, data: Any, what: str, low: int = 0, high: int = 2 ** 63 - 1) -> Any:
+    """Returns a value of an annotated type: a dataclass of this module, a tuple or mapping, text or a number."""
+    if dataclasses.is_dataclass(hint):
+        return hint(**{name: _read(kind, data[name], "%s.%s" % (what, name),
+                                   *_RANGES.get("%s.%s" % (hint.__name__, name), ()))
+                       for name, kind in get_type_hints(hint).items()})
+    if hint is int and not (is_whole(data) and low <= data <= high):
+        raise DataError("%s must be a whole number of at least %d, found %r" % (what, low, data))
+    if hint is float and not is_finite(data):
+        raise DataError("%s must be a finite number, found %r" % (what, data))
+    if hint is str and not isinstance(data, str):
+        raise DataError("%s must be text, found %r" % (what, data))
+    if hint in (int, float, str, Any):
+        return float(data) if hint is float else data
+    if hint.__origin__ is tuple:
+        return tuple(_read(hint.__args__[0], item, what) for item in data)
+    is_named = dataclasses.is_dataclass(hint.__args__[1])
+    return {name: _read(hint.__args__[1], item, name if is_named else what) for name, item in data.items()}
 
 
-def _parse_statistics(column: str, data: Mapping[str, Any]) -> DenseStatistics:
-    numbers = {}
-    for name in ("mean", "std", "minimum", "maximum", "log_mean", "log_std"):
-        numbers[name] = _number(data[name], "%s.%s" % (column, name))
-    edges = tuple(_number(edge, "%s.bin_edges" % column) for edge in data["bin_edges"])
-    counts = tuple(_count(count, "%s.bin_counts" % column, 0) for count in data["bin_counts"])
-    if any(left >= right for left, right in zip(edges, edges[1:])) or len(counts) != len(edges) + 1:
-        raise DataError("bins of %s are not ascending, or do not fit their counts" % column)
-    return DenseStatistics(count=_count(data["count"], "%s.count" % column, 0), bin_edges=edges, bin_counts=counts,
-                           **numbers)
-
-
-def _parse_split(name: str, data: Mapping[str, Any], dataset: DatasetDefinition) -> Split:
-    shards = []
-    for item in data["shards"]:
-        _check_inside(item["path"], "shard of split %s" % name)
-        shards.append(Shard(path=item["path"], rows=_count(item["rows"], "rows", 0, MAX_ROWS),
-                            records=_count(item["records"], "records", 0, MAX_ROWS),
-                            size=_count(item["size"], "size", 0), sha256=str(item["sha256"])))
-    rows = _count(data["rows"], "rows of split %s" % name, 0, MAX_ROWS)
-    if sum(shard.rows for shard in shards) != rows:
-        raise DataError("the shards of split %s do not hold its %d rows" % (name, rows))
-    counts = {key: {str(item): _count(value, key, 0) for item, value in data[key].items()}
-              for key in ("positives", "unknown_labels", "out_of_vocabulary", "cut_lists", "contradictions",
-                          "bad_rows")}
-    missing = [task for task in dataset.task_names if task not in counts["unknown_labels"]]
+def _check_split(name: str, split: Split, dataset: DatasetDefinition) -> None:
+    """Refuses a split whose numbers do not fit together, or to the tasks."""
+    for shard in split.shards:
+        _check_inside(shard.path, "shard of split %s" % name)
+    if sum(shard.rows for shard in split.shards) != split.rows:
+        raise DataError("the shards of split %s do not hold its %d rows" % (name, split.rows))
+    missing = [task for task in dataset.task_names if task not in split.unknown_labels]
     if missing:
         raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))
     binary = [task.name for task in dataset.tasks if task.kind == BINARY]
-    wrong = [task for task in binary if task not in counts["positives"]] or sorted(
-        set(counts["positives"]) - set(dataset.task_names))
-    if wrong:
+    if not set(binary) <= set(split.positives) <= set(dataset.task_names):
         raise DataError("positives of split %s: counts of the binary tasks (%s) are expected, found those of %s"
-                        % (name, ", ".join(binary) or "none", ", ".join(sorted(counts["positives"])) or "none"))
-    return Split(rows=rows, duplicates=_count(data["duplicates"], "duplicates", -1),
-                 inputs=tuple(dict(item) for item in data["inputs"]), shards=tuple(shards), **counts)
+                        % (name, ", ".join(binary) or "none", ", ".join(sorted(split.positives)) or "none"))
 
 
-def _check_inside(path: Any, what: str) -> None:
-    if not isinstance(path, str) or os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
+def _check_inside(path: str, what: str) -> None:
+    if os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
         raise DataError("path %r of %s does not stay inside the data directory" % (path, what))
 
 
 def _sha256_of(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _count(value: Any, what: str, minimum: int, maximum: Optional[int] = 2 ** 63 - 1) -> int:
-    if not _is_int(value) or value < minimum or (maximum is not None and value > maximum):
-        raise DataError("%s must be a whole number of at least %d, found %r" % (what, minimum, value))
-    return int(value)
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError("%s must be a finite number, found %r" % (what, value))
-    return float(value)
