@@ -63,12 +63,12 @@ def our_step(model: Model, batches: Batch) -> Tuple[Callable[..., Any], Any, Any
     start_sdk()
     from mx_rec.core.asc.helper import get_asc_insert_func
 
-    from estimator_app.model.model_fn import ModelContext, make_model_fn
+    from estimator_app.model.model_fn import make_model_fn
     from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
     from rec_sdk_cpu.core import graph_state
     from rec_sdk_cpu.mx_rec.core.asc.manager import start_asc_pipeline
     specs = FeatureSpecLists()
-    model_fn = make_model_fn(ModelContext(model.config, model.encoding, model.network, model.tasks, specs, 1))
+    model_fn = make_model_fn(model, specs, 1)
     with tf.Graph().as_default() as graph:
         tf.compat.v1.set_random_seed(1)
         tf.compat.v1.train.create_global_step()

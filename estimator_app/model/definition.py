@@ -20,15 +20,7 @@ _KEY_BYTES = 60
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model of a dataset.
-
-    Attributes:
-        config: settings.
-        manifest: of the data.
-        encoding: constants of the encoding.
-        tasks: the tasks.
-        network: the network.
-    """
+    """A model of a dataset: settings, the data's manifest and the constants of its encoding, tasks, network."""
 
     config: Config
     manifest: Manifest
@@ -39,7 +31,9 @@ class Model:
     def table_dim(self, layout: TableLayout) -> int:
         """Returns the values of a table's row: the network's width with ``sum``, else the dataset's or the run's
         choice."""
-        return table_dim(self.config, layout, self.network)
+        if self.config.input_layer == SUM:
+            return self.network.width
+        return layout.dim or self.config.embedding_dim
 
     def table_dims(self) -> Dict[str, int]:
         """Returns {table: values of a row}."""
@@ -51,63 +45,46 @@ class Model:
         Raises:
             ConfigError: a table of a fixed size has fewer rows than the data has keys.
         """
-        if not (self.config.use_dynamic_expansion or self.config.use_faae):
-            for layout in self.encoding.tables:
-                rows = self.config.table_capacity or layout.rows
-                if rows < layout.keys:
-                    raise ConfigError("table %s has %d rows (%s), and the data has %d keys for it; give at least as "
-                                      "many, or --use_dynamic_expansion true" % (
-                                          layout.name, rows, "--table_capacity" if self.config.table_capacity else
-                                          "rows: in the dataset file", layout.keys))
-        sizes = [(layout.name, self.config.table_capacity or layout.rows, self.table_dim(layout))
-                for layout in self.encoding.tables]
-        return TableNeeds(sizes, {layout.name: layout.keys for layout in self.encoding.tables})
+        sizes = []
+        for layout in self.encoding.tables:
+            rows = table_capacity(self.config, layout)
+            if rows < layout.keys and not (self.config.use_dynamic_expansion or self.config.use_faae):
+                raise ConfigError("table %s has %d rows (%s), and the data has %d keys for it; give at least as many, "
+                                  "or --use_dynamic_expansion true" % (
+                                      layout.name, rows, "--table_capacity" if self.config.table_capacity else
+                                      "rows: in the dataset file", layout.keys))
+            sizes.append((layout.name, rows, self.table_dim(layout), layout.keys))
+        return TableNeeds(sizes)
 
 
 @dataclasses.dataclass(frozen=True)
 class TableNeeds:
-    """Rows of the embedding tables and what they cost.
+    """What the embedding tables cost: of each (name, rows, values of a row, different keys that the data has)."""
 
-    Attributes:
-        tables: (name, rows, values of a row) of each.
-        keys: {name: different keys that preparation counted}.
-    """
-
-    tables: List[Tuple[str, int, int]]
-    keys: Dict[str, int]
+    tables: List[Tuple[str, int, int, int]]
 
     @property
     def memory_bytes(self) -> int:
         """Memory of rows, optimizer slots and the index of keys in training."""
-        return sum(rows * (_FLOAT_BYTES * dim * (1 + SLOTS) + _KEY_BYTES) for _, rows, dim in self.tables)
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Bytes of one checkpoint's tables, where every counted key has a row."""
-        return sum(min(rows, self.keys[name]) * (_FLOAT_BYTES * dim * (1 + SLOTS) + 8)
-                   for name, rows, dim in self.tables)
+        return sum(rows * (_row_bytes(dim) + _KEY_BYTES) for _, rows, dim, _ in self.tables)
 
     def describe(self) -> str:
-        """Returns one line: rows x values of every table, memory, checkpoint."""
+        """Returns one line: rows x values of every table, memory, a checkpoint where every counted key has a row."""
+        checkpoint = sum(min(rows, keys) * (_row_bytes(dim) + 8) for _, rows, dim, keys in self.tables)
         return "tables: %s; with %d states %s of memory, %s a checkpoint" % (
-            ", ".join("%s %d rows x %d" % table for table in self.tables), 1 + SLOTS, _size(self.memory_bytes),
-            _size(self.checkpoint_bytes))
+            ", ".join("%s %d rows x %d" % table[:3] for table in self.tables), 1 + SLOTS, _size(self.memory_bytes),
+            _size(checkpoint))
 
     def check(self, available: Optional[int]) -> None:
-        """Refuses tables that cannot fit.
-
-        Args:
-            available: bytes of memory that the process may use; None where that is not known.
+        """Refuses tables that cannot fit into the available bytes of memory; None where these are not known.
 
         Raises:
             ConfigError: they need more; naming the flags to change.
         """
         if available is not None and self.memory_bytes > available:
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
-                              "larger "
-                              "min_count or fewer rows in the dataset file, or with --input_layer sum, whose rows "
-                              "are as "
-                              "wide as the network's first layer, --input_layer concat"
+                              "larger min_count or fewer rows in the dataset file, or with --input_layer sum, whose "
+                              "rows are as wide as the network's first layer, --input_layer concat"
                               % (self.describe(), _size(available)))
 
 
@@ -123,26 +100,27 @@ def make_model(config: Config, manifest: Manifest) -> Model:
     with_dim = [table.name for table in manifest.dataset.tables if table.dim]
     if config.input_layer == SUM and with_dim:
         raise ConfigError("tables %s have a dim in the dataset file, which goes with --input_layer concat only: with "
-                          "sum "
-                          "the network decides it (%d)" % (", ".join(with_dim), network.width))
+                          "sum the network decides it (%d)" % (", ".join(with_dim), network.width))
     _check_weight_column(config.eval_weight_column, manifest)
     encoding = make_encoding(manifest, config.dense_transform, config.dense_bins, config.drop_dense)
     return Model(config, manifest, encoding, tasks, network)
 
 
-def table_dim(config: Config, layout: TableLayout, network: Network) -> int:
-    """See :meth:`Model.table_dim`."""
-    return network.width if config.input_layer == SUM else layout.dim or config.embedding_dim
+def table_capacity(config: Config, layout: TableLayout) -> int:
+    """Returns the rows of a table over all ranks: as configured, or as the layout has them."""
+    return config.table_capacity or layout.rows
 
 
 def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
     """Returns {name: shape} of the network's variables, moving averages of batch normalisation included."""
     with tf.Graph().as_default():
-        is_sum = model.config.input_layer == SUM
-        vectors = {field.name: tf.zeros([1, model.table_dim(layout)])
-                   for layout in model.encoding.tables for field in layout.fields}
-        inputs = Inputs(model.config, tf.zeros([1, model.network.width]) if is_sum else None, {} if is_sum else vectors,
-                        tf.zeros([1, model.manifest.dataset.num_dense]))
+        numbers = tf.zeros([1, model.manifest.dataset.num_dense])
+        if model.config.input_layer == SUM:
+            inputs = Inputs(model.config, tf.zeros([1, model.network.width]), {}, numbers)
+        else:
+            inputs = Inputs(model.config, None, {field.name: tf.zeros([1, model.table_dim(layout)])
+                                                 for layout in model.encoding.tables for field in layout.fields},
+                            numbers)
         with tf.compat.v1.variable_scope(model.config.model):
             model.network(inputs, False)
         return {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.compat.v1.global_variables()}
@@ -150,16 +128,21 @@ def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
 
 def _check_weight_column(column: str, manifest: Manifest) -> None:
     """Refuses a weight column for evaluations that the data does not have, or that holds negative values."""
-    if not column or column == manifest.dataset.weight:  # the preparation has checked that one row by row
+    weight = manifest.dataset.weight
+    if column in ("", weight):  # the preparation has checked that one row by row
         return
     known = [feature.name for feature in manifest.dataset.numeric]
     if column not in known:
         raise ConfigError("eval_weight_column %s is neither the weight nor a numeric feature of the data; it has %s" % (
-            column, ", ".join(([manifest.dataset.weight] if manifest.dataset.weight else []) + known) or "none"))
+            column, ", ".join(([weight] if weight else []) + known) or "none"))
     least = manifest.dense_statistics[column].minimum
     if least < 0:
         raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
                           % (column, least))
+
+
+def _row_bytes(dim: int) -> int:
+    return _FLOAT_BYTES * dim * (1 + SLOTS)
 
 
 def _size(count: int) -> str:

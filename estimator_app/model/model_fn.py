@@ -1,63 +1,35 @@
 """The model function for TRAIN, EVAL and PREDICT: embedding -> network -> tasks."""
-import dataclasses
 from typing import Any, Callable, Dict, Tuple
 
 import tensorflow as tf
 
-from estimator_app.config import Config
+from estimator_app.model.definition import Model
 from estimator_app.model.embedding import embed
 from estimator_app.model.metrics import EvaluationBatch, RankMerge, expert_metrics
-from estimator_app.model.networks import Network
 from estimator_app.model.optimizer import build_train_op
-from estimator_app.model.tasks import TaskSet
-from feature_specs.encoding import FeatureEncoding
 from feature_specs.records import EVAL_WEIGHT, LABEL, WEIGHT, is_padding
 from feature_specs.spec_list import FeatureSpecLists
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelContext:
-    """What the model function needs besides the batch.
+def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_size: int = 1,
+                  steps: Tuple[int, int] = (0, 0)) -> Callable[..., tf.estimator.EstimatorSpec]:
+    """Returns the model function of an Estimator: (features, labels, mode) -> EstimatorSpec.
 
-    Attributes:
-        config: settings.
-        encoding: constants of the encoding.
-        network: the network.
-        tasks: the tasks.
-        specs: FeatureSpecs, handed over from input_fn.
+    Args:
+        model: settings and data.
+        specs: FeatureSpecs, handed over from ``input_fn``, whose batches ``features`` are.
         eval_steps: batches of one evaluation.
         rank_size: number of ranks.
         steps: first and last step of the training, between which learning-rate schedules run.
     """
-
-    config: Config
-    encoding: FeatureEncoding
-    network: Network
-    tasks: TaskSet
-    specs: FeatureSpecLists
-    eval_steps: int
-    rank_size: int = 1
-    steps: Tuple[int, int] = (0, 0)
-
-
-def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.EstimatorSpec]:
-    """Returns the model function of an Estimator.
-
-    Args:
-        context: everything besides the batch.
-
-    Returns:
-        A function (features, labels, mode) -> EstimatorSpec; ``features`` is a batch of ``input_fn``.
-    """
-    config, tasks = context.config, context.tasks
+    config, tasks = model.config, model.tasks
 
     def model_fn(features: Dict[str, tf.Tensor], labels: Any, mode: str) -> tf.estimator.EstimatorSpec:
         del labels  # FeatureSpec mode passes one feature dict that holds the labels too (rec_sdk_api 2.2).
         is_training = mode == tf.estimator.ModeKeys.TRAIN
-        inputs = embed(features, config, context.encoding, context.specs, context.network, is_training,
-                       context.rank_size)
+        inputs = embed(features, model, specs, is_training)
         with tf.compat.v1.variable_scope(config.model):
-            output = context.network(inputs, is_training)
+            output = model.network(inputs, is_training)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return _predict_spec(tasks.predictions(output.logits))
         logits, task_labels = tasks.related(output.logits), tasks.labels(features)
@@ -65,12 +37,11 @@ def make_model_fn(context: ModelContext) -> Callable[..., tf.estimator.Estimator
         if is_training:
             loss = tasks.training_loss(logits, task_labels, row_weights, config.label_smoothing)
             loss = loss if output.penalty is None else loss + output.penalty
-            has_lists = any(table.has_lists for table in context.encoding.tables)
-            return tf.estimator.EstimatorSpec(
-                mode, loss=loss,
-                train_op=build_train_op(loss, config, context.rank_size, context.steps, has_lists))
-        batch = EvaluationBatch(tf.logical_not(is_padding(features[LABEL])), context.eval_steps, config.eval_batch_size,
-                                RankMerge(context.rank_size),
+            has_lists = any(table.has_lists for table in model.encoding.tables)
+            return tf.estimator.EstimatorSpec(mode, loss=loss,
+                                              train_op=build_train_op(loss, config, rank_size, steps, has_lists))
+        batch = EvaluationBatch(tf.logical_not(is_padding(features[LABEL])), eval_steps, config.eval_batch_size,
+                                RankMerge(rank_size),
                                 features[EVAL_WEIGHT][:, 0] if EVAL_WEIGHT in features else None)
         metrics = tasks.metrics(logits, features, batch)
         metrics.update(expert_metrics(output.experts, output.gates, batch.valid, batch.merge))

@@ -14,7 +14,7 @@ from feature_specs.sdk import allreduce_sum
 
 def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple[int, int],
                    has_lists: bool = False) -> tf.Operation:
-    """Builds the op of one training step.
+    """Builds the op of one training step: it updates dense variables, table rows and the global step.
 
     Args:
         loss: float32 scalar.
@@ -22,9 +22,6 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
         rank_size: number of ranks; dense gradients are averaged over them.
         steps: first and last step of the training, between which schedules run.
         has_lists: whether a table has rows of padding keys, which are never penalised.
-
-    Returns:
-        The op that updates dense variables, table rows and the global step.
     """
     dense_optimizer = tf.compat.v1.train.AdamOptimizer(
         scheduled(config.learning_rate, config.learning_rate_schedule, steps))
@@ -37,7 +34,7 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
     if rank_size > 1:
         dense_gradients = [(allreduce_sum(gradient) / rank_size, variable) for gradient, variable in dense_gradients]
     sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
-    sparse_gradients = [_with_penalty(gradient, source, config.embedding_l2, has_lists, config.lookups)
+    sparse_gradients = [_with_penalty(gradient, source, config, has_lists)
                         for gradient, source in zip(tf.gradients(loss, sources), sources)]
     # No variable may change before the last gradient is there: the two backward passes read the same weights.
     gradients = [gradient for gradient, _ in dense_gradients] + [
@@ -53,15 +50,10 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
 
 
 def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float, tf.Tensor]:
-    """Returns the learning rate of a step.
+    """Returns the learning rate of a step: the number itself, which every version of the SDK takes, or a float32
+    scalar.
 
-    Args:
-        rate: at the first step.
-        schedule: ``fixed``, or ``cosine``: rate * (1 + cos(pi * share)) / 2, where share goes from 0 to 1.
-        steps: global steps at which a cosine begins and reaches 0.
-
-    Returns:
-        The number itself, which every version of the SDK takes, or a float32 scalar.
+    ``cosine`` is rate * (1 + cos(pi * share)) / 2, where share goes from 0 to 1 between the two global ``steps``.
     """
     first, last = steps
     if schedule == "fixed" or last <= first:
@@ -86,22 +78,21 @@ def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
             tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_ID_OFFSET))
 
 
-def _with_penalty(gradient: Any, source: Any, penalty: float, has_lists: bool, lookups: int = 1) -> Any:
+def _with_penalty(gradient: Any, source: Any, config: Config, has_lists: bool) -> Any:
     """Adds the gradient of penalty / 2 * sum of squares over the batch's rows to a gradient of the table.
 
     Args:
         gradient: IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch; or None.
         source: the table variable, or the rows of the batch.
-        penalty: strength.
+        config: strength of the penalty, lookups of a table per step.
         has_lists: leaves rows without any gradient alone: the padding key's row is masked, so it never has one.
-        lookups: of a table per step.
     """
-    if gradient is None or not penalty:
+    if gradient is None or not config.embedding_l2:
         return gradient
     sliced = isinstance(gradient, tf.IndexedSlices)
     values = gradient.values if sliced else gradient
-    addition = penalty * (tf.gather(source, gradient.indices) if sliced else source)
-    if sliced and lookups > 1:
+    addition = config.embedding_l2 * (tf.gather(source, gradient.indices) if sliced else source)
+    if sliced and config.lookups > 1:
         # Where lookups are not merged a row stands there once per lookup; it is penalised once.
         _, places, counts = tf.unique_with_counts(gradient.indices)
         addition /= tf.expand_dims(tf.cast(tf.gather(counts, places), tf.float32), 1)

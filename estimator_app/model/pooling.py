@@ -56,8 +56,3 @@ def _of_field(present: tf.Tensor, pooling: str) -> tf.Tensor:
         return present
     count = tf.broadcast_to(tf.reduce_sum(present, axis=1, keepdims=True), tf.shape(present))
     return tf.math.divide_no_nan(present, count)
-
-
-def widths_of(layout: TableLayout, is_sum: bool) -> Optional[Sequence[int]]:
-    """Returns the keys of each field of a table; None where all rows of a table are added up."""
-    return None if is_sum else [field.width for field in layout.fields]

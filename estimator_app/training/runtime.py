@@ -10,7 +10,7 @@ from npu_bridge.npu_init import NPUEstimator, NPURunConfig
 
 from estimator_app.config import Config
 from estimator_app.model.definition import Model
-from estimator_app.model.model_fn import ModelContext, make_model_fn
+from estimator_app.model.model_fn import make_model_fn
 from estimator_app.model_dir import checkpoints
 from estimator_app.training.hooks import DataGuard
 from estimator_app.training.run_start import Run
@@ -80,9 +80,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
         prefetch=config.prefetch or min(_MOST_BATCHES, _BATCHES_PER_THREAD * threads(config.threads)),
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups,
         admission=admission if config.use_faae else None)
-    model_fn = make_model_fn(ModelContext(
-        config, model.encoding, model.network, model.tasks, specs, numbers.eval_steps, run.rank_size,
-        (numbers.data_start, numbers.max_steps)))
+    model_fn = make_model_fn(model, specs, numbers.eval_steps, run.rank_size, (numbers.data_start, numbers.max_steps))
     train_input_fn = None
     if phase.kind != EVALUATE and numbers.plan is not None:
         train_input_fn = make_train_input_fn(

@@ -152,7 +152,7 @@ def test_fields_become_vectors_of_their_tables(sdk, tmp_path, layer, dims):
     rows = arrays["train"]
     keys, numbers = encode_rows(tf.constant(rows.sparse), tf.constant(rows.dense), model.encoding)
     features = dict(keys, **{DENSE_FEATURE: numbers})
-    inputs = embed(features, config, model.encoding, FeatureSpecLists(), model.network, True, 1)
+    inputs = embed(features, model, FeatureSpecLists(), True)
     from rec_sdk_cpu.core import graph_state
     tables = {table.table_name: table for table in graph_state.of().tables.values()}
     exports = {name: (table.index.export(), table.variable) for name, table in tables.items()}
