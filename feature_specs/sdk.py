@@ -57,26 +57,16 @@ def return_timestamp(anchor: tf.Tensor) -> tf.Tensor:
     return import_host_pipeline_ops(LIBREC_TF_REC_V1_CPU_SO).return_timestamp(anchor)
 
 
-def mark_end_of_sequence(dataset: tf.data.Dataset, is_training: bool, max_train_steps: int,
-                         max_eval_steps: int) -> tf.data.Dataset:
-    """Inserts the end-of-sequence mark that FeatureSpec mode needs, where this SDK generation has it (2.2).
-
-    Args:
-        dataset: the batched dataset, before the insert function.
-        is_training: channel of the dataset.
-        max_train_steps: steps of the training, -1 for no limit.
-        max_eval_steps: steps of one evaluation, -1 for no limit.
-
-    Returns:
-        The dataset.
-    """
+def mark_end_of_sequence(dataset: tf.data.Dataset, is_training: bool) -> tf.data.Dataset:
+    """Inserts the end-of-sequence mark that FeatureSpec mode needs before the insert function, where this SDK
+    generation has it (2.2)."""
     if not hasattr(dataset, "eos_map"):
         return dataset
     from mx_rec.constants.constants import EVAL_CHANNEL_ID, LIBREC_EOS_OPS_SO, TRAIN_CHANNEL_ID
     from mx_rec.util.ops import import_host_pipeline_ops
     library = import_host_pipeline_ops(LIBREC_EOS_OPS_SO)
-    return dataset.eos_map(library, TRAIN_CHANNEL_ID if is_training else EVAL_CHANNEL_ID, max_train_steps,
-                           max_eval_steps)
+    # -1: no limit of the steps of training and of one evaluation.
+    return dataset.eos_map(library, TRAIN_CHANNEL_ID if is_training else EVAL_CHANNEL_ID, -1, -1)
 
 
 def _hccl_ops() -> Any:

@@ -1,34 +1,26 @@
 """Finds the first record that cannot be used, so that a message can name its file and number."""
 import os
-from typing import Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import tensorflow as tf
 
 from feature_specs.encoding import FeatureEncoding
 from feature_specs.manifest import Manifest
-from input_fn.pipeline import checked_rows, extract_fn, reshape_fn
+from input_fn.pipeline import parsed_rows
 
 _READ_TOGETHER = 256
 
 
 def first_bad_record(manifest: Manifest, encoding: FeatureEncoding, directory: str,
                      splits: Sequence[str]) -> Optional[str]:
-    """Reads all records until one cannot be used, with the very functions that the pipeline reads with.
-
-    Args:
-        manifest: of the data directory.
-        encoding: the limits of indexes and hashes.
-        directory: the data directory.
-        splits: names of the splits to read, in order.
+    """Reads all records of some splits until one cannot be used, with the very functions that the pipeline reads with.
 
     Returns:
         A text that names file, record (0-based) and problem, or None where every record is fine.
     """
-    dataset = manifest.dataset
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         serialized = tf.compat.v1.placeholder(tf.string, [None])
-        rows = checked_rows(reshape_fn(extract_fn(serialized, dataset, manifest.line_per_sample), dataset), dataset,
-                            encoding)
+        rows = parsed_rows(serialized, manifest, encoding)
         check = session.make_callable(tf.group(*rows.values()), feed_list=[serialized])
         for split in splits:
             for shard in manifest.split(split).shards:
@@ -39,9 +31,9 @@ def first_bad_record(manifest: Manifest, encoding: FeatureEncoding, directory: s
     return None
 
 
-def _problem_of_file(path: str, expected: int, check: object) -> Optional[str]:
+def _problem_of_file(path: str, expected: int, check: Callable[..., Any]) -> Optional[str]:
     count = 0
-    waiting = []
+    waiting: List[bytes] = []
     try:
         for record in tf.compat.v1.io.tf_record_iterator(path):
             waiting.append(record)
@@ -59,14 +51,14 @@ def _problem_of_file(path: str, expected: int, check: object) -> Optional[str]:
     return problem
 
 
-def _problem_of_records(records: Sequence[bytes], first: int, check: object) -> Optional[str]:
+def _problem_of_records(records: Sequence[bytes], first: int, check: Callable[..., Any]) -> Optional[str]:
     try:
-        check(records)  # type: ignore[operator]
+        check(records)
         return None
     except tf.errors.InvalidArgumentError:
         for number, record in enumerate(records):
             try:
-                check([record])  # type: ignore[operator]
+                check([record])
             except tf.errors.InvalidArgumentError as error:
                 # Behind the problem TensorFlow names a node of this graph and where it was made.
                 text = " ".join(error.message.replace("assertion failed: ", "").partition("[[node")[0].split())

@@ -6,9 +6,9 @@ import tensorflow as tf
 from mx_rec.core.asc.helper import get_asc_insert_func
 
 from feature_specs import sdk
-from feature_specs.records import TIMESTAMP
+from feature_specs.records import LABEL, TIMESTAMP
 from feature_specs.spec_list import Admission, FeatureSpecLists, create_feature_spec_list
-from input_fn.pipeline import Reading, evaluation_batches, training_batches, with_timestamp
+from input_fn.pipeline import Batch, Reading, evaluation_batches, training_batches
 from input_fn.plan import TrainPlan
 
 
@@ -23,7 +23,6 @@ class InputSettings:
         feature_spec_mode: FeatureSpecs and the insert function; False with graph modification.
         lookups: lookups of a table per step.
         admission: admission and eviction, which need the batch's timestamp; None for neither.
-        max_train_steps, max_eval_steps: for the end-of-sequence mark; -1 for no limit.
     """
 
     reading: Reading
@@ -32,24 +31,12 @@ class InputSettings:
     feature_spec_mode: bool = True
     lookups: int = 1
     admission: Optional[Admission] = None
-    max_train_steps: int = -1
-    max_eval_steps: int = -1
 
 
 def make_train_input_fn(settings: InputSettings, split: str, plan: TrainPlan, epochs: int,
                         start_step: Callable[[], int]) -> Callable[[], tf.data.Dataset]:
-    """Returns the input_fn of training.
-
-    Args:
-        settings: how to read.
-        split: name of the split.
-        plan: arithmetic of the pipeline.
-        epochs: passes over the data.
-        start_step: called when the dataset is built; the batch that training continues with, from 0.
-
-    Returns:
-        A function without arguments that returns the Dataset, positioned at the start step.
-    """
+    """Returns the input_fn of training; ``start_step``, called when the Dataset is built, returns the batch that it
+    begins with, from 0."""
     def train_input_fn() -> tf.data.Dataset:
         rows = settings.reading.manifest.split(split)
         return _for_sdk(training_batches(settings.reading, rows, plan, epochs, start_step()), settings, True)
@@ -58,13 +45,7 @@ def make_train_input_fn(settings: InputSettings, split: str, plan: TrainPlan, ep
 
 
 def make_eval_input_fn(settings: InputSettings, split: str, batch_size: int) -> Callable[[], tf.data.Dataset]:
-    """Returns the input_fn of evaluation and prediction: every row once, the last batch padded.
-
-    Args:
-        settings: how to read.
-        split: name of the split.
-        batch_size: rows per batch.
-    """
+    """Returns the input_fn of evaluation and prediction: every row once, the last batch padded."""
     def eval_input_fn() -> tf.data.Dataset:
         rows = settings.reading.manifest.split(split)
         return _for_sdk(evaluation_batches(settings.reading, rows, batch_size), settings, False)
@@ -74,12 +55,17 @@ def make_eval_input_fn(settings: InputSettings, split: str, batch_size: int) -> 
 
 def _for_sdk(dataset: tf.data.Dataset, settings: InputSettings, is_training: bool) -> tf.data.Dataset:
     if settings.admission is not None:
-        dataset = dataset.map(with_timestamp(TIMESTAMP, sdk.return_timestamp))
+        dataset = dataset.map(_with_timestamp)
     if settings.feature_spec_mode:
-        dataset = sdk.mark_end_of_sequence(dataset, is_training, settings.max_train_steps, settings.max_eval_steps)
+        dataset = sdk.mark_end_of_sequence(dataset, is_training)
         tables = [table.name for table in settings.reading.encoding.tables]
         specs = create_feature_spec_list(tables, settings.lookups, settings.admission)
         settings.specs.put(specs, is_training)
         dataset = dataset.map(get_asc_insert_func(tgt_key_specs=specs, is_training=is_training))
     # The SDK requires prefetch as the last stage (rec_sdk_api 5.1).
     return dataset.prefetch(settings.prefetch)
+
+
+@tf.autograph.experimental.do_not_convert
+def _with_timestamp(batch: Batch) -> Batch:
+    return dict(batch, **{TIMESTAMP: sdk.return_timestamp(tf.cast(batch[LABEL], tf.int64))})

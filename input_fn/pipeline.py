@@ -5,7 +5,7 @@ rows is a function of (seed, epoch, window) and nothing else, so a training run 
 """
 import dataclasses
 import os
-from typing import Callable, Dict, Tuple
+from typing import Dict, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -70,16 +70,11 @@ class Reading:
 
 
 def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
-    """Parses a batch of serialized records (:mod:`feature_specs.records`).
-
-    Args:
-        records: string [n].
-        dataset: T tasks, W sparse values and D numeric features.
-        line_per_sample: L, rows per record.
+    """Parses serialized records, string [n], of L rows each (:mod:`feature_specs.records`).
 
     Returns:
         label [n, T*L], sparse_feature int64 [n, W*L], dense_feature float32 [n, D*L], and weight float32 [n, L] and
-        group int64 [n, L] where the dataset has them.
+        group int64 [n, L] where the dataset has them: of T tasks, W sparse values and D numeric features.
     """
     features = {
         LABEL: tf.io.FixedLenFeature([dataset.num_tasks * line_per_sample],
@@ -95,16 +90,8 @@ def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: 
 
 
 def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
-    """Reshapes packed records into rows.
-
-    Args:
-        batch: what :func:`extract_fn` returns, n records of L rows.
-        dataset: T tasks, W sparse values and D numeric features.
-
-    Returns:
-        label [n*L, T], sparse_feature int64 [n*L, W], dense_feature float32 [n*L, D], weight float32 and group int64
-        [n*L, 1].
-    """
+    """Reshapes what :func:`extract_fn` returns into rows: label [n*L, T], sparse_feature int64 [n*L, W],
+    dense_feature float32 [n*L, D], weight float32 and group int64 [n*L, 1]."""
     # The number of rows comes from the labels: a dataset may have no numeric or no categorical feature.
     rows = tf.size(batch[LABEL]) // dataset.num_tasks
     widths = {LABEL: dataset.num_tasks, SPARSE_FEATURE: dataset.sparse_width, DENSE_FEATURE: dataset.num_dense}
@@ -112,27 +99,24 @@ def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
 
 
 def checked_rows(rows: Batch, dataset: DatasetDefinition, encoding: FeatureEncoding) -> Batch:
-    """Fails the pipeline where rows hold what no preparation writes.
-
-    Args:
-        rows: what :func:`reshape_fn` returns.
-        dataset: its definition.
-        encoding: the limits of indexes and hashes.
+    """Fails the pipeline where rows, as :func:`reshape_fn` returns them, hold what no preparation writes.
 
     Returns:
         The same rows; evaluating them raises InvalidArgumentError where a label is none, an index or hash is out of
         range, or a number is infinite.
     """
-    checks = [
-        tf.debugging.Assert(_labels_are_sound(rows[LABEL], dataset), ["labels that no preparation writes"]),
-        tf.debugging.Assert(tf.reduce_all((rows[SPARSE_FEATURE] < encoding.limits) & (
-            (rows[SPARSE_FEATURE] >= _lowest(dataset)) | tf.expand_dims(is_padding(rows[LABEL]), 1))),
-                            ["values out of range"]),
-        tf.debugging.Assert(tf.logical_not(tf.reduce_any(tf.math.is_inf(rows[DENSE_FEATURE]))), ["infinite numbers"])]
+    padding = tf.expand_dims(is_padding(rows[LABEL]), 1)
+    sparse = rows[SPARSE_FEATURE]
+    lowest = np.repeat([NO_VALUE if feature.is_list else 0 for feature in dataset.categorical],
+                       [feature.width for feature in dataset.categorical]).astype(np.int64)
+    conditions = {
+        "labels that no preparation writes": _labels_are_sound(rows[LABEL], padding, dataset),
+        "values out of range": (sparse < encoding.limits) & ((sparse >= lowest) | padding),
+        "infinite numbers": tf.logical_not(tf.math.is_inf(rows[DENSE_FEATURE]))}
     if dataset.weight:
-        checks.append(tf.debugging.Assert(tf.reduce_all((rows[WEIGHT] >= 0) & tf.math.is_finite(rows[WEIGHT])),
-                                          ["weights that are negative or not finite"]))
-    with tf.control_dependencies(checks):
+        conditions["weights that are negative or not finite"] = (rows[WEIGHT] >= 0) & tf.math.is_finite(rows[WEIGHT])
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(sound), [problem])
+                                  for problem, sound in conditions.items()]):
         return {name: tf.identity(value) for name, value in rows.items()}
 
 
@@ -180,7 +164,7 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
 
     @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
-        rows = _parsed(records, manifest, reading.encoding)
+        rows = parsed_rows(records, manifest, reading.encoding)
         order = _row_order(rows[LABEL], seed, place[0], place[1], bool(reading.shuffle_rows))
         # A rank with more rows than another one drops what goes beyond the common number of steps.
         left = plan.steps_per_epoch - tf.cast(place[1], tf.int32) * plan.window_batches
@@ -198,18 +182,12 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
 def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:
     """Returns every row once, in file order; the last batch is filled up with padding rows.
 
-    Args:
-        reading: what is read, and how.
-        split: the rows.
-        batch_size: B, rows per batch.
-
     Returns:
         Batches as in training, with a group also group int64 [B, 1], with an evaluation weight eval_weight float32
         [B, 1], which is 0 in padding rows.
     """
-    manifest, line_per_sample = reading.manifest, reading.manifest.line_per_sample
-    dataset = manifest.dataset
-    window_batches = max(1, reading.window_rows // batch_size)
+    dataset, line_per_sample = reading.manifest.dataset, reading.manifest.line_per_sample
+    window_rows = max(1, reading.window_rows // batch_size) * batch_size
     records = tf.data.TFRecordDataset(list(reading.paths(split)), buffer_size=_READ_BUFFER_BYTES)
     if reading.rank_size > 1:
         records = records.shard(reading.rank_size, reading.rank_id)
@@ -217,7 +195,7 @@ def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.da
 
     @_plain
     def parse(window: tf.Tensor) -> Batch:
-        return _parsed(window, manifest, reading.encoding)
+        return parsed_rows(window, reading.manifest, reading.encoding)
 
     @_plain
     def pad_and_encode(rows: Batch) -> Batch:
@@ -233,53 +211,31 @@ def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.da
             encoded[EVAL_WEIGHT] = tf.where(tf.math.is_nan(weights), tf.zeros_like(weights), weights)
         return _cut(encoded, batch_size)
 
-    if (window_batches * batch_size) % line_per_sample:
+    windows = records.batch(max(1, window_rows // line_per_sample)).map(
+        parse, num_parallel_calls=reading.parallel_calls)
+    if window_rows % line_per_sample:
         # Windows must hold whole batches: regroup the rows where the packing does not fit.
-        rows = records.batch(max(1, reading.window_rows // line_per_sample)).map(
-            parse, num_parallel_calls=reading.parallel_calls)
-        windows = rows.apply(tf.data.experimental.unbatch()).batch(window_batches * batch_size)
-    else:
-        windows = records.batch(window_batches * batch_size // line_per_sample).map(
-            parse, num_parallel_calls=reading.parallel_calls)
+        windows = windows.apply(tf.data.experimental.unbatch()).batch(window_rows)
     return windows.map(pad_and_encode, num_parallel_calls=reading.parallel_calls).apply(
         tf.data.experimental.unbatch())
 
 
-def with_timestamp(key: str, make: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[Batch], Batch]:
-    """Returns the map function that adds the scalar int64 timestamp of a batch.
-
-    Args:
-        key: name of the entry.
-        make: from the batch's labels to the timestamp.
-    """
-    @_plain
-    def add(batch: Batch) -> Batch:
-        return dict(batch, **{key: make(tf.cast(batch[LABEL], tf.int64))})
-    return add
-
-
-def _parsed(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
+def parsed_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
+    """Returns the checked rows of serialized records, string [n]."""
     dataset = manifest.dataset
     return checked_rows(reshape_fn(extract_fn(records, dataset, manifest.line_per_sample), dataset), dataset, encoding)
 
 
-def _labels_are_sound(labels: tf.Tensor, dataset: DatasetDefinition) -> tf.Tensor:
-    padding = tf.expand_dims(is_padding(labels), 1)
-    binary = tf.constant([task.kind == BINARY for task in dataset.tasks])
+def _labels_are_sound(labels: tf.Tensor, padding: tf.Tensor, dataset: DatasetDefinition) -> tf.Tensor:
+    """Returns bool [n, T]; ``padding`` is bool [n, 1]: all labels of a padding row are marked, and no others."""
     if labels.dtype.is_floating:
         marked = tf.math.is_inf(labels)
-        fits = (tf.equal(labels, 0) | tf.equal(labels, 1) | tf.math.is_nan(labels)
-                | tf.broadcast_to(tf.logical_not(binary), tf.shape(labels)))
+        any_number = tf.constant([task.kind != BINARY for task in dataset.tasks])
+        fits = tf.equal(labels, 0) | tf.equal(labels, 1) | tf.math.is_nan(labels) | any_number
     else:
         marked = tf.equal(labels, PADDING_LABEL)
         fits = (labels > PADDING_LABEL) & (labels <= 1)
-    return tf.reduce_all(tf.equal(marked, tf.broadcast_to(padding, tf.shape(labels)))) & tf.reduce_all(fits | marked)
-
-
-def _lowest(dataset: DatasetDefinition) -> np.ndarray:
-    """Returns int64 [W]: the smallest sound value, which is the mark of an empty place in lists."""
-    return np.repeat([NO_VALUE if feature.is_list else 0 for feature in dataset.categorical],
-                     [feature.width for feature in dataset.categorical]).astype(np.int64)
+    return tf.equal(marked, padding) & (fits | marked)
 
 
 def _encode(rows: Batch, encoding: FeatureEncoding) -> Batch:

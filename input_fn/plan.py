@@ -24,14 +24,7 @@ class RankShare:
 
 
 def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> RankShare:
-    """Returns what one rank reads of a split.
-
-    Args:
-        split: rows of the split.
-        line_per_sample: rows per record.
-        rank_id: 0-based.
-        rank_size: number of ranks.
-    """
+    """Returns what one rank reads of a split, of ``line_per_sample`` rows per record."""
     full, partial = divmod(split.rows, line_per_sample)
     mine = full // rank_size + (1 if rank_id < full % rank_size else 0)
     partial_rows = partial if full % rank_size == rank_id else 0
@@ -87,8 +80,7 @@ def plan_training(split: Split, line_per_sample: int, batch_size: int, window_ro
         line_per_sample: rows per record.
         batch_size: rows per batch.
         window_rows: about how many rows are shuffled together, one by one.
-        rank_id: 0-based.
-        rank_size: number of ranks.
+        rank_id, rank_size: of the rank.
 
     Raises:
         ConfigError: fewer rows than one batch, or a batch size that does not go with the packing.
@@ -104,8 +96,8 @@ def plan_training(split: Split, line_per_sample: int, batch_size: int, window_ro
                           "choose a batch size that is a multiple of line_per_sample"
                           % (batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS))
     units = max(1, min(window_rows, split.rows) // unit)
-    return TrainPlan(batch_size, line_per_sample, units * unit // line_per_sample, units * unit // batch_size, steps,
-                     share)
+    rows = units * unit
+    return TrainPlan(batch_size, line_per_sample, rows // line_per_sample, rows // batch_size, steps, share)
 
 
 def eval_steps(split: Split, line_per_sample: int, batch_size: int, rank_size: int = 1) -> int:

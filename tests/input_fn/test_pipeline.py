@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from feature_specs.encoding import make_encoding
 from feature_specs.records import GROUP, LABEL, PADDING_LABEL, WEIGHT
 from input_fn.diagnose import first_bad_record
-from input_fn.pipeline import Reading, evaluation_batches, extract_fn, reshape_fn, training_batches, with_timestamp
+from input_fn.pipeline import Reading, evaluation_batches, extract_fn, reshape_fn, training_batches
 from input_fn.plan import eval_steps, plan_training
 from tests.support.rows import read_rows
 from tests.support.small_data import RICH, SMALL, columns_of, keys_of, record_of, write_data, write_split
@@ -202,12 +202,6 @@ def test_evaluation_weights_may_be_the_weights_of_the_rows(datasets):
     labels = np.concatenate([batch[LABEL] for batch in batches])[:, 0]
     np.testing.assert_array_equal(found[~np.isinf(labels)], np.ravel(rows["test"].weight))
     assert (found[np.isinf(labels)] == 0).all()
-
-
-def test_a_timestamp_is_added():
-    batches = run(lambda: tf.data.Dataset.from_tensors({LABEL: tf.zeros([2, 1], tf.int64)}).map(
-        with_timestamp("timestamp", lambda label: tf.reduce_sum(label) + 7)))
-    assert batches[0]["timestamp"] == 7
 
 
 def _change(part, column, value):
