@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from feature_specs.checks import is_whole
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
@@ -50,8 +51,7 @@ class Config:
 
     model: str = _field("mmoe", "the network between embedding and tasks", "model")
     input_layer: str = _field(CONCAT, "sum: table rows are the first layer and are added up; concat: a vector per "
-                                      "field",
-                              choices=(SUM, CONCAT))
+                                      "field", choices=(SUM, CONCAT))
     embedding_dim: int = _field(16, "values of a table's row where the dataset says nothing (concat only)", "values",
                                 low=1, high=8192)
     expert_num: int = _field(8, "experts that all tasks share", "experts", low=1, high=1024)
@@ -125,8 +125,7 @@ class Config:
     use_multi_lookup: bool = _field(False, "look the keys up twice in the same table")
     use_modify_graph: bool = _field(False, "graph modification: tensors of keys instead of FeatureSpecs")
     table_capacity: int = _field(0, "rows of every embedding table over all ranks; 0: as many as the dataset file "
-                                    "says, "
-                                    "or as there are keys, and a quarter more", "rows", low=0, high=10 ** 9)
+                                    "says, or as there are keys, and a quarter more", "rows", low=0, high=10 ** 9)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -161,22 +160,20 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
-def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:
-    """Checks that every key is a field and turns JSON values into field values.
+_NAMES = [field.name for field in dataclasses.fields(Config)]
 
-    Args:
-        values: {field: value}.
-        source: where they come from, for the message.
+
+def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:
+    """Turns JSON values into field values; ``source`` is where they come from.
 
     Raises:
         ConfigError: an unknown field.
     """
-    names = {field.name for field in dataclasses.fields(Config)}
-    unknown = sorted(set(values) - names)
+    unknown = sorted(set(values) - set(_NAMES))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], names, 1)
+        near = difflib.get_close_matches(unknown[0], _NAMES, 1)
         raise ConfigError("%s: unknown setting %s%s; known: %s" % (
-            source, ", ".join(unknown), ", did you mean %s?" % near[0] if near else "", ", ".join(sorted(names))))
+            source, ", ".join(unknown), ", did you mean %s?" % near[0] if near else "", ", ".join(sorted(_NAMES))))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -204,13 +201,7 @@ def read_preset(name: str) -> Dict[str, Any]:
 
 
 def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
-    """Reads the original script's switches.
-
-    Args:
-        environment: for example ``os.environ``.
-
-    Returns:
-        {field: value} of the switches that are set.
+    """Returns {field: value} of the original script's switches that are set.
 
     Raises:
         ConfigError: a switch has a value other than 0 or 1, or an unknown cache mode.
@@ -218,16 +209,11 @@ def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
     values: Dict[str, Any] = {}
     for variable, name in ENVIRONMENT_SWITCHES.items():
         text = environment.get(variable, "")
-        if not text:
-            continue
-        if variable == "CACHE_MODE":
-            if text not in CACHE_MODES:
-                raise ConfigError("environment variable CACHE_MODE=%r; allowed: %s" % (text, ", ".join(CACHE_MODES)))
-            values[name] = text
-        elif text in ("0", "1"):
-            values[name] = text == "1"
-        else:
-            raise ConfigError("environment variable %s=%r; allowed: 0, 1" % (variable, text))
+        allowed = CACHE_MODES if variable == "CACHE_MODE" else ("0", "1")
+        if text and text not in allowed:
+            raise ConfigError("environment variable %s=%r; allowed: %s" % (variable, text, ", ".join(allowed)))
+        if text:
+            values[name] = text if variable == "CACHE_MODE" else text == "1"
     return values
 
 
@@ -244,12 +230,12 @@ def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Seque
     for field in dataclasses.fields(Config):
         if names and field.name not in names:
             continue
-        meta = dict(field.metadata, choices=(choices or {}).get(field.name, field.metadata["choices"]))
-        unit = " [%s]" % meta["unit"] if meta["unit"] else ""
-        value = getattr(shown, field.name)
-        text = "%s%s (default: %s)" % (meta["help"], unit, _shown(value))
+        meta = field.metadata
+        text = "%s%s (default: %s)" % (meta["help"], " [%s]" % meta["unit"] if meta["unit"] else "",
+                                       _shown(getattr(shown, field.name)))
         parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
-                            metavar=_metavar(field, meta["choices"]), help=text.replace("%", "%%"))
+                            metavar=_metavar(field, (choices or {}).get(field.name, meta["choices"])),
+                            help=text.replace("%", "%%"))
 
 
 def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
@@ -270,12 +256,8 @@ def from_arguments(flags: Mapping[str, Any], preset: str, environment: Mapping[s
     Raises:
         ConfigError: anything is unknown, out of range or contradictory.
     """
-    values: Dict[str, Any] = {}
-    values.update(read_preset(preset))
-    values.update(from_environment(environment))
-    names = {field.name for field in dataclasses.fields(Config)}
-    values.update({name: value for name, value in flags.items() if name in names})
-    return Config(**values)
+    given = {name: value for name, value in flags.items() if name in _NAMES}
+    return Config(**{**read_preset(preset), **from_environment(environment), **given})
 
 
 def _shown(value: Any) -> str:
@@ -287,29 +269,25 @@ def _shown(value: Any) -> str:
 
 def _parser_of(field: Any) -> Any:
     if isinstance(field.default, bool):
-        return parse_bool
+        return _parse_bool
     if field.metadata["unit"] == "units":
-        return parse_layers
+        return _parse_layers
     if isinstance(field.default, tuple):
         return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
     return type(field.default)
 
 
-def parse_layers(text: str) -> Tuple[int, ...]:
-    """Reads sizes of layers, such as ``64,16``."""
+def _parse_layers(text: str) -> Tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError("%r: give units per layer, such as 64,16" % text) from None
 
 
-def parse_bool(text: str) -> bool:
-    """Reads ``true`` or ``false`` (also 1 and 0)."""
-    if text.lower() in ("true", "1"):
-        return True
-    if text.lower() in ("false", "0"):
-        return False
-    raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
+    return text.lower() in ("true", "1")
 
 
 def _metavar(field: Any, choices: Sequence[str]) -> str:
@@ -326,16 +304,14 @@ def _metavar(field: Any, choices: Sequence[str]) -> str:
 
 def _check_value(field: Any, value: Any) -> None:
     name, meta, kind = field.name, field.metadata, type(field.default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) and kind is not bool:
         raise ConfigError("%s must be %s, given %r" % (name, {bool: "true or false", tuple: "a list"}.get(
             kind, "of type %s" % kind.__name__), value))
     if meta["choices"] and value not in meta["choices"]:
         raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
     if meta["low"] is not None:
         for item in value if kind is tuple else (value,):
-            if isinstance(item, bool) or not isinstance(item, (int, float)) or not meta["low"] <= item <= meta["high"]:
+            if not (is_whole(item) or isinstance(item, float)) or not meta["low"] <= item <= meta["high"]:
                 raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, item, meta["low"], meta["high"]))
     elif kind is tuple and not all(isinstance(item, str) for item in value):
         raise ConfigError("%s must be a list of texts, given %r" % (name, value))

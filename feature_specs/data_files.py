@@ -1,9 +1,10 @@
 """The files of a prepared data directory: whether they are there, whole, and what was prepared."""
+import contextlib
 import json
 import logging
 import os
 import shutil
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 from feature_specs.errors import DataError
 from feature_specs.files import replace_text, sha256_of_file
@@ -17,15 +18,7 @@ _GET_VOCABULARY = "prepare the data again, or for a model directory copy it from
 
 
 def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
-    """Checks that the files of a split are there with the recorded size.
-
-    Args:
-        manifest: of the data directory.
-        directory: the data directory.
-        split_name: the split.
-
-    Returns:
-        Their paths, in order.
+    """Checks that the files of a split are there with the recorded size, and returns their paths, in order.
 
     Raises:
         DataError: a file is missing or has another size.
@@ -89,7 +82,8 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
                 raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
     for name, info in manifest.vocabularies.items():
         if info.path:
-            found[info.path] = [info.sha256] + _stamp(_vocabulary_status(os.path.join(directory, info.path)))
+            with _named_vocabulary(os.path.join(directory, info.path)) as path:
+                found[info.path] = [info.sha256] + _stamp(os.stat(path))
             if known.get(info.path) != found[info.path]:
                 vocabulary_file(manifest, directory, name)
     if found != known:
@@ -101,24 +95,16 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
 
 
 def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
-    """Compares a vocabulary file with its SHA-256 and returns its path.
-
-    Args:
-        manifest: of the data directory.
-        directory: the data directory, or the copy in a model directory.
-        name: of a vocabulary that has a file.
+    """Compares the file of a vocabulary, of the data directory or the copy in a model directory, with its SHA-256 and
+    returns its path.
 
     Raises:
         DataError: it is missing, unreadable, or its contents are not those that were prepared.
     """
     info = manifest.vocabularies[name]
-    path = os.path.join(directory, info.path)
-    try:
-        changed = sha256_of_file(path) != info.sha256
-    except OSError as error:
-        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
-    if changed:
-        raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
+    with _named_vocabulary(os.path.join(directory, info.path)) as path:
+        if sha256_of_file(path) != info.sha256:
+            raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
     return path
 
 
@@ -127,9 +113,10 @@ def _stamp(status: os.stat_result) -> List[Any]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _vocabulary_status(path: str) -> os.stat_result:
+@contextlib.contextmanager
+def _named_vocabulary(path: str) -> Iterator[str]:
     try:
-        return os.stat(path)
+        yield path
     except OSError as error:
         raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
 
@@ -144,12 +131,8 @@ def _read_note(path: str) -> Dict[str, Any]:
 
 
 def copy_data(manifest: Manifest, source: str, target: str) -> None:
-    """Copies what a model needs of its data beside the records: vocabularies, and the manifest last.
-
-    Args:
-        manifest: of the data directory.
-        source: the data directory.
-        target: folder of the copy; files that are already there are not written again.
+    """Copies what a model needs of its data beside the records: vocabularies that are not there yet, and the manifest
+    last.
 
     Raises:
         DataError: a vocabulary is missing, or was changed after it was prepared.

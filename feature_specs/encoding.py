@@ -8,9 +8,9 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from feature_specs.dataset import MAX_BINS, MEAN, SUM, TRANSFORMS, NumericFeature
+from feature_specs.dataset import MAX_BINS, MEAN, SUM, TRANSFORMS
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import DenseStatistics, Manifest
+from feature_specs.manifest import Manifest
 from feature_specs.records import KEY_BITS
 
 #: Room for values that training has not counted: a share of the counted ones, and some rows for small tables.
@@ -115,7 +115,7 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
         raise ConfigError("dense_transform %r is unknown; allowed: %s" % (transform, ", ".join(TRANSFORMS)))
     if not 0 <= bins <= MAX_BINS or bins == 1:
         raise ConfigError("dense_bins %d is out of range; allowed: 0 (none), or 2 to %d" % (bins, MAX_BINS))
-    numeric = manifest.dataset.numeric
+    numeric, vocabularies = manifest.dataset.numeric, manifest.vocabularies
     names = [feature.name for feature in numeric]
     unknown = sorted(set(drop_columns) - set(names))
     if unknown:
@@ -123,29 +123,32 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
                           % (", ".join(unknown), ", ".join(names) or "none"))
     statistics = [manifest.dense_statistics[name] for name in names]
     transforms = [feature.transform or transform for feature in numeric]
-    shift, scale = _normalisation(statistics, transforms)
-    scale[[name in drop_columns for name in names]] = 0.0
-    edges = {feature.name: _edges(feature, item, bins) for feature, item in zip(numeric, statistics)
-             if feature.name not in drop_columns}
+    normal = [{"none": (0.0, 1.0), "standard": (item.mean, item.std),
+               "log_standard": (item.log_mean, item.log_std)}[kind] for item, kind in zip(statistics, transforms)]
+    clipped = np.array([kind != "none" for kind in transforms], bool)
+    edges = {feature.name: merge_bins(item.bin_edges, item.bin_counts, bins if feature.bins is None else feature.bins)
+             for feature, item in zip(numeric, statistics) if feature.name not in drop_columns}
     binned = [name for name in names if edges.get(name)]
     padded = np.full((len(binned), max([len(edges[name]) for name in binned] or [0])), np.inf, np.float32)
     for row, name in enumerate(binned):
         padded[row, :len(edges[name])] = edges[name]
-    clipped = np.array([item != "none" for item in transforms], bool)
+    # Of every sparse value the vocabulary that it is from.
+    infos = [vocabularies[feature.vocabulary or feature.name] for feature in manifest.dataset.categorical
+             for _ in range(feature.width)]
     return FeatureEncoding(
         tables=_tables(manifest, {name: len(edges[name]) + 1 for name in binned}),
-        offsets=_per_value(manifest, [_offset(manifest, feature.vocabulary or feature.name)
-                                      for feature in manifest.dataset.categorical]),
-        limits=_per_value(manifest, [manifest.vocabularies[feature.vocabulary or feature.name].size or 1 << KEY_BITS
-                                     for feature in manifest.dataset.categorical]),
-        logarithm=np.array([item == "log_standard" for item in transforms], bool),
+        offsets=np.array([info.number << KEY_BITS for info in infos], np.int64),
+        limits=np.array([info.size or 1 << KEY_BITS for info in infos], np.int64),
+        logarithm=np.array([kind == "log_standard" for kind in transforms], bool),
         minimum=np.where(clipped, np.array([item.minimum for item in statistics], np.float32), -LARGEST_NUMBER),
         maximum=np.where(clipped, np.array([item.maximum for item in statistics], np.float32), LARGEST_NUMBER),
-        shift=shift, scale=scale,
+        shift=np.array([mean for mean, _ in normal], np.float32),
+        scale=np.array([1.0 / deviation if deviation > 0 and name not in drop_columns else 0.0
+                        for name, (_, deviation) in zip(names, normal)], np.float32),
         default=np.array([item.mean if feature.missing == MEAN else feature.missing
                           for feature, item in zip(numeric, statistics)], np.float32),
         binned_columns=np.array([names.index(name) for name in binned], np.int64), bin_edges=padded,
-        bin_offsets=np.array([_offset(manifest, name) for name in binned], np.int64))
+        bin_offsets=np.array([vocabularies[name].number << KEY_BITS for name in binned], np.int64))
 
 
 def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List[float]:
@@ -154,11 +157,13 @@ def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List
     Args:
         edges: n - 1 ascending upper edges.
         counts: rows in each of the n fine bins.
-        bins: the largest number of merged bins.
+        bins: the largest number of merged bins; 0: none are made.
 
     Returns:
         The edges that stay, ascending; fewer than ``bins``.
     """
+    if not bins:
+        return []
     if len(edges) < bins:
         return list(edges)
     kept: List[float] = []
@@ -177,51 +182,32 @@ def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List
     return kept
 
 
-def _edges(feature: NumericFeature, statistics: DenseStatistics, bins: int) -> List[float]:
-    wanted = bins if feature.bins is None else feature.bins
-    return merge_bins(statistics.bin_edges, statistics.bin_counts, wanted) if wanted else []
-
-
-def _offset(manifest: Manifest, name: str) -> int:
-    return manifest.vocabularies[name].number << KEY_BITS
-
-
-def _per_value(manifest: Manifest, per_feature: Sequence[int]) -> np.ndarray:
-    return np.repeat(np.array(per_feature, np.int64), [feature.width for feature in manifest.dataset.categorical])
-
-
 def _tables(manifest: Manifest, bins: Dict[str, int]) -> Tuple[TableLayout, ...]:
     """Lays the tables out; ``bins`` is {binned feature: its bins}, in order."""
-    dataset, layouts = manifest.dataset, []
-    starts = np.cumsum([0] + [feature.width for feature in dataset.categorical]).tolist()
-    tables_of_numbers = {feature.name: feature.table for feature in dataset.numeric}
+    dataset = manifest.dataset
+    # Table, field, vocabulary and its keys, in the order of the sparse values, then of the bins.
+    placed: List[Tuple[str, Field, str, int]] = []
+    for feature in dataset.categorical:
+        vocabulary = feature.vocabulary or feature.name
+        info = manifest.vocabularies[vocabulary]
+        placed.append((feature.table, Field(feature.name, feature.width, feature.is_list,
+                                            feature.pooling if feature.is_list else SUM),
+                       vocabulary, max(info.size, info.distinct)))
+    placed += [(number.table, Field(number.name), number.name, bins[number.name]) for number in dataset.numeric
+               if number.name in bins]
+    starts = np.cumsum([0] + [field.width for _, field, _, _ in placed]).tolist()
+    layouts = []
     for table in dataset.tables:
         fields: List[Field] = []
         columns: List[int] = []
         counts: Dict[str, int] = {}
-        for feature, start in zip(dataset.categorical, starts):
-            if feature.table == table.name:
-                fields.append(Field(feature.name, feature.width, feature.is_list,
-                                    feature.pooling if feature.is_list else SUM))
-                columns.extend(range(start, start + feature.width))
-                info = manifest.vocabularies[feature.vocabulary or feature.name]
-                counts[feature.vocabulary or feature.name] = max(info.size, info.distinct)
-        for number, (name, count) in enumerate(bins.items()):
-            if tables_of_numbers[name] == table.name:
-                fields.append(Field(name))
-                columns.append(starts[-1] + number)
-                counts[name] = count
+        for (of_table, field, vocabulary, count), start in zip(placed, starts):
+            if of_table == table.name:
+                fields.append(field)
+                columns.extend(range(start, start + field.width))
+                counts[vocabulary] = count
         keys = 1 + sum(counts.values())
         rows = table.rows or int(keys * (1.0 + _SPARE_SHARE)) + _SPARE_ROWS
         if fields:
             layouts.append(TableLayout(table.name, table.dim, keys, rows, tuple(fields), tuple(columns)))
     return tuple(layouts)
-
-
-def _normalisation(statistics: Sequence[DenseStatistics],
-                   transforms: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
-    pairs = [{"none": (0.0, 1.0), "standard": (item.mean, item.std),
-              "log_standard": (item.log_mean, item.log_std)}[kind]
-             for item, kind in zip(statistics, transforms)]
-    return (np.array([pair[0] for pair in pairs], np.float32),
-            np.array([1.0 / pair[1] if pair[1] > 0 else 0.0 for pair in pairs], np.float32))

@@ -1,6 +1,6 @@
 """The names that moved between the SDK generations G2 and G3 (rec_sdk_api 0): rank helpers, hccl_ops, op libraries."""
 import importlib
-from typing import Any, Callable, Tuple
+from typing import Any, Sequence
 
 import tensorflow as tf
 
@@ -10,45 +10,27 @@ _HCCL_MODULES = ("rec_sdk_common.util.tf_adapter", "mx_rec.util.tf_version_adapt
 
 def get_rank_id() -> int:
     """Returns this process's rank, 0-based."""
-    return int(_rank_helper("get_rank_id")())
+    return int(_first(_RANK_MODULES, "get_rank_id")())
 
 
 def get_rank_size() -> int:
     """Returns the number of ranks."""
-    return int(_rank_helper("get_rank_size")())
+    return int(_first(_RANK_MODULES, "get_rank_size")())
 
 
 def allreduce_sum(tensor: tf.Tensor) -> tf.Tensor:
-    """Sums a tensor over all ranks.
-
-    Args:
-        tensor: float, any shape, the same on every rank.
-
-    Returns:
-        The sum, same shape and dtype.
-    """
-    return _hccl_ops().allreduce(tensor, "sum")
+    """Sums a float tensor over all ranks, which have it in the same shape."""
+    return _first(_HCCL_MODULES, "hccl_ops").allreduce(tensor, "sum")
 
 
 def allgather(tensor: tf.Tensor, rank_size: int) -> tf.Tensor:
-    """Concatenates the ranks' tensors along the first axis.
-
-    Args:
-        tensor: float32 or int32 [n, ...], the same shape on every rank.
-        rank_size: number of ranks.
-
-    Returns:
-        The same dtype, [n * rank_size, ...].
-    """
-    return _hccl_ops().allgather(tensor, rank_size)
+    """Concatenates the ranks' tensors, float32 or int32 [n, ...] each, along the first axis: [n * rank_size, ...]."""
+    return _first(_HCCL_MODULES, "hccl_ops").allgather(tensor, rank_size)
 
 
 def return_timestamp(anchor: tf.Tensor) -> tf.Tensor:
-    """Returns the time of the batch, int64 scalar, seconds since the epoch.
-
-    Args:
-        anchor: int64 tensor of the batch; only its place in the graph matters.
-    """
+    """Returns the time of the batch, int64 scalar, seconds since the epoch; an int64 tensor of the batch gives it its
+    place in the graph."""
     from mx_rec.util.ops import import_host_pipeline_ops
     try:
         from mx_rec.constants.constants import LIBREC_TF_REC_V1_CPU_SO
@@ -69,23 +51,11 @@ def mark_end_of_sequence(dataset: tf.data.Dataset, is_training: bool) -> tf.data
     return dataset.eos_map(library, TRAIN_CHANNEL_ID if is_training else EVAL_CHANNEL_ID, -1, -1)
 
 
-def _hccl_ops() -> Any:
-    for name in _HCCL_MODULES:
+def _first(modules: Sequence[str], name: str) -> Any:
+    """Returns what has the name in the first of the modules that has it."""
+    for module in modules:
         try:
-            return importlib.import_module(name).hccl_ops
+            return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             continue
-    raise ImportError("no hccl_ops found in %s" % ", ".join(_HCCL_MODULES))
-
-
-def _rank_helper(name: str) -> Callable[[], Any]:
-    return getattr(_first_module(_RANK_MODULES), name)
-
-
-def _first_module(names: Tuple[str, ...]) -> Any:
-    for name in names:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise ImportError("none of %s can be imported" % ", ".join(names))
+    raise ImportError("no %s found in %s" % (name, ", ".join(modules)))

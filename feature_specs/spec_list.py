@@ -9,12 +9,8 @@ from feature_specs.records import TIMESTAMP, table_keys
 
 @dataclasses.dataclass
 class FeatureSpecLists:
-    """Hands FeatureSpec lists from ``input_fn`` to ``model_fn``; a new pair for every graph.
-
-    Attributes:
-        train: lists of the training dataset, or None before it was built.
-        evaluate: lists of the evaluation or prediction dataset, or None before it was built.
-    """
+    """Hands FeatureSpec lists of the latest training and evaluation (or prediction) dataset from ``input_fn`` to
+    ``model_fn``; None before such a dataset was built."""
 
     train: Optional[List[FeatureSpec]] = None
     evaluate: Optional[List[FeatureSpec]] = None
@@ -53,20 +49,14 @@ def create_feature_spec_list(tables: Sequence[str], lookups: int = 1,
                              admission: Optional[Admission] = None) -> List[FeatureSpec]:
     """Returns new FeatureSpecs for one dataset; call it once per dataset (rec_sdk_api 2.1, 11.10).
 
-    Args:
-        tables: names of the tables; all keys of a table are one spec.
-        lookups: how often the keys are looked up.
-        admission: admission and eviction, which need the timestamp's spec; None for neither.
-
     Returns:
-        ``lookups`` specs per table, before them the timestamp's where it is needed.
+        ``lookups`` specs per table, each of all keys of the table; before them the timestamp's, which admission needs.
     """
     specs = []
     thresholds = {}
     if admission is not None:
         specs.append(FeatureSpec(TIMESTAMP, index_key=TIMESTAMP, is_timestamp=True))
-        thresholds = {"access_threshold": admission.access_threshold,
-                      "eviction_threshold": admission.eviction_threshold}
+        thresholds = dataclasses.asdict(admission)
     for table in tables:
         for number in range(lookups):
             name = table_keys(table)
