@@ -148,7 +148,7 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankM
 
 def ratio(numerator: Metric, denominator: Metric) -> Metric:
     """Returns one metric over another, NaN where that is 0."""
-    value = tf.where(tf.equal(denominator[0], 0.0), _nan(numerator[0]), numerator[0] / denominator[0])
+    value = tf.where(tf.equal(denominator[0], 0.0), tf.constant(float("nan")), numerator[0] / denominator[0])
     return value, tf.group(numerator[1], denominator[1])
 
 
@@ -214,7 +214,3 @@ def local_variable(name: str, shape: Sequence[int], dtype: tf.DType) -> tf.Varia
     return tf.compat.v1.get_variable(
         name, shape, dtype, initializer=tf.compat.v1.zeros_initializer(), trainable=False, use_resource=False,
         collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES, tf.compat.v1.GraphKeys.METRIC_VARIABLES])
-
-
-def _nan(like: tf.Tensor) -> tf.Tensor:
-    return tf.fill(tf.shape(like), tf.constant(float("nan"), like.dtype))

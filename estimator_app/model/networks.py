@@ -49,11 +49,10 @@ class Inputs:
             return dense(tf.concat(parts + [self.numbers], axis=1), units, name, self.config)
         if self.summed.shape[1].value != units:
             raise ConfigError("model %s reads %d units of the input layer and declares a width of %d; make "
-                              "Network.width "
-                              "equal to what it reads" % (self.config.model, units, self.summed.shape[1].value))
+                              "Network.width equal to what it reads"
+                              % (self.config.model, units, self.summed.shape[1].value))
         with tf.compat.v1.variable_scope(name):
-            first = self.summed + tf.compat.v1.get_variable("bias", [units],
-                                                            initializer=tf.compat.v1.zeros_initializer())
+            first = self.summed + _bias([units])
             if self.numbers.shape[1].value:
                 first += tf.matmul(self.numbers, kernel([self.numbers.shape[1].value, units], self.config))
         return first
@@ -107,7 +106,6 @@ class Mmoe(Network):
         return self.config.expert_num * (expert_units(self.config) + len(self.tasks))
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
-        """Builds the experts, a softmax gate per task and the towers."""
         count, tasks = self.config.expert_num, len(self.tasks)
         first = inputs.linear("first_layer", self.width)
         # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
@@ -128,7 +126,6 @@ class SharedBottom(Network):
         return self.config.expert_num * expert_units(self.config)
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
-        """Builds the bottom and the towers."""
         first = inputs.linear("first_layer", self.width)
         experts = expert_outputs(first, self.config.expert_num, self.config, is_training)
         bottom = tf.reshape(experts, [-1, self.config.expert_num * self.config.expert_layers[-1]])
@@ -148,7 +145,6 @@ class Ple(Network):
         return (shared + own * tasks) * expert_units(self.config) + tasks * (shared + own)
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
-        """Builds all experts, a gate per task and the towers."""
         shared, own, tasks = self.config.expert_num, self.config.task_expert_num, len(self.tasks)
         gate_units = tasks * (shared + own)
         first = inputs.linear("first_layer", self.width)
@@ -193,21 +189,20 @@ def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bo
         config: further layers, batch normalisation, dropout.
         is_training: whether dropout acts and batch normalisation uses the batch.
     """
+    first = tf.reshape(_normalised(first, "experts_0", config, is_training), [-1, count, expert_units(config)])
     if config.expert_activation == GLU:
-        if config.batch_norm:
-            first = _normalised(first, "experts_0", is_training)
-        values, gates = tf.split(tf.reshape(first, [-1, count, expert_units(config)]), 2, axis=2)
+        values, gates = tf.split(first, 2, axis=2)
         hidden = values * tf.sigmoid(gates)
     else:
-        hidden = tf.reshape(_activated(first, "experts_0", config, is_training), [-1, count, config.expert_layers[0]])
+        hidden = tf.nn.relu(first)
     for number, units in enumerate(config.expert_layers[1:], 1):
         with tf.compat.v1.variable_scope("experts_%d" % number):
             # [count, batch, n] x [count, n, units]: one product for all experts.
             weights = kernel([count, hidden.shape[2].value, units], config, salt=number)
-            bias = tf.compat.v1.get_variable("bias", [count, 1, units], initializer=tf.compat.v1.zeros_initializer())
+            bias = _bias([count, 1, units])
             product = tf.transpose(tf.matmul(tf.transpose(hidden, [1, 0, 2]), weights) + bias, [1, 0, 2])
-        flat = tf.reshape(product, [-1, count * units])
-        hidden = tf.reshape(_activated(flat, "experts_%d" % number, config, is_training), [-1, count, units])
+        flat = _normalised(tf.reshape(product, [-1, count * units]), "experts_%d" % number, config, is_training)
+        hidden = tf.nn.relu(tf.reshape(flat, [-1, count, units]))
     if is_training and config.expert_dropout:
         from npu_bridge.npu_init import npu_ops
         hidden = npu_ops.dropout(hidden, 1.0 - config.expert_dropout, seed=config.seed)
@@ -228,18 +223,12 @@ def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tenso
 
 
 def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
-    """Returns a task's logits, float32 [batch]: the difference of two outputs, as a 2-way softmax has them.
-
-    Args:
-        inputs: float32 [batch, n].
-        task: name of the task.
-        config: hidden layers.
-    """
+    """Returns a task's logits, float32 [batch], of float32 [batch, n]: the difference of two outputs, as a 2-way softmax
+    has them."""
     with tf.compat.v1.variable_scope("tower_%s" % task):
-        hidden = inputs
         for number, units in enumerate(config.tower_layers):
-            hidden = tf.nn.relu(dense(hidden, units, "hidden_%d" % number, config))
-        both = dense(hidden, 2, "output", config)
+            inputs = tf.nn.relu(dense(inputs, units, "hidden_%d" % number, config))
+        both = dense(inputs, 2, "output", config)
         # The difference as a product: TensorFlow merges the two backward passes of a step only as far as their ops are
         # equal, and the negations in the gradients of slices and subtraction stay apart.
         return tf.reshape(tf.matmul(both, tf.constant([[-1.0], [1.0]])), [-1])
@@ -248,7 +237,7 @@ def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
 def dense(inputs: tf.Tensor, units: int, name: str, config: Config) -> tf.Tensor:
     """Returns a dense layer without activation, float32 [batch, units], of float32 [batch, n]."""
     with tf.compat.v1.variable_scope(name):
-        bias = tf.compat.v1.get_variable("bias", [units], initializer=tf.compat.v1.zeros_initializer())
+        bias = _bias([units])
         return tf.matmul(inputs, kernel([inputs.shape[1].value, units], config)) + bias
 
 
@@ -268,10 +257,12 @@ def kernel(shape: Sequence[int], config: Config, salt: int = 0) -> tf.Variable:
     return tf.compat.v1.get_variable("kernel", shape, initializer=initializer)
 
 
-def _activated(inputs: tf.Tensor, name: str, config: Config, is_training: bool) -> tf.Tensor:
-    """Batch normalisation where it is asked for, then ReLU, of float32 [batch, n]."""
-    return tf.nn.relu(_normalised(inputs, name, is_training) if config.batch_norm else inputs)
+def _bias(shape: Sequence[int]) -> tf.Variable:
+    return tf.compat.v1.get_variable("bias", shape, initializer=tf.compat.v1.zeros_initializer())
 
 
-def _normalised(inputs: tf.Tensor, name: str, is_training: bool) -> tf.Tensor:
+def _normalised(inputs: tf.Tensor, name: str, config: Config, is_training: bool) -> tf.Tensor:
+    """Batch normalisation of float32 [batch, n] where it is asked for."""
+    if not config.batch_norm:
+        return inputs
     return tf.compat.v1.layers.batch_normalization(inputs, training=is_training, momentum=0.95, name="%s_norm" % name)
