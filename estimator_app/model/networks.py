@@ -106,6 +106,7 @@ class Mmoe(Network):
         return self.config.expert_num * (expert_units(self.config) + len(self.tasks))
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds the experts, a softmax gate per task and the towers."""
         count, tasks = self.config.expert_num, len(self.tasks)
         first = inputs.linear("first_layer", self.width)
         # One split, whose gradient is one concatenation; slices would each add a gradient of the full width.
@@ -126,6 +127,7 @@ class SharedBottom(Network):
         return self.config.expert_num * expert_units(self.config)
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds the bottom and the towers."""
         first = inputs.linear("first_layer", self.width)
         experts = expert_outputs(first, self.config.expert_num, self.config, is_training)
         bottom = tf.reshape(experts, [-1, self.config.expert_num * self.config.expert_layers[-1]])
@@ -145,6 +147,7 @@ class Ple(Network):
         return (shared + own * tasks) * expert_units(self.config) + tasks * (shared + own)
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
+        """Builds all experts, a gate per task and the towers."""
         shared, own, tasks = self.config.expert_num, self.config.task_expert_num, len(self.tasks)
         gate_units = tasks * (shared + own)
         first = inputs.linear("first_layer", self.width)
@@ -223,8 +226,8 @@ def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tenso
 
 
 def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
-    """Returns a task's logits, float32 [batch], of float32 [batch, n]: the difference of two outputs, as a 2-way softmax
-    has them."""
+    """Returns a task's logits, float32 [batch]: the difference of two outputs of float32 [batch, n], as a 2-way
+    softmax has them."""
     with tf.compat.v1.variable_scope("tower_%s" % task):
         for number, units in enumerate(config.tower_layers):
             inputs = tf.nn.relu(dense(inputs, units, "hidden_%d" % number, config))

@@ -34,13 +34,7 @@ class Labels:
 
 
 class Task:
-    """What one task makes of logits and labels.
-
-    Args:
-        definition: of the dataset.
-        statistics: of its training labels.
-        weight: factor of its loss.
-    """
+    """What one task makes of logits and labels; ``weight`` is the factor of its loss."""
 
     #: Names of its scores, the one that it is judged by first.
     scores: Tuple[str, ...] = ()
@@ -151,12 +145,7 @@ TASK_TYPES: Dict[str, Type[Task]] = {BINARY: BinaryTask, REGRESSION: RegressionT
 
 
 class TaskSet:
-    """All tasks of a dataset and the relations between them.
-
-    Args:
-        tasks: in label order.
-        has_group: whether rows have groups (GAUC).
-    """
+    """All tasks of a dataset, in label order, and the relations between them; with groups of rows there is GAUC."""
 
     def __init__(self, tasks: Sequence[Task], has_group: bool = False) -> None:
         self.tasks = {task.name: task for task in tasks}
@@ -299,11 +288,7 @@ def joint_logits(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
 
 
 def make_tasks(manifest: Manifest, task_weights: Sequence[str] = ()) -> TaskSet:
-    """Returns the tasks of a dataset.
-
-    Args:
-        manifest: definition and label statistics.
-        task_weights: ``task=weight`` texts; a task that is not named has 1.
+    """Returns the tasks of a dataset; ``task_weights`` are ``task=weight`` texts, a task that is not named has 1.
 
     Raises:
         ConfigError: a text is malformed, names an unknown task or one twice, or no task has a weight above 0.
