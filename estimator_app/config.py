@@ -246,12 +246,7 @@ def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def from_arguments(flags: Mapping[str, Any], preset: str, environment: Mapping[str, str]) -> Config:
-    """Builds the configuration of a command line.
-
-    Args:
-        flags: those fields that were given as flags, and others, which do not count.
-        preset: name or path of the preset.
-        environment: for the original's switches.
+    """Builds the configuration of a command line; of the flags that were given, those that are no fields do not count.
 
     Raises:
         ConfigError: anything is unknown, out of range or contradictory.

@@ -50,18 +50,14 @@ class DatasetFile:
 
 
 def load_dataset(name_or_path: str) -> DatasetFile:
-    """Reads a dataset file, or a built-in one by its name.
-
-    Args:
-        name_or_path: one of :data:`BUILTIN`, or the path of a YAML file.
+    """Reads a dataset file, or one of :data:`BUILTIN` by its name.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or does not define a dataset; names the file and the line.
     """
+    path = name_or_path
     if name_or_path in BUILTIN:
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name_or_path + ".yaml")
-    else:
-        path = name_or_path
     try:
         text = read_small_text(path)
     except (OSError, ValueError) as error:

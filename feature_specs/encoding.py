@@ -104,8 +104,7 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
 
     Args:
         manifest: of the prepared data.
-        transform: of the numeric features that name none of their own.
-        bins: equal-frequency bins of the numeric features that name no number of their own.
+        transform, bins: of the numeric features that name none of their own.
         drop_columns: numeric features that the model must not see: their input is 0 and they get no bins.
 
     Raises:

@@ -200,9 +200,6 @@ def write_manifest(manifest: Manifest, directory: str) -> str:
 def read_manifest(directory: str) -> Manifest:
     """Reads the manifest of a prepared data directory.
 
-    Args:
-        directory: a folder that the data preparation wrote.
-
     Raises:
         DataError: the folder or its manifest is missing, unreadable, damaged or of a newer format.
     """

@@ -35,11 +35,7 @@ HASH_BUCKETS = (1 << KEY_BITS) - 1
 
 
 def is_padding(labels: Any) -> Any:
-    """Returns bool [n], whether a row only fills a record or batch up.
-
-    Args:
-        labels: a tensor, int64 or float32 [n, T].
-    """
+    """Returns bool [n], whether a row only fills a record or batch up, of labels int64 or float32 [n, T]."""
     import tensorflow as tf
     if labels.dtype.is_floating:
         return tf.math.is_inf(labels[:, 0])

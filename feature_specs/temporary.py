@@ -28,7 +28,7 @@ def remove_leftovers(parent: str, prefix: str) -> None:
 def is_left(entry: str, prefix: str) -> bool:
     """Returns whether an entry has the prefix and belongs to a process of this host that no longer runs."""
     match = re.match(r"%s%s-([0-9]+)(-.*)?\Z" % (re.escape(prefix), re.escape(socket.gethostname())), entry, re.DOTALL)
-    return bool(match) and not is_alive(int(match.group(1))) if match else False
+    return match is not None and not is_alive(int(match.group(1)))
 
 
 def is_alive(pid: int) -> bool:
@@ -38,5 +38,5 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        return True
+        pass
     return True

@@ -18,9 +18,12 @@ def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
         encoding: the constants.
 
     Returns:
-        {name of a table's entry: int64 [n, width]} and float32 [n, D] normalised values.
+        {name of a table's entry: int64 [n, width]}, the padding key where there is no value, and float32 [n, D]
+        normalised values.
     """
-    keys = make_keys(sparse, encoding)
+    keys = sparse + encoding.offsets
+    if any(table.has_lists for table in encoding.tables):
+        keys = tf.where(sparse < 0, tf.fill(tf.shape(keys), tf.constant(PADDING_KEY, tf.int64)), keys)
     numbers = raw_dense
     if raw_dense.shape[1].value:
         known = tf.where(tf.math.is_nan(raw_dense), tf.ones_like(raw_dense) * encoding.default, raw_dense)
@@ -28,14 +31,6 @@ def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
         if len(encoding.binned_columns):
             keys = tf.concat([keys, bin_keys(known, encoding)], axis=1)
     return {table_keys(table.name): _of_table(keys, table) for table in encoding.tables}, numbers
-
-
-def make_keys(sparse: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:
-    """Returns int64 [n, W] keys of int64 [n, W] indexes and hashes; places without a value have the padding key."""
-    keys = sparse + encoding.offsets
-    if not any(table.has_lists for table in encoding.tables):
-        return keys
-    return tf.where(sparse < 0, tf.fill(tf.shape(keys), tf.constant(PADDING_KEY, tf.int64)), keys)
 
 
 def normalise(raw_dense: tf.Tensor, encoding: FeatureEncoding) -> tf.Tensor:

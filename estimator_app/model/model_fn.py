@@ -31,7 +31,9 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
         with tf.compat.v1.variable_scope(config.model):
             output = model.network(inputs, is_training)
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return _predict_spec(tasks.predictions(output.logits))
+            columns = {name: tf.expand_dims(value, 1) for name, value in tasks.predictions(output.logits).items()}
+            serving = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(columns)}
+            return tf.estimator.EstimatorSpec(mode, predictions=columns, export_outputs=serving)
         logits, task_labels = tasks.related(output.logits), tasks.labels(features)
         row_weights = features[WEIGHT][:, 0] if WEIGHT in features else None
         if is_training:
@@ -50,10 +52,3 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
                                           eval_metric_ops=metrics)
 
     return model_fn
-
-
-def _predict_spec(predictions: Dict[str, tf.Tensor]) -> tf.estimator.EstimatorSpec:
-    columns = {name: tf.expand_dims(value, 1) for name, value in predictions.items()}
-    return tf.estimator.EstimatorSpec(
-        tf.estimator.ModeKeys.PREDICT, predictions=columns,
-        export_outputs={tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(columns)})
