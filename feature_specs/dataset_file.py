@@ -107,7 +107,7 @@ class _Parser:
         single = {key: self._text(top[key], key) for key in ("name", "weight", "group", "row_key", "preset")
                   if key in top}
         for key in ("weight", "group", "row_key"):
-            if key in top:
+            if key in single:
                 self._place(single[key], top[key])
         lines = {"feature %s" % name: item for name, item in nodes.items()}
         lines.update(("task %s" % name, item) for name, item in task_nodes.items())

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import sys
-from typing import IO, Iterator, Optional
+from typing import IO, Any, ContextManager, Iterator, Optional
 
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.temporary import remove_leftovers, temporary_name
@@ -83,20 +83,15 @@ def _descriptor(path: str) -> Optional[int]:
 def _written(path: str, *names: Optional[str]) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
         # What is read meanwhile has errors, too; they name another file.
-        if error.filename not in (None, path) + names:
+        if isinstance(error, BrokenPipeError) or error.filename not in (None, path) + names:
             raise
         raise DataError("%s cannot be written: %s" % (path, error.strerror or error)) from error
 
 
-@contextlib.contextmanager
-def _compressed(stream: IO[bytes], path: str) -> Iterator[IO[bytes]]:
+def _compressed(stream: IO[bytes], path: str) -> ContextManager[Any]:
     if not path.endswith(".gz"):
-        yield stream
-        return
+        return contextlib.nullcontext(stream)
     # No time stamp and no temporary name: the same rows give the same file.
-    with gzip.GzipFile("", mode="wb", fileobj=stream, mtime=0) as output:
-        yield output  # type: ignore[misc]
+    return gzip.GzipFile("", mode="wb", fileobj=stream, mtime=0)

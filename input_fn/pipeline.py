@@ -155,11 +155,9 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         if plan.share.partial_rows:
             # Last in every epoch, so that its padding rows shorten only the last window.
             records = records.concatenate(tf.data.TFRecordDataset(paths[-1]).skip(full[-1]))
-        is_first = tf.equal(epoch, start.epoch)
-        records = records.skip(tf.where(is_first, tf.constant(start.record, tf.int64), tf.constant(0, tf.int64)))
-        first_window = tf.where(is_first, tf.constant(start.window, tf.int64), tf.constant(0, tf.int64))
-        windows = records.batch(plan.window_records)
-        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + first_window)))
+        is_first = tf.cast(tf.equal(epoch, start.epoch), tf.int64)
+        windows = records.skip(is_first * start.record).batch(plan.window_records)
+        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * start.window)))
         return tf.data.Dataset.zip((windows, numbers))
 
     @_plain
