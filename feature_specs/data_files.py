@@ -62,9 +62,9 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
 
     Args:
         manifest: of the data directory.
-        directory: the data directory; a note of what was verified is left there where it can be written.
+        directory: where a note of what was verified is left, if it can be written.
         again: reads every file, whatever was noted.
-        splits: names of the splits; all by default.
+        splits: all by default.
 
     Raises:
         DataError: a file is missing or its contents are not those that were prepared.

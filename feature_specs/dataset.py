@@ -59,8 +59,6 @@ class CategoricalFeature:
     """A feature whose values are looked up in an embedding table; a list of them has a largest length.
 
     Attributes:
-        name: of the feature.
-        column: the column that it is read from.
         encoding: ``vocabulary`` (values are numbered in preparation) or ``hash`` (no vocabulary is kept).
         vocabulary: the feature whose values and rows it shares; its own name where it shares none.
         table: name of its embedding table.
@@ -115,8 +113,6 @@ class NumericFeature:
     """A feature that is a number.
 
     Attributes:
-        name: of the feature.
-        column: the column that it is read from.
         transform: one of :data:`TRANSFORMS`; empty: the run's ``--dense_transform``.
         bins: equal-frequency bins that are looked up besides, 0 for none; None: the run's ``--dense_bins``.
         missing: ``mean`` of the training rows, or the number that stands for a missing one.

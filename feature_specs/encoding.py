@@ -24,7 +24,6 @@ class Field:
     """Some columns of a table's keys that become one vector: a categorical feature, or the bins of a numeric one.
 
     Attributes:
-        name: of the feature.
         width: keys of a row.
         is_list: whether places may be empty (key 0).
         pooling: ``mean`` or ``sum`` of a list's rows.
@@ -41,7 +40,6 @@ class TableLayout:
     """An embedding table and the fields that are looked up in it, whose keys lie side by side.
 
     Attributes:
-        name: of the table.
         dim: values of a row as the dataset file says; 0: the run's choice.
         keys: different keys that preparation counted, bins and the padding key included.
         rows: rows as the dataset file says, or with room for new keys.
@@ -103,7 +101,6 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
     """Derives the encoding from the manifest.
 
     Args:
-        manifest: of the prepared data.
         transform, bins: of the numeric features that name none of their own.
         drop_columns: numeric features that the model must not see: their input is 0 and they get no bins.
 

@@ -211,11 +211,9 @@ def read_manifest(directory: str) -> Manifest:
                         "make it with: bash run_estimator.sh prepare --output_path %s" % (path, directory))
     try:
         with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
+            return Manifest.from_dict(json.load(stream))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError("%s cannot be read (%s); prepare the data again" % (path, error)) from error
-    try:
-        return Manifest.from_dict(data)
     except DataError as error:
         raise DataError("%s: %s; prepare the data again" % (path, error)) from error
 

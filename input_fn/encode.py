@@ -15,7 +15,6 @@ def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
     Args:
         sparse: int64 [n, W], indexes or hashes; negative where a list has no value.
         raw_dense: float32 [n, D], raw units; NaN is missing.
-        encoding: the constants.
 
     Returns:
         {name of a table's entry: int64 [n, width]}, the padding key where there is no value, and float32 [n, D]

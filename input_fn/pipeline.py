@@ -42,8 +42,6 @@ class Reading:
 
     Attributes:
         data_dir: the prepared data.
-        manifest: its manifest.
-        encoding: constants of the encoding.
         seed: of all shuffling.
         shuffle_rows: rows in the record shuffle buffer; 0 keeps the order.
         window_rows: rows parsed together.
@@ -124,8 +122,6 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
     """Returns the training batches of one rank from a given step on.
 
     Args:
-        reading: what is read, and how.
-        split: the rows.
         plan: the arithmetic of this pipeline.
         epochs: passes over the data.
         start_step: the first batch to yield, counted from the beginning of epoch 0.

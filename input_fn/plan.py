@@ -73,14 +73,7 @@ class Position:
 
 def plan_training(split: Split, line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0,
                   rank_size: int = 1) -> TrainPlan:
-    """Plans the training pipeline of one rank.
-
-    Args:
-        split: rows of the split.
-        line_per_sample: rows per record.
-        batch_size: rows per batch.
-        window_rows: about how many rows are shuffled together, one by one.
-        rank_id, rank_size: of the rank.
+    """Plans the training pipeline of one rank; about ``window_rows`` rows are shuffled together, one by one.
 
     Raises:
         ConfigError: fewer rows than one batch, or a batch size that does not go with the packing.

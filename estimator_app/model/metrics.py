@@ -87,7 +87,6 @@ def ranking_scores(name: str, logits: tf.Tensor, labels: tf.Tensor, counts: tf.T
     """Builds ``auc`` and ``pr_auc`` (average precision) of all rows, the same weighted, and ``gauc`` with a group.
 
     Args:
-        name: of the task.
         logits: float32 [batch], any monotonic score.
         labels: float32 [batch], 0 or 1.
         counts: float32 [batch], 0 in rows that do not count.

@@ -23,7 +23,6 @@ class Inputs:
     """What a network sees of a batch.
 
     Attributes:
-        config: settings.
         summed: float32 [batch, width], sum of the table rows (input layer ``sum``); None with ``concat``.
         vectors: {field: float32 [batch, dim of its table]} (``concat``); empty with ``sum``.
         numbers: float32 [batch, D], normalised; D may be 0.
@@ -76,12 +75,7 @@ class NetworkOutput:
 
 
 class Network:
-    """A network for some tasks; subclasses build it in :meth:`__call__`.
-
-    Args:
-        config: settings.
-        tasks: names of the tasks.
-    """
+    """A network for the tasks of these names; subclasses build it in :meth:`__call__`."""
 
     def __init__(self, config: Config, tasks: Sequence[str]) -> None:
         self.config = config
