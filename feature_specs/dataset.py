@@ -4,9 +4,9 @@ A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_
 the graph, the metrics or the export knows more about a dataset than what is written in one.
 """
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from feature_specs.checks import build, check_choice, check_name, check_range, check_unique, shown
+from feature_specs.checks import check_choice, check_name, check_range, check_unique, shown
 from feature_specs.errors import ConfigError
 from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 
@@ -225,8 +225,7 @@ class DatasetDefinition:
     categorical: Tuple[CategoricalFeature, ...]
     numeric: Tuple[NumericFeature, ...]
     tasks: Tuple[TaskDefinition, ...]
-    tables: Tuple[TableDefinition, ...] = dataclasses.field(
-        default_factory=lambda: (TableDefinition(DEFAULT_TABLE),))
+    tables: Tuple[TableDefinition, ...] = (TableDefinition(DEFAULT_TABLE),)
     weight: str = ""
     group: str = ""
     row_key: str = ""
@@ -234,11 +233,11 @@ class DatasetDefinition:
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
-        for what, items in (("task", self.tasks), ("feature", self.categorical + self.numeric)):
+        for what, items in (("task", self.tasks), ("feature", self.features)):
             if not items:
                 raise ConfigError("dataset %s: no %s given; at least one is needed" % (self.name, what))
             check_unique("%s names" % what, [item.name for item in items])
-        for feature in self.categorical + self.numeric:
+        for feature in self.features:
             check_name("feature", feature.name)
             if feature.name in (SPARSE_FEATURE, DENSE_FEATURE):
                 raise ConfigError("feature %s: the name is that of an input of exported models; give another one and "
@@ -297,17 +296,8 @@ class DatasetDefinition:
         return {task.name: task for task in self.tasks}[name]
 
     def to_dict(self) -> Dict[str, Any]:
-        """Returns JSON-ready data; :meth:`from_dict` reads it back."""
+        """Returns JSON-ready data; :func:`feature_specs.checks.build` reads it back."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "DatasetDefinition":
-        """Builds a definition from :meth:`to_dict` data.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or the definition contradicts itself.
-        """
-        return build(cls, data)
 
     def _check_columns(self) -> None:
         labels = {task.column for task in self.tasks}

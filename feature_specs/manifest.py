@@ -9,7 +9,7 @@ import json
 import os
 from typing import Any, Dict, Mapping, Tuple, get_type_hints
 
-from feature_specs.checks import is_finite, is_whole
+from feature_specs.checks import build, is_finite, is_whole
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -227,7 +227,7 @@ def _parse(data: Any) -> Manifest:
         raise DataError("format_version %r%s; this program reads version %d" % (
             version, " is newer; update the program" if newer else "", FORMAT_VERSION))
     _check_text(data)
-    dataset = DatasetDefinition.from_dict(data["dataset"])
+    dataset = build(DatasetDefinition, data["dataset"])
     manifest = Manifest(
         dataset=dataset,
         line_per_sample=_read(int, data["line_per_sample"], "line_per_sample", 1, 1 << 20),

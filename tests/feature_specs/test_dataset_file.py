@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_specs.checks import build
 from feature_specs.dataset import (
     CategoricalFeature,
     DatasetDefinition,
@@ -140,7 +141,7 @@ def test_the_built_in_definitions():
 @pytest.mark.parametrize("definition", [TOY, load_builtin("census"), load_builtin("shop"),
                                         parse_dataset(EXAMPLE, "x").definition])
 def test_a_definition_survives_json(definition):
-    assert DatasetDefinition.from_dict(json.loads(json.dumps(definition.to_dict()))) == definition
+    assert build(DatasetDefinition, json.loads(json.dumps(definition.to_dict()))) == definition
     assert not differences(definition, definition)
 
 
