@@ -9,7 +9,7 @@ import sys
 from typing import IO, Any, ContextManager, Iterator, Optional
 
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.temporary import remove_leftovers, temporary_name
+from feature_specs.files import remove_leftovers, temporary_name
 
 STANDARD = "-"
 # Streams that this process has already: opening their names would give regular files another place to write at.

@@ -7,8 +7,8 @@ from typing import Iterator, Set
 
 from feature_specs.data_files import VERIFIED_FILE
 from feature_specs.errors import DataError
+from feature_specs.files import is_left, remove_leftovers, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, Manifest, read_manifest
-from feature_specs.temporary import is_left, remove_leftovers, temporary_name
 from preprocessing.sample import SAMPLE_FILES
 
 #: Folder for made-up and unpacked text files in a data directory.

@@ -23,7 +23,7 @@ import zlib
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.temporary import temporary_name
+from feature_specs.files import temporary_name
 
 DOWNLOAD_URL = "https://archive.ics.uci.edu/static/public/117/census+income+kdd.zip"
 TRAIN_NAME, TEST_NAME = "census-income.data", "census-income.test"

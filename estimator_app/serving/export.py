@@ -20,10 +20,9 @@ from estimator_app.serving.weights import TrainedModel, read_model
 from feature_specs.checks import is_digits
 from feature_specs.dataset import REGRESSION
 from feature_specs.errors import ConfigError, UserError
-from feature_specs.files import replace_text
+from feature_specs.files import remove_leftovers, replace_text, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, Manifest, read_manifest
 from feature_specs.records import DENSE_FEATURE, NO_VALUE, SPARSE_FEATURE, is_padding
-from feature_specs.temporary import remove_leftovers, temporary_name
 from input_fn.pipeline import extract_fn, reshape_fn
 
 MODEL_CARD = "model_card.json"
