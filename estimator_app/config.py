@@ -23,15 +23,9 @@ CACHE_MODES = ("HBM", "DDR", "SSD")
 PRESET_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 DEFAULT_PRESET = "default"
 
-# Switches of the original script (rec_sdk_api 7.2) -> the field that each one sets.
-ENVIRONMENT_SWITCHES = {
-    "USE_DYNAMIC": "use_dynamic",
-    "CACHE_MODE": "cache_mode",
-    "USE_FAAE": "use_faae",
-    "USE_DYNAMIC_EXPANSION": "use_dynamic_expansion",
-    "USE_MULTI_LOOKUP": "use_multi_lookup",
-    "USE_MODIFY_GRAPH": "use_modify_graph",
-}
+# Switches of the original script (rec_sdk_api 7.2); each sets the field of its name in small letters.
+ENVIRONMENT_SWITCHES = ("USE_DYNAMIC", "CACHE_MODE", "USE_FAAE", "USE_DYNAMIC_EXPANSION", "USE_MULTI_LOOKUP",
+                        "USE_MODIFY_GRAPH")
 
 
 def _field(default: Any, description: str, unit: str = "", choices: Sequence[str] = (), low: Optional[float] = None,
@@ -207,13 +201,13 @@ def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
         ConfigError: a switch has a value other than 0 or 1, or an unknown cache mode.
     """
     values: Dict[str, Any] = {}
-    for variable, name in ENVIRONMENT_SWITCHES.items():
+    for variable in ENVIRONMENT_SWITCHES:
         text = environment.get(variable, "")
         allowed = CACHE_MODES if variable == "CACHE_MODE" else ("0", "1")
         if text and text not in allowed:
             raise ConfigError("environment variable %s=%r; allowed: %s" % (variable, text, ", ".join(allowed)))
         if text:
-            values[name] = text if variable == "CACHE_MODE" else text == "1"
+            values[variable.lower()] = text if variable == "CACHE_MODE" else text == "1"
     return values
 
 
@@ -299,7 +293,8 @@ def _metavar(field: Any, choices: Sequence[str]) -> str:
 
 def _check_value(field: Any, value: Any) -> None:
     name, meta, kind = field.name, field.metadata, type(field.default)
-    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) and kind is not bool:
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError("%s must be %s, given %r" % (name, {bool: "true or false", tuple: "a list"}.get(
             kind, "of type %s" % kind.__name__), value))
     if meta["choices"] and value not in meta["choices"]:
