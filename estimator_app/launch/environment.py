@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 import shlex
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from estimator_app.launch.hosts import LOCAL, Host, Placement, address_of, place
 from estimator_app.launch.rank_table import check_placement, read_rank_table
@@ -95,11 +95,10 @@ class RankEnvironment:
     values: Dict[str, str]
     removed: Tuple[str, ...]
 
-    def apply(self, environment: Dict[str, str]) -> Dict[str, str]:
+    def apply(self, environment: Mapping[str, str]) -> Dict[str, str]:
         """Returns the full environment of a process."""
-        result = {name: value for name, value in environment.items() if name not in self.removed}
-        result.update(self.values)
-        return result
+        kept = {name: value for name, value in environment.items() if name not in self.removed}
+        return {**kept, **self.values}
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:

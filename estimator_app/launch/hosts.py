@@ -3,6 +3,7 @@
 A machine's files, programs, packages and environment go through one object, so that tests describe a machine by a
 folder and a dictionary. Nothing is imported or run.
 """
+import contextlib
 import dataclasses
 import glob
 import importlib.machinery
@@ -12,7 +13,7 @@ import re
 import shutil
 import socket
 import sys
-from typing import Iterable, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from feature_specs.errors import ConfigError
 
@@ -147,38 +148,31 @@ class Host:
         except OSError:
             return ""
 
-    def package(self, name: str, extra: Iterable[str] = (), namespace: bool = False) -> Optional[str]:
-        """Returns the folder of a package, or None. Neither the package nor a stand-in of its name is imported.
+    def package(self, name: str, namespace: bool = False) -> Optional[str]:
+        """Returns the folder of a top-level package, or None. Neither it nor a stand-in of its name is imported.
 
-        Args:
-            name: of a top-level package.
-            extra: folders that the ranks search besides ``python_path``.
-            namespace: whether a folder without ``__init__`` counts.
+        ``namespace`` says whether a folder without ``__init__`` counts.
         """
-        spec = importlib.machinery.PathFinder.find_spec(name, list(self.python_path) + list(extra))
+        spec = importlib.machinery.PathFinder.find_spec(name, list(self.python_path))
         if spec is None or (spec.loader is None and not namespace):
             return None
         if spec.submodule_search_locations:
             return str(list(spec.submodule_search_locations)[0])
         return os.path.dirname(spec.origin) if spec.origin else None
 
-    def version(self, *names: str, extra: Iterable[str] = ()) -> Optional[str]:
+    def version(self, *names: str) -> Optional[str]:
         """Returns the version of the first distribution of these names, from the names of its metadata folder.
 
-        Args:
-            *names: distribution names; ``-`` and ``_`` are the same.
-            extra: folders besides ``python_path``.
+        ``-`` and ``_`` are the same in the names.
         """
         wanted = "|".join(re.sub(r"[-_.]", "[-_.]", name.lower()) for name in names)
         pattern = re.compile(r"(?:%s)-([0-9][^-]*)(?:-.*)?\.(?:dist|egg)-info\Z" % wanted)
-        for folder in list(self.python_path) + list(extra):
-            try:
-                entries = sorted(os.listdir(folder or "."))
-            except OSError:
-                continue
-            for match in map(pattern.match, map(str.lower, entries)):
-                if match:
-                    return match.group(1)
+        for folder in self.python_path:
+            with contextlib.suppress(OSError):
+                for entry in sorted(os.listdir(folder or ".")):
+                    match = pattern.match(entry.lower())
+                    if match:
+                        return match.group(1)
         return None
 
 

@@ -169,13 +169,13 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
         stream.write(render(environment, [line(application) for application in applications], notes))
         return 0
     line([])  # refuses what cannot be started
-    if not preflight.before_launch(options, environment, host, wanted, stream):
+    if not preflight.is_ready(options, environment, host, wanted, stream, silent=device != NPU):
         return 1
     with lock or contextlib.ExitStack():
         if before_start is not None:
             before_start()
         for application in stages(ranks, app_arguments) if stages else applications:
-            status = run_ranks(line(application), environment.apply(dict(host.environment)), environment.placement)
+            status = run_ranks(line(application), environment.apply(host.environment), environment.placement)
             if status:
                 return status
     return 0

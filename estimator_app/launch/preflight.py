@@ -6,13 +6,12 @@ file system (rec_sdk_api 0.1). Packages are found by their folders, versions by 
 files.
 """
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
-import secrets
 import sys
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, TextIO
+import tempfile
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch import preflight_checks as checks
 from estimator_app.launch.environment import (
@@ -37,14 +36,12 @@ from feature_specs.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What a run is to have.
+    """What a run is to have; data and shared file are looked at where they are given.
 
     Attributes:
-        model_dir: model directory.
-        data_dir: prepared data; empty: not looked at.
         expansion: whether tables are to grow without a fixed capacity.
         table_bytes: memory of all tables with their optimizer states; 0: unknown.
-        shared_file: file that the launching host has made and that every host must see; empty: one host.
+        shared_file: file that the launching host has made and that every one of several hosts must see.
     """
 
     model_dir: str
@@ -76,8 +73,8 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
 
     Args:
         parsed: with the flags of :func:`add_arguments`.
-        host: the machine, default this one.
-        stream: where the tables go, default standard output.
+        host: default this one.
+        stream: default standard output.
         table_bytes: returns the bytes of all tables, with optimizer states, from a data directory.
 
     Returns:
@@ -89,31 +86,36 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
     host, stream = host or this_host(), stream or sys.stdout
     npu = parsed.device == NPU or (parsed.device == "auto" and host.package("mx_rec") is not None)
     options = options_from(parsed, NPU if npu else CPU)
+    expansion = parsed.use_dynamic_expansion == "true" or host.environment.get("USE_DYNAMIC_EXPANSION") == "1"
     size = table_bytes(parsed.data_dir) if table_bytes is not None and parsed.data_dir else parsed.table_bytes
-    wanted = Wanted(parsed.model_dir, parsed.data_dir, parsed.use_dynamic_expansion == "true"
-                    or host.environment.get("USE_DYNAMIC_EXPANSION") == "1", size, parsed.shared_file)
+    wanted = Wanted(parsed.model_dir, parsed.data_dir, expansion, size, parsed.shared_file)
+    if parsed.shared_file:  # this is one of several hosts, and the launching one prints what it finds
+        stream.write(json.dumps(check(options, host, wanted)) + "\n")
+        return 0
+    environment = None
     if options.hosts:
         if npu:
             check_scheme(options)
         environment = compose(options, host)
-        if environment.placement.remote:
-            return 0 if _on_every_host(options, environment, host, wanted, stream) else 1
-    rows = check(options, host, wanted)
-    stream.write(table(rows))
-    return 1 if missing(rows) else 0
+    return 0 if is_ready(options, environment, host, wanted, stream) else 1
 
 
-def before_launch(options: LaunchOptions, environment: RankEnvironment, host: Host, wanted: Wanted,
-                  stream: TextIO) -> bool:
-    """Checks all hosts before the ranks start; returns whether they can. On CPUs only what is missing is printed."""
-    always = options.device == NPU
-    if environment.placement.remote:
-        return _on_every_host(options, environment, host, wanted, stream, always)
-    rows = check(options, host, wanted)
-    if always or missing(rows):
-        stream.write(table(rows))
-        stream.flush()
-    return not missing(rows)
+def is_ready(options: LaunchOptions, environment: Optional[RankEnvironment], host: Host, wanted: Wanted,
+             stream: TextIO, silent: bool = False) -> bool:
+    """Prints what this host has, or each host of the ranks' environment, and returns whether the ranks can start.
+
+    With ``silent`` only hosts that lack something mandatory are printed.
+    """
+    good = True
+    if environment is not None and environment.placement.remote:
+        good, tables = _every_host(options, environment, host, wanted)
+    else:
+        tables = {"": check(options, host, wanted)}
+    for name, rows in tables.items():
+        if missing(rows) or not silent:
+            stream.write(("host %s:\n" % name if name else "") + table(rows))
+    stream.flush()
+    return good and not any(map(missing, tables.values()))
 
 
 def missing(rows: Sequence[Row]) -> bool:
@@ -128,160 +130,125 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         text = "%-7s  %-*s  %s" % (row.status, name_width, row.name, row.found)
         lines.append(text + ("; fix: %s" % row.fix if row.fix else ""))
-    counts = [sum(row.status == status for row in rows) for status in (OK, WARN, MISSING)]
-    lines.append("preflight: %d ok, %d warnings, %d missing" % (counts[0], counts[1], counts[2]))
+    counts = tuple(sum(row.status == status for row in rows) for status in (OK, WARN, MISSING))
+    lines.append("preflight: %d ok, %d warnings, %d missing" % counts)
     return "\n".join(lines) + "\n"
 
 
 def check(options: LaunchOptions, host: Host, wanted: Wanted) -> List[Row]:
-    """Checks one host; the rows are in a fixed order and never depend on importing a vendor package.
-
-    Args:
-        options: of the launch; paths and scheme may be empty where only the host is looked at.
-        host: the machine.
-        wanted: what the run is to have.
-    """
-    if options.device == CPU:
-        share = 1.0 / len(options.hosts.split(","))
-        rows = [checks.python_version(host, vendor=False), checks.package(host, "tensorflow", "tensorflow-cpu"),
-                checks.package(host, "numpy")]
-        if options.hosts or (options.ranks or 1) > 1:
-            rows.append(checks.package(host, "horovod", command="setup --distributed"))
-        rows.append(checks.memory(host, wanted.table_bytes * share))
+    """Checks one host. Paths and scheme of the options may be empty where only the host is looked at."""
+    npu = options.device == NPU
+    found = {"Python": checks.python_version(host, vendor=npu)}
+    if npu:
+        if options.rec_package_path:  # the ranks search there, too
+            host = dataclasses.replace(host, python_path=host.python_path + tuple(package_folders(options)))
+        found.update({
+            "TensorFlow": checks.tensorflow(host),
+            "C library": checks.c_library(host),
+            "Rec SDK (mx_rec)": checks.rec_sdk(host),
+            "TF Adapter (npu_bridge)": checks.tf_adapter(host),
+            "op library": checks.op_library(host, options.so_path),
+            "cust_op_by_addr": checks.custom_op(host, wanted.expansion),
+            "MPI": checks.mpi(host),
+            "mpi4py": checks.package(host, "install mpi4py, built against the same Open MPI; mx_rec imports it",
+                                     "mpi4py"),
+            "devices": checks.devices(host, options),
+            "driver": checks.driver(host),
+            "CANN toolkit": checks.toolkit(host),
+            "rank scheme": checks.rank_scheme(host, options),
+        })
     else:
-        rows = _npu_rows(options, host, wanted)
-    rows.append(checks.model_directory(wanted.model_dir, options.device == NPU))
-    rows.append(checks.disk(wanted.model_dir, wanted.table_bytes))
+        setup = "bash run_estimator.sh setup"
+        found["tensorflow"] = checks.package(host, setup, "tensorflow", "tensorflow-cpu")
+        found["numpy"] = checks.package(host, setup, "numpy")
+        if options.hosts or (options.ranks or 1) > 1:
+            found["horovod"] = checks.package(host, setup + " --distributed", "horovod")
+        found["memory"] = checks.memory(host, wanted.table_bytes / len(options.hosts.split(",")))
+    found["model directory"] = checks.model_directory(wanted.model_dir, vendor=npu)
+    found["disk"] = checks.disk(wanted.model_dir, wanted.table_bytes)
     if wanted.data_dir:
-        rows.append(checks.data_directory(wanted.data_dir))
+        found["data directory"] = checks.data_directory(wanted.data_dir)
     if wanted.shared_file:
-        rows.append(checks.shared_storage(wanted.shared_file))
-    return rows + (conflicts(host.environment, bool(options.hccl_cfg_json or options.ip or options.hosts))
-                   if options.device == NPU else [])
-
-
-def _npu_rows(options: LaunchOptions, host: Host, wanted: Wanted) -> List[Row]:
-    extra = package_folders(options) if options.rec_package_path else []
-    scheme, ranks = checks.rank_scheme(options, host)
-    generation = checks.generation_of(host, extra)
-    return [
-        checks.python_version(host, vendor=True),
-        checks.tensorflow(host),
-        checks.c_library(host),
-        checks.rec_sdk(host, extra, generation),
-        checks.tf_adapter(host, extra),
-        checks.op_library(options, host, extra, generation),
-        checks.custom_op(host, wanted.expansion),
-        checks.mpi(host),
-        checks.mpi4py(host, extra),
-        checks.devices(host, ranks),
-        checks.driver(host),
-        checks.toolkit(host),
-        scheme,
-    ]
+        found["shared storage"] = checks.shared_storage(wanted.shared_file)
+    rows = [Row(status, name, text, fix) for name, (status, text, fix) in found.items()]
+    launching = bool(options.hccl_cfg_json or options.ip or options.hosts)
+    return rows + (conflicts(host.environment, launching) if npu else [])
 
 
 def conflicts(environment: Mapping[str, str], launching: bool) -> List[Row]:
     """Finds variables that would change a run behind its back (npu_bridge_api 2.1, 2.5; rec_sdk_api 5.3).
 
-    Args:
-        environment: of the caller.
-        launching: whether a launch follows, which removes the other scheme's variables itself.
-
-    Returns:
-        A row per conflict, or one row that says that there is none.
+    Where a launch follows, it removes the other scheme's variables itself.
     """
-    rows = []
-    if '"cluster"' in environment.get("TF_CONFIG", ""):
-        rows.append(Row(MISSING, "TF_CONFIG", "describes a cluster, which TF Adapter takes for parameter servers",
-                        "unset TF_CONFIG"))
-    for name in ("RESTORE_FROM", "LOCAL_CHECKPOINT_DIR"):
-        if environment.get(name):
-            rows.append(Row(MISSING, name, "%s: training would start from that checkpoint without being told"
-                            % environment[name], "unset %s" % name))
-    if environment.get("TF_DEVICE", "NONE") not in ("", "NONE"):
-        rows.append(Row(MISSING if environment["TF_DEVICE"] == "NPU" else WARN, "TF_DEVICE",
-                        "%s: the saver leaves out tables with TF_DEVICE=NPU" % environment["TF_DEVICE"],
-                        "unset TF_DEVICE"))
-    if environment.get("POD_NAME"):
-        rows.append(Row(WARN, "POD_NAME", "%s: TF Adapter reads it in place of RANK_ID" % environment["POD_NAME"],
-                        "unset POD_NAME unless a cluster manager sets it"))
-    with_table = sorted(name for name in RANK_TABLE_VARIABLES if environment.get(name))
-    without = sorted(name for name in CM_VARIABLES if environment.get(name))
-    if with_table and without:
-        rows.append(Row(WARN if launching else MISSING, "rank schemes", "both %s and %s are set"
-                        % (", ".join(with_table), ", ".join(without)),
-                        "unset one group%s" % (" (the launch removes the one it does not use)" if launching else "")))
+    given = environment.get
+    with_table, without = ([name for name in sorted(names) if given(name)] for names in
+                           (RANK_TABLE_VARIABLES, CM_VARIABLES))
+    rows = [row for is_there, row in (
+        ('"cluster"' in given("TF_CONFIG", ""), Row(
+            MISSING, "TF_CONFIG", "describes a cluster, which TF Adapter takes for parameter servers",
+            "unset TF_CONFIG")),
+        *((given(name), Row(
+            MISSING, name, "%s: training would start from that checkpoint without being told" % given(name),
+            "unset %s" % name)) for name in ("RESTORE_FROM", "LOCAL_CHECKPOINT_DIR")),
+        (given("TF_DEVICE", "NONE") not in ("", "NONE"), Row(
+            MISSING if given("TF_DEVICE") == "NPU" else WARN, "TF_DEVICE",
+            "%s: the saver leaves out tables with TF_DEVICE=NPU" % given("TF_DEVICE"), "unset TF_DEVICE")),
+        (given("POD_NAME"), Row(
+            WARN, "POD_NAME", "%s: TF Adapter reads it in place of RANK_ID" % given("POD_NAME"),
+            "unset POD_NAME unless a cluster manager sets it")),
+        (with_table and without, Row(
+            WARN if launching else MISSING, "rank schemes",
+            "both %s and %s are set" % (", ".join(with_table), ", ".join(without)),
+            "unset one group%s" % (" (the launch removes the one it does not use)" if launching else ""))),
+    ) if is_there]
     return rows or [Row(OK, "environment", "no variable that changes a run unasked")]
 
 
-def _on_every_host(options: LaunchOptions, environment: RankEnvironment, host: Host, wanted: Wanted,
-                   stream: TextIO, always: bool = True) -> bool:
-    """Starts a process per host, the way the ranks are started, and prints what each finds, or only what is missing."""
-    placement = environment.placement.one_each()
+def _every_host(options: LaunchOptions, environment: RankEnvironment, host: Host,
+                wanted: Wanted) -> Tuple[bool, Dict[str, List[Row]]]:
+    """Checks every host by a process on each, started the way the ranks are.
+
+    Returns:
+        Whether the processes ended well, and the rows of each host.
+    """
+    environment = dataclasses.replace(environment, placement=environment.placement.one_each())
     found: Dict[int, str] = {}
 
     def collect(index: int, text: str) -> None:
         found[index] = found.get(index, "") + text
 
-    with _shared_file(wanted.model_dir) as path:
-        command = command_line(options, environment, host, "estimator_app.launch.preflight",
-                               _arguments(options, dataclasses.replace(wanted, shared_file=path)), placement)
-        status = run_ranks(command, environment.apply(dict(host.environment)), placement, collect)
-    good = status == 0
-    for index, name in enumerate(placement.hosts):
+    try:
+        shared = tempfile.NamedTemporaryFile(prefix=".seen-by-all-hosts-", dir=checks.existing(wanted.model_dir))
+    except OSError as error:
+        raise UserError("model directory %s cannot be written (%s); choose another --model_dir"
+                        % (wanted.model_dir, error.strerror or error)) from error
+    with shared:
+        arguments = _arguments(options, dataclasses.replace(wanted, shared_file=shared.name))
+        command = command_line(options, environment, host, "estimator_app.launch.preflight", arguments)
+        status = run_ranks(command, environment.apply(host.environment), environment.placement, collect)
+    tables = {}
+    for index, name in enumerate(environment.placement.hosts):
         try:
-            rows = [Row(*row) for row in json.loads(found.get(index, ""))]
+            tables[name] = [Row(*row) for row in json.loads(found.get(index, ""))]
         except ValueError:
-            rows = [Row(MISSING, "host", "no answer", "check that `ssh %s` works without a password and that this "
-                                                      "project lies there under the same path" % name)]
-        good = good and not missing(rows)
-        if always or missing(rows):
-            stream.write("host %s:\n%s" % (name, table(rows)))
-    stream.flush()
-    return good
+            tables[name] = [Row(MISSING, "host", "no answer", "check that `ssh %s` works without a password and that "
+                                                              "this project lies there under the same path" % name)]
+    return status == 0, tables
 
 
 def _arguments(options: LaunchOptions, wanted: Wanted) -> List[str]:
     """Returns the command line of the check on one of several hosts."""
-    result = ["--device", options.device, "--model_dir", os.path.abspath(wanted.model_dir),
-              "--use_dynamic_expansion", "true" if wanted.expansion else "false",
-              "--table_bytes", str(wanted.table_bytes), "--shared_file", wanted.shared_file, "--hosts", options.hosts]
-    data_dir = os.path.abspath(wanted.data_dir) if wanted.data_dir else ""
-    for flag, value in (("--data_dir", data_dir), ("--so_path", options.so_path), ("--ip", options.ip),
-                        ("--rec_package_path", options.rec_package_path), ("--hccl_cfg_json", options.hccl_cfg_json),
-                        ("--ranks", options.ranks)):
-        result += [flag, str(value)] if value else []
-    return result
-
-
-@contextlib.contextmanager
-def _shared_file(model_dir: str) -> Iterator[str]:
-    """Makes a file of an unforeseeable name where the model directory is or will be, and removes it again."""
-    path = os.path.join(checks.existing(model_dir), ".seen-by-all-hosts-%s" % secrets.token_hex(8))
-    try:
-        with open(path, "w", encoding="ascii"):
-            pass
-    except OSError as error:
-        raise UserError("model directory %s cannot be written (%s); choose another --model_dir"
-                        % (model_dir, error.strerror or error)) from error
-    try:
-        yield path
-    finally:
-        os.remove(path)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Checks this host as one of several and prints the rows as JSON."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_arguments(parser)
-    parsed = parser.parse_args(list(arguments))
-    wanted = Wanted(parsed.model_dir, parsed.data_dir, parsed.use_dynamic_expansion == "true", parsed.table_bytes,
-                    parsed.shared_file)
-    rows = check(options_from(parsed, parsed.device), this_host(), wanted)
-    sys.stdout.write(json.dumps([dataclasses.astuple(row) for row in rows]) + "\n")
-    return 0
+    flags = {
+        "device": options.device, "hosts": options.hosts, "ranks": options.ranks, "ip": options.ip,
+        "so_path": options.so_path, "rec_package_path": options.rec_package_path,
+        "hccl_cfg_json": options.hccl_cfg_json, "model_dir": os.path.abspath(wanted.model_dir),
+        "data_dir": wanted.data_dir and os.path.abspath(wanted.data_dir),
+        "use_dynamic_expansion": "true" if wanted.expansion else "", "table_bytes": wanted.table_bytes,
+        "shared_file": wanted.shared_file}
+    return [word for name, value in flags.items() if value for word in ("--" + name, str(value))]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_arguments(_parser)
+    sys.exit(run(_parser.parse_args()))

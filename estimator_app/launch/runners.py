@@ -3,10 +3,10 @@ mpirun where there is no horovodrun (rec_sdk_api 7.4).
 """
 import os
 import shlex
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from estimator_app.launch.environment import CPU, LaunchOptions, RankEnvironment
-from estimator_app.launch.hosts import LOCAL, Host, Placement
+from estimator_app.launch.hosts import LOCAL, Host
 from estimator_app.launch.rank import LAUNCHER
 from feature_specs.errors import ConfigError
 
@@ -22,7 +22,7 @@ _OWN_MPI_ARGUMENTS = {
 
 
 def command_line(options: LaunchOptions, environment: RankEnvironment, host: Host, module: str,
-                 arguments: Sequence[str], placement: Optional[Placement] = None) -> Tuple[str, ...]:
+                 arguments: Sequence[str]) -> Tuple[str, ...]:
     """Returns the argument list that runs a module once per rank.
 
     Args:
@@ -31,12 +31,11 @@ def command_line(options: LaunchOptions, environment: RankEnvironment, host: Hos
         host: the machine.
         module: what follows ``-m``.
         arguments: what follows the module.
-        placement: default: that of the ranks.
 
     Raises:
         ConfigError: a CPU launch without Horovod, or an argument for mpirun that contradicts the launch.
     """
-    placement = placement or environment.placement
+    placement = environment.placement
     interface = options.network_interface or ("" if placement.remote else _LOOPBACK)
     if placement.remote and interface == _LOOPBACK:
         raise ConfigError("--network_interface lo joins no two hosts; give the interface that leads to %s, or leave it "
