@@ -3,20 +3,17 @@
 Two forms are known: ``server_list`` with strings of digits, and version 2.0 with ``rank_list`` and numbers (rec_sdk_api
 1.3, npu_bridge_api 2.5). Anything else in the file is opaque: it is handed to HCCL as it is.
 """
-import dataclasses
 import json
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from estimator_app.launch.hosts import Placement
 from feature_specs.checks import is_digits
 from feature_specs.errors import ConfigError
+from feature_specs.files import read_small_text
 
-_MAX_BYTES = 16 << 20
 
-
-@dataclasses.dataclass(frozen=True)
-class RankTable:
+class RankTable(NamedTuple):
     """What a rank table says.
 
     Attributes:
@@ -31,21 +28,14 @@ class RankTable:
 
 
 def read_rank_table(path: str) -> RankTable:
-    """Reads and checks a rank table.
-
-    Args:
-        path: of the JSON file.
+    """Reads a rank table.
 
     Raises:
         ConfigError: the file cannot be read, is not a JSON object, or a known form contradicts itself.
     """
     path = os.path.abspath(path)
     try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            raise ConfigError("rank table %s is larger than %d MB; --hccl_cfg_json must name HCCL's JSON file"
-                              % (path, _MAX_BYTES >> 20))
-        with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
+        data = json.loads(read_small_text(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError("rank table %s cannot be read (%s); --hccl_cfg_json must name HCCL's JSON file, or use --ip "
@@ -60,24 +50,17 @@ def read_rank_table(path: str) -> RankTable:
 
 
 def check_placement(table: RankTable, placement: Placement) -> None:
-    """Refuses a rank table that does not go with the ranks and hosts of a launch.
-
-    Raises:
-        ConfigError: it lists another number of devices, or its servers are not the hosts in their order.
-    """
+    """Refuses (ConfigError) a rank table with another number of devices, or other servers than the hosts in order."""
     if table.devices is not None and table.devices != placement.ranks and len(table.servers) <= 1:
         raise ConfigError("rank table %s lists %d devices, but %d ranks are to start; give --ranks %d or another table"
                           % (table.path, table.devices, placement.ranks, table.devices))
-    if not table.servers:
-        return
     # mpirun numbers the ranks host by host; HCCL expects each of them on the server that the table names.
-    found = ",".join("%s:%d" % (name or "?", len(rank_ids)) for name, rank_ids in table.servers)
-    fitting = len(table.servers) == len(placement.hosts)
-    for index, (name, rank_ids) in enumerate(table.servers):
-        first = index * placement.slots
-        fitting = fitting and rank_ids == tuple(range(first, first + placement.slots))
-        fitting = fitting and (name not in placement.hosts or placement.hosts[index] == name)
-    if not fitting:
+    in_order = [rank_ids for _, rank_ids in table.servers] == [
+        tuple(range(first, first + placement.slots)) for first in range(0, placement.ranks, placement.slots)]
+    elsewhere = any(name in placement.hosts and name != host
+                    for (name, _), host in zip(table.servers, placement.hosts))
+    if table.servers and (elsewhere or not in_order):
+        found = ",".join("%s:%d" % (name or "?", len(rank_ids)) for name, rank_ids in table.servers)
         raise ConfigError("rank table %s lists the servers %s, in the order of their ranks, but the launch has %s; "
                           "give --hosts with these servers, in this order" % (table.path, found, placement.text))
 
@@ -87,30 +70,26 @@ def _server_list(path: str, data: Dict[str, Any]) -> RankTable:
     if status is not None and status != "completed":
         raise ConfigError("rank table %s has status %r, not 'completed'; wait until the cluster manager has written it"
                           % (path, status))
-    servers = data["server_list"]
-    rank_ids: List[int] = []
-    listed = []
-    for server in servers:
+    servers = []
+    for server in data["server_list"]:
         devices = server.get("device") if isinstance(server, dict) else None
         if not isinstance(devices, list):
             return RankTable(path, None)
-        device_ids = [_digits(path, device, "device_id") for device in devices]
-        if len(set(device_ids)) != len(device_ids):
+        if len({_digits(path, device, "device_id") for device in devices}) != len(devices):
             raise ConfigError("rank table %s lists a device_id twice on one server; each device has one rank" % path)
-        own = sorted(_digits(path, device, "rank_id") for device in devices)
-        listed.append((str(server.get("server_id", "")), tuple(own)))
-        rank_ids += own
-    _check_rank_ids(path, rank_ids)
-    return RankTable(path, len(rank_ids), tuple(sorted(listed, key=lambda server: server[1])))
+        rank_ids = sorted(_digits(path, device, "rank_id") for device in devices)
+        servers.append((str(server.get("server_id", "")), tuple(rank_ids)))
+    _check_rank_ids(path, [rank for _, rank_ids in servers for rank in rank_ids])
+    servers.sort(key=lambda server: server[1])
+    return RankTable(path, sum(len(rank_ids) for _, rank_ids in servers), tuple(servers))
 
 
 def _rank_list(path: str, entries: List[Any]) -> RankTable:
-    rank_ids = [entry.get("rank_id") if isinstance(entry, dict) else None for entry in entries]
-    numbers = [rank for rank in rank_ids if isinstance(rank, int) and not isinstance(rank, bool)]
-    if len(numbers) == len(entries):
-        _check_rank_ids(path, numbers)
-    # Where this form names the server is not documented.
-    return RankTable(path, len(entries))
+    rank_ids = [entry["rank_id"] for entry in entries
+                if isinstance(entry, dict) and isinstance(entry.get("rank_id"), int)]
+    if len(rank_ids) == len(entries):
+        _check_rank_ids(path, rank_ids)
+    return RankTable(path, len(entries))  # where this form names the server is not documented
 
 
 def _digits(path: str, device: Any, key: str) -> int:
