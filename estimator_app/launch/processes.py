@@ -40,10 +40,6 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
     The command gets a session of its own, so that a terminal's Ctrl-C reaches it once, through here. A signal that this
     process ignores (nohup) stays ignored.
 
-    Args:
-        command: argument list; no shell is involved.
-        environment: the complete environment.
-
     Returns:
         The exit status; 128 and the signal's number where a signal ended the command, or came too late to do so.
 
@@ -64,11 +60,11 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
         child.append(_start(command, environment))
         for number in list(received):
             child[0].send_signal(number)
-        status = child[0].wait()
+        status = _exit_status(child[0].wait())
     stops = [number for number in received if number != signal.SIGUSR1]
     if status == 0 and stops:  # what follows this command must not begin
         return 128 + stops[-1]
-    return status if status >= 0 else 128 - status
+    return status
 
 
 def run_ranks(command: Sequence[str], environment: Dict[str, str], placement: Placement,
@@ -77,11 +73,7 @@ def run_ranks(command: Sequence[str], environment: Dict[str, str], placement: Pl
 
     SIGINT and SIGTERM go to every rank (SIGHUP as SIGTERM), SIGUSR1 too; a second one of them also ends the runner.
 
-    Args:
-        command: argument list of the runner.
-        environment: the complete environment.
-        placement: where the ranks run.
-        listener: takes rank and text of what is written to standard output, in place of passing rank 0's on.
+    A listener takes rank and text of what is written to standard output, in place of passing rank 0's on.
 
     Returns:
         The exit status of the first rank that failed, 128 and the signal's number where it was killed; else that of
@@ -141,23 +133,18 @@ class _Run:
                 assert source is not None
                 output = _Output(source.fileno(), target, self._write)
                 self._selector.register(source, selectors.EVENT_READ, output.read)
-            self._loop(self._child)
+            end = None
+            # Until all but the server has closed, or the runner has ended long since.
+            while len(self._selector.get_map()) > 1 and (end is None or time.monotonic() < end):
+                for key, _ in self._selector.select(timeout=0.5):
+                    if not key.data():
+                        self._selector.unregister(key.fileobj)
+                if end is None and self._child.poll() is not None:
+                    end = time.monotonic() + _AFTER_RUNNER
             for rank in self._ranks.values():
                 rank.line.close()
-            status = self._child.wait()
-        return self._result(status if status >= 0 else 128 - status)
-
-    def _loop(self, child: "subprocess.Popen[bytes]") -> None:
-        """Listens until the runner has ended and its output and the ranks' lines are closed."""
-        end = None
-        while len(self._selector.get_map()) > 1:
-            for key, _ in self._selector.select(timeout=0.5):
-                if not key.data():
-                    self._selector.unregister(key.fileobj)
-            if child.poll() is not None:
-                end = end or time.monotonic() + _AFTER_RUNNER
-                if time.monotonic() > end:
-                    break
+            status = _exit_status(self._child.wait())
+        return self._result(status)
 
     def _accept(self, server: socket.socket) -> bool:
         line, _ = server.accept()
@@ -176,34 +163,30 @@ class _Run:
             if rank.number >= 0:
                 rank.status = int(json.loads(text.decode())["ended"])
                 self._ended(rank, rank.status == 0 or rank.status - 128 in self._signals)
-            elif not self._introduced(rank, text):
-                return self._refuse(rank)
-        if rank.number < 0 and len(rank.received) > _LONGEST_NAME:
-            return self._refuse(rank)
+            else:
+                self._introduce(rank, text)
+        if rank.number < 0 and (messages or len(rank.received) > _LONGEST_NAME):
+            rank.line.close()
+            return False
         if not data and rank.number >= 0 and (rank.status is None or not self._released):
-            rank.status = None  # also where it had done its work, and was killed while it waited for the others
-            if self._signals:  # a rank that had no handler yet ends by the signal that it was sent
-                rank.status = 128 + self._signals[-1]
+            # A rank that had no handler yet ends by the signal that it was sent; one without a status was killed, also
+            # where it had done its work and waited for the others.
+            rank.status = 128 + self._signals[-1] if self._signals else None
             self._ended(rank, bool(self._signals))
         return bool(data)
 
-    def _introduced(self, rank: _Rank, text: bytes) -> bool:
-        """Whether a line is that of a rank of this launch; anybody may connect."""
+    def _introduce(self, rank: _Rank, text: bytes) -> None:
+        """Takes a rank of this launch in by its first line; anybody may connect."""
         try:
             message = json.loads(text.decode())
             if not secrets.compare_digest(message["token"], self._token):
-                return False
+                return
             rank.number, rank.host, rank.pid = message["rank"], message["host"], message["pid"]
         except (ValueError, KeyError, TypeError):
-            return False
+            return
         self._ranks[rank.number] = rank
         for number in self._signals:
             rank.tell("signal %d" % number)
-        return True
-
-    def _refuse(self, rank: _Rank) -> bool:
-        rank.line.close()
-        return False
 
     def _ended(self, rank: _Rank, well: bool) -> None:
         if not well and self._failed is None:
@@ -217,13 +200,13 @@ class _Run:
 
     def _signal(self, number: int) -> None:
         number = signal.SIGTERM if number == signal.SIGHUP else number
-        stopping = any(sent != signal.SIGUSR1 for sent in self._signals)
-        if number != signal.SIGUSR1:
-            self._signals.append(number)
         for rank in self._ranks.values():
             rank.tell("signal %d" % number)
-        if stopping and number != signal.SIGUSR1 and self._child is not None:
+        if number == signal.SIGUSR1:
+            return
+        if self._signals and self._child is not None:
             self._child.send_signal(signal.SIGTERM)
+        self._signals.append(number)
 
     def _write(self, rank: int, text: str, target: TextIO) -> None:
         if self._listener is not None and target is sys.stdout and rank >= 0:
@@ -244,55 +227,49 @@ class _Run:
 
     def _result(self, status: int) -> int:
         """Says which rank failed first, if any did, and returns the exit status."""
-        failed = self._failed
+        failed, killed = self._failed, self._killed()
+        # The first one that was not ended by the runner because of another.
+        first = next(((rank, number) for rank, number in killed.items() if number != signal.SIGTERM), None)
         if failed is None:
             ended = [rank.status for rank in self._ranks.values() if rank.status]
             # What happens to a rank after all have done their work is no failure of theirs.
             if status == 0 or self._signals or ended or self._released:
                 return max(ended, default=128 + self._signals[-1] if self._signals else 0)
-            first = self._first_killed()
             if first is not None:  # before it could say who it is
-                return self._say_killed("rank %d of %d" % (first[0], self._placement.ranks), first[1])
+                return self._say_killed(*first)
             # No rank came so far as to say so: what the runner and the ranks wrote is all there is, but for the stack
             # trace that horovodrun adds to its message.
             sys.stderr.write("".join(text for text in self._kept(_RUNNER, *range(self._placement.ranks))
                                      if text.strip() and not text.startswith(("  ", "Traceback (most recent"))))
             return status
-        name = "rank %d of %d (process %d on host %s)" % (failed.number, self._placement.ranks, failed.pid, failed.host)
+        process = " (process %d on host %s)" % (failed.pid, failed.host)
         if failed.status is None:
-            number = self._killed.get(failed.number, 0)
-            first = self._first_killed()
+            number = killed.get(failed.number, 0)
             if number in (0, signal.SIGTERM) and first is not None and first[0] != failed.number:
-                # The runner ended this one because of another, which had not said yet who it is.
-                return self._say_killed("rank %d of %d" % (first[0], self._placement.ranks), first[1])
+                return self._say_killed(*first)  # which had not said yet who it is
             if number not in (0, signal.SIGKILL, signal.SIGTERM):
                 # A crash, of which the rank may have said something.
                 sys.stderr.write("".join(self._kept(failed.number)))
-            return self._say_killed(name, number)
+            return self._say_killed(failed.number, number, process)
         if failed.number and list(self._held[failed.number, True])[-1:] != list(self._held[0, True])[-1:]:
-            sys.stderr.write("%s failed first, with status %d; its last lines:\n%s"
-                             % (name, failed.status, "".join(self._kept(failed.number))))
+            sys.stderr.write("rank %d of %d%s failed first, with status %d; its last lines:\n%s" % (
+                failed.number, self._placement.ranks, process, failed.status, "".join(self._kept(failed.number))))
         return failed.status
 
-    @staticmethod
-    def _say_killed(name: str, number: int) -> int:
-        sys.stderr.write("error: %s was killed%s; all ranks have ended, the same command resumes from the last "
-                         "checkpoint\n" % (name, " by %s" % signal.Signals(number).name if number else ""))
+    def _say_killed(self, rank: int, number: int, process: str = "") -> int:
+        sys.stderr.write("error: rank %d of %d%s was killed%s; all ranks have ended, the same command resumes from the "
+                         "last checkpoint\n" % (rank, self._placement.ranks, process,
+                                                " by %s" % signal.Signals(number).name if number else ""))
         return 128 + (number or signal.SIGKILL)
 
-    @property
     def _killed(self) -> Dict[int, int]:
-        """{rank: signal} of the ranks that the runner says were killed, in its order."""
+        """Returns {rank: signal} of the ranks that the runner says were killed, in its order."""
         found: Dict[int, int] = {}
         for match in _KILLED.finditer("".join(self._kept(_RUNNER))):
             number = int(match.group("signal") or int(match.group("status")) - 128)
             if number > 0:
                 found.setdefault(int(match.group("a") or match.group("b")), number)
         return found
-
-    def _first_killed(self) -> Optional[Tuple[int, int]]:
-        """Returns rank and signal of the first one that was not ended by the runner, if there is one."""
-        return next(((rank, number) for rank, number in self._killed.items() if number != signal.SIGTERM), None)
 
 
 class _Output:
@@ -332,6 +309,11 @@ def _handling(handler: Callable[[int], None], numbers: Sequence[signal.Signals])
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
+
+
+def _exit_status(status: int) -> int:
+    """Returns a child's status as a shell gives it: 128 and the signal's number where a signal ended it."""
+    return status if status >= 0 else 128 - status
 
 
 def _start(command: Sequence[str], environment: Dict[str, str],

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import Dict, List, MutableMapping, Optional
+from typing import List, MutableMapping, Optional
 
 from estimator_app.launch.environment import WORKER_IPS
 
@@ -51,13 +51,13 @@ def own_cores(cores: List[int], local_rank: int, local_size: int) -> List[int]:
 class Line:
     """The connection of a rank to its launcher."""
 
-    def __init__(self, address: str, environment: Dict[str, str]):
+    def __init__(self, address: str):
         host, port, token = address.rsplit(":", 2)
         self._released = threading.Event()  # by the launcher, or by its end
         self._ended = threading.Event()
         self._socket = socket.create_connection((host, int(port)), _CONNECT_SECONDS)
         self._socket.settimeout(None)
-        self.tell(token=token, rank=int(environment["OMPI_COMM_WORLD_RANK"]), host=socket.gethostname(),
+        self.tell(token=token, rank=int(os.environ["OMPI_COMM_WORLD_RANK"]), host=socket.gethostname(),
                   pid=os.getpid())
         threading.Thread(target=self._listen, daemon=True, name="launcher").start()
 
@@ -123,7 +123,7 @@ def main(arguments: List[str]) -> int:
     line: Optional[Line] = None
     if address:
         try:
-            line = Line(address, dict(os.environ))
+            line = Line(address)
         except OSError as error:
             sys.stderr.write("error: rank %s on host %s cannot reach the launcher at %s (%s); the launching host must "
                              "be reachable from all hosts\n" % (
