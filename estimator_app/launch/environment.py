@@ -11,19 +11,20 @@ import ipaddress
 import os
 import re
 import shlex
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from estimator_app.launch.hosts import LOCAL, Host, Placement, address_of, place
+from estimator_app.config import CPU, ENVIRONMENT_SWITCHES, NPU
+from estimator_app.launch.hosts import Host, Placement, address_of, place
 from estimator_app.launch.rank_table import check_placement, read_rank_table
 from feature_specs.checks import is_digits
 from feature_specs.errors import ConfigError
 
-CPU, NPU = "cpu", "npu"
 RANKS_PER_NODE = (1, 2, 4, 8, 16)
 DEFAULT_RANKS = 8  # of a host with NPUs, where no rank table says how many there are
 RANK_TABLE_VARIABLES = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
 CM_VARIABLES = ("CM_CHIEF_DEVICE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_WORKER_IP", "CM_WORKER_SIZE")
-DEFAULTS = {
+_CPU_DEFAULTS = {"JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "2"}
+_NPU_DEFAULTS = {
     "ASCEND_DEVICE_ID": "0",  # the SDK sets each rank's own during init() (rec_sdk_api 1.1)
     "ASCEND_GLOBAL_LOG_LEVEL": "3",
     "ENABLE_FORCE_V2_CONTROL": "1",
@@ -34,17 +35,16 @@ DEFAULTS = {
     "JOB_ID": "10086",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-CPU_DEFAULTS = {"JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "2"}
-# Read by the ranks (config.ENVIRONMENT_SWITCHES): passed on where set, so that a dry run shows them.
-SWITCHES = ("CACHE_MODE", "USE_DYNAMIC", "USE_DYNAMIC_EXPANSION", "USE_FAAE", "USE_MODIFY_GRAPH", "USE_MULTI_LOOKUP")
+_TABLE_FREE_DEFAULTS = {"CM_CHIEF_DEVICE": "0", "CM_CHIEF_PORT": "60001"}
+_RANGES = {"CM_CHIEF_DEVICE": (0, 511, "a device"), "CM_CHIEF_PORT": (0, 65520, "a port"),
+           "HCCL_CONNECT_TIMEOUT": (120, 7200, "seconds")}
+# Read by the ranks: passed on where set, so that a dry run shows them.
+SWITCHES = tuple(sorted(ENVIRONMENT_SWITCHES))
 # What CANN's set_env.sh exports: mpirun hands it to other hosts only where it is named.
 _CANN = re.compile(r"PATH\Z|(?:ASCEND|HCCL|TFPLUGIN)_")
 # The address of each host, from which a rank takes its own CM_WORKER_IP (see .rank).
 WORKER_IPS = "ESTIMATOR_WORKER_IPS"
-CHIEF_PORT = "60001"
-CHIEF_DEVICE = "0"
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_LIBRARY_FOLDERS = ("/usr/lib64", "/usr/lib/%s-linux-gnu")
 _SAFE_GLIBC = (2, 34)  # older ones can crash without a preloaded libstdc++ (rec_sdk_api 10)
 _JOB_ID = re.compile(r"[A-Za-z1-9_-][A-Za-z0-9_-]*\Z")
 _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "/usr/local")
@@ -54,17 +54,8 @@ _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "
 class LaunchOptions:
     """What the command line says about a launch; on NPUs one of ``hccl_cfg_json``, ``ip`` and ``hosts`` is set.
 
-    Attributes:
-        so_path: folder of the SDK's op libraries (``<mx_rec>/libasc``), absolute.
-        rec_package_path: folder of the SDK's Python packages, absolute.
-        hccl_cfg_json: rank table, absolute, or None.
-        ip: address of this host in the rank-table-free scheme, or None.
-        ranks: ranks to start in all, or None where hosts or rank table say it.
-        hosts: ``h1:8,h2:8``, empty for this host.
-        network_interface: interface that the processes find each other on; empty: ``lo`` on one host, else any.
-        mpi_args: further arguments for mpirun.
-        dry_run: print, start nothing.
-        device: ``npu`` or ``cpu``.
+    The fields are the flags of :func:`add_launch_arguments`, and the device. Paths are absolute; what was not given is
+    empty.
     """
 
     so_path: str
@@ -85,20 +76,22 @@ class RankEnvironment:
 
     Attributes:
         scheme: ``rank table``, ``rank-table-free`` or ``CPU``.
-        placement: hosts and ranks.
         values: variables that are set, also those that had their value before.
-        removed: variables that are removed where they are set.
     """
 
     scheme: str
     placement: Placement
     values: Dict[str, str]
-    removed: Tuple[str, ...]
+
+    @property
+    def removed(self) -> List[str]:
+        """Variables that name ranks and are not those of this launch."""
+        return [name for name in CM_VARIABLES + RANK_TABLE_VARIABLES if name not in self.values]
 
     def apply(self, environment: Mapping[str, str]) -> Dict[str, str]:
         """Returns the full environment of a process."""
-        kept = {name: value for name, value in environment.items() if name not in self.removed}
-        return {**kept, **self.values}
+        removed = self.removed
+        return {**{name: value for name, value in environment.items() if name not in removed}, **self.values}
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,33 +120,21 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions:
-    """Returns the launch options of a parsed command line, paths made absolute; what was not given is empty.
-
-    Raises:
-        ConfigError: ``--mpi_args`` has an unclosed quote.
-    """
+    """Returns the launch options of a parsed command line; a ConfigError says that ``--mpi_args`` cannot be split."""
+    values: Dict[str, Any] = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(LaunchOptions)
+                              if field.name != "device"}
+    for name in ("so_path", "rec_package_path", "hccl_cfg_json"):
+        values[name] = os.path.abspath(values[name]) if values[name] else ""
     try:
-        mpi_args = tuple(shlex.split(parsed.mpi_args))
+        values["mpi_args"] = tuple(shlex.split(parsed.mpi_args))
     except ValueError as error:
         raise ConfigError("--mpi_args %r cannot be split (%s); quote it as for a shell"
                           % (parsed.mpi_args, error)) from error
-
-    def absolute(path: Optional[str]) -> str:
-        return os.path.abspath(path) if path else ""
-
-    return LaunchOptions(
-        so_path=absolute(parsed.so_path), rec_package_path=absolute(parsed.rec_package_path),
-        hccl_cfg_json=absolute(parsed.hccl_cfg_json) or None, ip=parsed.ip or None, ranks=parsed.ranks,
-        hosts=parsed.hosts, network_interface=parsed.network_interface, mpi_args=mpi_args, dry_run=parsed.dry_run,
-        device=device)
+    return LaunchOptions(device=device, **values)
 
 
 def check_scheme(options: LaunchOptions) -> None:
-    """Refuses an NPU launch with both schemes or neither, and values out of range.
-
-    Raises:
-        ConfigError: saying what was given and what is allowed.
-    """
+    """Refuses (ConfigError) an NPU launch with both schemes or neither, and an address that is none."""
     if options.hccl_cfg_json and options.ip:
         raise ConfigError("--hccl_cfg_json %s and --ip %s are both given; give the rank table, or the address to start "
                           "without one" % (options.hccl_cfg_json, options.ip))
@@ -187,9 +168,8 @@ def place_ranks(options: LaunchOptions) -> Placement:
     """
     if options.device == CPU:
         return place(options.hosts, options.ranks, 0)
-    default = DEFAULT_RANKS
-    table = None
-    if options.hccl_cfg_json and not (options.dry_run and not os.path.exists(options.hccl_cfg_json)):
+    table, default = None, DEFAULT_RANKS
+    if options.hccl_cfg_json and (os.path.exists(options.hccl_cfg_json) or not options.dry_run):
         table = read_rank_table(options.hccl_cfg_json)
         if options.ranks is None and table.devices is None and ":" not in options.hosts:
             raise ConfigError("rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N"
@@ -206,56 +186,60 @@ def place_ranks(options: LaunchOptions) -> Placement:
 
 
 def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
-    """Computes the environment of the ranks.
-
-    Args:
-        options: on NPUs checked by :func:`check_scheme`.
-        host: the machine; its environment's values are kept.
+    """Computes the environment of the ranks; the host's values are kept.
 
     Raises:
-        ConfigError: the rank table does not fit, or a variable that is set has a value that is not allowed.
+        ConfigError: what is given does not say where the ranks run, or contradicts itself or the rank table; a variable
+            that is set has a value that is not allowed.
     """
-    environment = host.environment
-    placement = place_ranks(options)
-    defaults = CPU_DEFAULTS if options.device == CPU else DEFAULTS
-    values = {name: environment.get(name) or default for name, default in defaults.items()}
-    values.update({name: environment[name] for name in SWITCHES if environment.get(name)})
-    if not _JOB_ID.match(values["JOB_ID"]):
-        raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
-                          % values["JOB_ID"])
     if options.device == CPU:
-        values["PYTHONPATH"] = _appended(environment.get("PYTHONPATH", ""), [PROJECT])
-        return RankEnvironment("CPU", placement, values, CM_VARIABLES + RANK_TABLE_VARIABLES)
-    _check_number("HCCL_CONNECT_TIMEOUT", values["HCCL_CONNECT_TIMEOUT"], 120, 7200, "seconds")
-    values["PYTHONPATH"] = _appended(environment.get("PYTHONPATH", ""), [PROJECT] + package_folders(options))
-    local = [path for path in ("/usr/local/lib",) if host.exists(path)]
-    values["LD_LIBRARY_PATH"] = _appended(environment.get("LD_LIBRARY_PATH", ""), library_folders(options) + local)
-    preload = _appended(environment.get("LD_PRELOAD", ""), preloaded_libraries(host))
+        scheme, defaults = "CPU", _CPU_DEFAULTS
+    else:
+        check_scheme(options)
+        scheme, defaults = (("rank table", _NPU_DEFAULTS) if options.hccl_cfg_json
+                            else ("rank-table-free", {**_NPU_DEFAULTS, **_TABLE_FREE_DEFAULTS}))
+    placement = place_ranks(options)
+    given = {name: value for name, value in host.environment.items() if value}
+    values = {**defaults, **{name: given[name] for name in (*defaults, *SWITCHES) if name in given}}
+    _check_values(values)
+    values["PYTHONPATH"] = _appended(given, "PYTHONPATH", [PROJECT])
+    if options.device == CPU:
+        return RankEnvironment(scheme, placement, values)
+    values["PYTHONPATH"] = _appended(values, "PYTHONPATH", package_folders(options))
+    local = ["/usr/local/lib"] if host.exists("/usr/local/lib") else []
+    values["LD_LIBRARY_PATH"] = _appended(given, "LD_LIBRARY_PATH", library_folders(options) + local)
+    preload = _appended(given, "LD_PRELOAD", preloaded_libraries(host))
     if preload:
         values["LD_PRELOAD"] = preload
     if placement.remote:
-        values.update({name: value for name, value in environment.items()
-                       if value and _CANN.match(name) and name not in values})
+        values = {**{name: value for name, value in given.items() if _CANN.match(name)}, **values}
     if options.hccl_cfg_json:
-        values.update(RANK_SIZE=str(placement.ranks), RANK_TABLE_FILE=os.path.abspath(options.hccl_cfg_json))
-        return RankEnvironment("rank table", placement, values, CM_VARIABLES + ("RANK_ID",))
-    port = environment.get("CM_CHIEF_PORT") or CHIEF_PORT
-    device = environment.get("CM_CHIEF_DEVICE") or CHIEF_DEVICE
-    _check_number("CM_CHIEF_PORT", port, 0, 65520, "a port")
-    _check_number("CM_CHIEF_DEVICE", device, 0, 511, "a device")
+        values.update(RANK_SIZE=str(placement.ranks), RANK_TABLE_FILE=options.hccl_cfg_json)
+        return RankEnvironment(scheme, placement, values)
     addresses = _addresses(options, placement)
-    values.update(CM_CHIEF_DEVICE=device, CM_CHIEF_IP=addresses[0], CM_CHIEF_PORT=port,
-                  CM_WORKER_SIZE=str(placement.ranks))
-    if placement.remote:
-        values[WORKER_IPS] = ",".join(addresses)
-        return RankEnvironment("rank-table-free", placement, values, RANK_TABLE_VARIABLES + ("CM_WORKER_IP",))
-    values["CM_WORKER_IP"] = addresses[0]
-    return RankEnvironment("rank-table-free", placement, values, RANK_TABLE_VARIABLES)
+    values.update(CM_CHIEF_IP=addresses[0], CM_WORKER_SIZE=str(placement.ranks))
+    values.update({WORKER_IPS: ",".join(addresses)} if placement.remote else {"CM_WORKER_IP": addresses[0]})
+    return RankEnvironment(scheme, placement, values)
+
+
+def _check_values(values: Mapping[str, str]) -> None:
+    if not _JOB_ID.match(values["JOB_ID"]):
+        raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
+                          % values["JOB_ID"])
+    for name, (low, high, unit) in _RANGES.items():
+        text = values.get(name, str(low))
+        if not is_digits(text) or not low <= int(text) <= high:
+            raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))
+
+
+def _appended(given: Mapping[str, str], name: str, additions: List[str]) -> str:
+    present = [path for path in given.get(name, "").split(":") if path]
+    return ":".join(dict.fromkeys(present + additions))
 
 
 def _addresses(options: LaunchOptions, placement: Placement) -> List[str]:
     """Returns the address of every host; the first one is the chief's, whose devices have the first ranks."""
-    if placement.hosts == (LOCAL,):
+    if not placement.remote:
         return [str(options.ip)]
     # A dry run may be made where the hosts are unknown.
     addresses = [address_of(name, name if options.dry_run else None) for name in placement.hosts]
@@ -270,13 +254,10 @@ def library_folders(options: LaunchOptions) -> List[str]:
     they exist (rec_sdk_api 7.3).
     """
     base = options.rec_package_path
-    folders = [options.so_path]
-    for path in (os.path.join(base, "libasc"), os.path.join(base, "mx_rec", "libasc"),
-                 os.path.join(base, "rec_sdk_common", "lib"),
-                 os.path.join(os.path.dirname(base), "rec_sdk_common", "lib")):
-        if os.path.isdir(path) and path not in folders:
-            folders.append(path)
-    return folders
+    likely = [os.path.join(base, "libasc"), os.path.join(base, "mx_rec", "libasc"),
+              os.path.join(base, "rec_sdk_common", "lib"),
+              os.path.join(os.path.dirname(base), "rec_sdk_common", "lib")]
+    return list(dict.fromkeys([options.so_path] + [path for path in likely if os.path.isdir(path)]))
 
 
 def package_folders(options: LaunchOptions) -> List[str]:
@@ -292,17 +273,12 @@ def package_folders(options: LaunchOptions) -> List[str]:
 def preloaded_libraries(host: Host) -> List[str]:
     """Returns the libraries to preload that exist here and of which no version is preloaded yet (rec_sdk_api 7.3)."""
     present = [os.path.basename(name) for name in re.split(r"[:\s]+", host.environment.get("LD_PRELOAD", ""))]
-    wanted = ["libgomp.so.1"]
-    if glibc_version(host) is not None and not glibc_is_safe(host):
-        wanted.append("libstdc++.so.6")
     libraries: List[str] = []
-    for library in wanted:
-        stem = library[:library.index(".so")]
-        if any(name.startswith(stem) for name in present):
-            continue
-        paths = [os.path.join(folder % host.machine if "%s" in folder else folder, library)
-                 for folder in _LIBRARY_FOLDERS]
-        libraries += [path for path in paths if host.exists(path)][:1]
+    for stem, suffix in [("libgomp", ".so.1")] + ([("libstdc++", ".so.6")] if glibc_is_safe(host) is False else []):
+        if not any(name.startswith(stem) for name in present):
+            paths = [os.path.join(folder, stem + suffix)
+                     for folder in ("/usr/lib64", "/usr/lib/%s-linux-gnu" % host.machine)]
+            libraries += [path for path in paths if host.exists(path)][:1]
     if host.machine == "aarch64":
         # scikit-learn's own OpenMP must be loaded early on Arm: "cannot allocate memory in static TLS block".
         for folder in host.python_path:
@@ -310,24 +286,14 @@ def preloaded_libraries(host: Host) -> List[str]:
     return libraries
 
 
-def glibc_version(host: Host) -> Optional[Tuple[int, ...]]:
-    """Returns (major, minor) of the host's glibc, None where it has another C library."""
+def glibc_is_safe(host: Host) -> Optional[bool]:
+    """Whether the host's glibc is one that needs no preloaded libstdc++; None where it has another C library."""
     numbers = tuple(int(part) for part in re.findall(r"\d+", host.libc[1])[:2])
-    return numbers if host.libc[0] == "glibc" and len(numbers) == 2 else None
-
-
-def glibc_is_safe(host: Host) -> bool:
-    """Whether the host's glibc is one that needs no preloaded libstdc++."""
-    version = glibc_version(host)
-    return version is not None and version >= _SAFE_GLIBC
+    return numbers >= _SAFE_GLIBC if host.libc[0] == "glibc" and len(numbers) == 2 else None
 
 
 def check_model_dir(model_dir: str) -> Optional[str]:
-    """Returns why the SDK could not save sparse tables in a folder (rec_sdk_api 5.3), or None.
-
-    Args:
-        model_dir: may not exist yet.
-    """
+    """Returns why the SDK could not save sparse tables in a folder that need not exist (rec_sdk_api 5.3), or None."""
     path = os.path.abspath(model_dir)
     if len(path) > 900 or any(ord(character) < 32 for character in path):
         return "model directory %r is too long or has control characters; choose another --model_dir" % model_dir
@@ -338,16 +304,3 @@ def check_model_dir(model_dir: str) -> Optional[str]:
         return ("model directory %s leads over a symbolic link, which the SDK refuses; use --model_dir %s"
                 % (model_dir, os.path.realpath(path)))
     return None
-
-
-def _appended(present: str, additions: Sequence[str]) -> str:
-    parts = [part for part in present.split(":") if part]
-    for path in additions:
-        if path not in parts:
-            parts.append(path)
-    return ":".join(parts)
-
-
-def _check_number(name: str, text: str, low: int, high: int, unit: str) -> None:
-    if not is_digits(text) or not low <= int(text) <= high:
-        raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))

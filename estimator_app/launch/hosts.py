@@ -53,12 +53,7 @@ class Placement:
 
 
 def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
-    """Reads ``--hosts`` and ``--ranks``.
-
-    Args:
-        hosts: ``h1:8,h2:8`` or ``h1,h2``; empty: this host.
-        ranks: in all, or None where the hosts or the default say it.
-        default: ranks of one host where nothing says it; 0: that is refused.
+    """Reads ``--hosts`` and ``--ranks``; where neither says it, a host has the default number of ranks, if it has one.
 
     Raises:
         ConfigError: a host cannot be read, occurs twice, or the numbers do not agree.
@@ -69,10 +64,10 @@ def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
         if not match:
             raise ConfigError("--hosts: %r is not a host; allowed: NAME or NAME:RANKS, separated by commas" % part)
         names.append(match.group(1))
-        slots.append(int(match.group(2)) if match.group(2) else None)
+        slots.append(match.group(2))
     if len(set(names)) != len(names):
         raise ConfigError("--hosts %s names a host twice; name each once, with all its ranks" % hosts)
-    given = [number for number in slots if number is not None]
+    given = [int(number) for number in slots if number]
     if given and (len(given) != len(slots) or len(set(given)) > 1 or given[0] < 1):
         raise ConfigError("--hosts %s: every host needs the same number of ranks, at least 1 (h1:4,h2:4), because one "
                           "rank per host writes the dense variables" % hosts)
@@ -87,11 +82,7 @@ def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
 
 
 def address_of(name: str, otherwise: Optional[str] = None) -> str:
-    """Returns the IPv4 address of a host, or ``otherwise`` where the name is unknown.
-
-    Raises:
-        ConfigError: the name is unknown and nothing takes its place.
-    """
+    """Returns the IPv4 address of a host; where the name is unknown ``otherwise``, or a ConfigError is raised."""
     try:
         return socket.gethostbyname(name)
     except OSError as error:
@@ -106,11 +97,9 @@ class Host:
     """A machine.
 
     Attributes:
-        environment: its environment variables.
         root: folder that stands for ``/`` when absolute paths of the system are looked up.
         machine: processor, as ``uname -m`` names it.
         python: the interpreter that the ranks run.
-        python_version: its version.
         python_path: where packages are searched.
         libc: C library and version, ``("glibc", "2.31")``.
     """
@@ -148,6 +137,11 @@ class Host:
         except OSError:
             return ""
 
+    def available_memory(self) -> Optional[int]:
+        """Returns the bytes that new processes can use without swapping, or None where the system does not say so."""
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", self.read("/proc/meminfo"), re.MULTILINE)
+        return int(match.group(1)) << 10 if match else None
+
     def package(self, name: str, namespace: bool = False) -> Optional[str]:
         """Returns the folder of a top-level package, or None. Neither it nor a stand-in of its name is imported.
 
@@ -178,7 +172,5 @@ class Host:
 
 def this_host() -> Host:
     """Returns the machine and the interpreter that run this program."""
-    version = sys.version_info
     return Host(environment=dict(os.environ), machine=platform.machine(), python=sys.executable or "python3.7",
-                python_version=(version[0], version[1], version[2]), python_path=tuple(sys.path),
-                libc=platform.libc_ver())
+                python_version=sys.version_info[:3], python_path=tuple(sys.path), libc=platform.libc_ver())

@@ -9,6 +9,7 @@ variables is a rank and trains, one that has not launches (rec_sdk_api 1.3, 7.4)
 """
 import argparse
 import contextlib
+import itertools
 import sys
 from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
@@ -18,7 +19,6 @@ from estimator_app.launch.environment import (
     LaunchOptions,
     add_launch_arguments,
     check_model_dir,
-    check_scheme,
     compose,
     missing_paths,
     options_from,
@@ -29,9 +29,10 @@ from estimator_app.launch.rank import LAUNCHER
 from estimator_app.launch.runners import APP, command_line, render
 from feature_specs.errors import ConfigError, UserError
 
-__all__ = ["add_launch_arguments", "expand_positional", "inside_launch", "launch", "launched_here", "run_command",
-           "wants_ranks"]
+__all__ = ["add_launch_arguments", "check_flags", "expand_positional", "inside_launch", "launch", "launched_here",
+           "run_command", "wants_ranks"]
 
+_NPU_FLAGS = ("so_path", "rec_package_path", "hccl_cfg_json", "ip", "mpi_args")
 _POSITIONAL = "train so_path rec_package_path hccl_json data_path [ip]"
 
 
@@ -54,42 +55,36 @@ def wants_ranks(parsed: argparse.Namespace) -> bool:
     return bool(parsed.hosts) or (parsed.ranks is not None and parsed.ranks != 1)
 
 
+def check_flags(parsed: argparse.Namespace, device: str) -> None:
+    """Refuses (ConfigError) flags of the launch on NPUs on another device."""
+    for flag in _NPU_FLAGS if device != NPU else ():
+        if getattr(parsed, flag):
+            raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % flag)
+
+
 def expand_positional(arguments: Sequence[str]) -> List[str]:
     """Turns the original script's positional form into flags; other command lines come back as they are.
 
-    Args:
-        arguments: the command line, beginning with the command.
-
-    Returns:
-        For ``train so_path rec_package_path hccl_json data_path [ip] [flags...]`` the same with ``--device npu`` and
-        flags. With an address the rank table is left out, as the original does it.
+    ``train so_path rec_package_path hccl_json data_path [ip] [flags...]`` becomes the same with ``--device npu`` and
+    flags. With an address the rank table is left out, as the original does it.
 
     Raises:
         ConfigError: the number of positional arguments is not 4 or 5.
     """
-    arguments = list(arguments)
-    if len(arguments) < 2 or arguments[0] != "train" or arguments[1].startswith("-"):
-        return arguments
-    values = []
-    for argument in arguments[1:]:
-        if argument.startswith("-"):
-            break
-        values.append(argument)
+    values = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments[1:]))
+    if not values or arguments[0] != "train":
+        return list(arguments)
     if len(values) not in (4, 5):
         raise ConfigError("%d positional arguments are given; allowed: %s, or flags (train --help lists them)"
                           % (len(values), _POSITIONAL))
-    so_path, rec_package_path, table, data_dir = values[:4]
-    scheme = ["--ip", values[4]] if len(values) == 5 and values[4] else ["--hccl_cfg_json", table]
-    return (["train", "--device", "npu", "--so_path", so_path, "--rec_package_path", rec_package_path] + scheme
-            + ["--data_dir", data_dir] + arguments[1 + len(values):])
+    so_path, rec_package_path, table, data_dir, *address = values
+    return ["train", "--device", "npu", "--so_path", so_path, "--rec_package_path", rec_package_path,
+            *(["--ip", *address] if any(address) else ["--hccl_cfg_json", table]),
+            "--data_dir", data_dir, *arguments[1 + len(values):]]
 
 
 def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[LaunchOptions, List[str]]:
     """Separates the flags of the launch from those of the ranks.
-
-    Args:
-        arguments: the flags after the command.
-        device: ``npu`` or ``cpu``.
 
     Returns:
         The launch options, and the flags that every rank gets: all others in their order, without ``--device`` and
@@ -104,13 +99,11 @@ def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[Launch
     parser.add_argument("--device")
     parser.add_argument("--fresh", action="store_true")
     parsed, rest = parser.parse_known_args(list(arguments))
-    for flag in ("so_path", "rec_package_path", "hccl_cfg_json", "ip"):
-        given = bool(getattr(parsed, flag))
-        if device == NPU and not given and flag in ("so_path", "rec_package_path"):
+    check_flags(parsed, device)
+    for flag in ("so_path", "rec_package_path"):
+        if device == NPU and not getattr(parsed, flag):
             raise ConfigError("--device npu needs --%s; the launch needs --so_path, --rec_package_path and one of "
                               "--hccl_cfg_json and --ip" % flag)
-        if device != NPU and given:
-            raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % flag)
     return options_from(parsed, device), rest
 
 
@@ -123,18 +116,12 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
 
     Args:
         arguments: the flags after the command; :func:`expand_positional` has run.
-        model_dir: model directory of the run.
-        host: the machine, default this one.
         stages: called with the number of ranks and the ranks' flags; returns what follows ``-m estimator_app`` for each
             process set, in order; a generator is asked for the next set when one has ended. Default: the command, once.
         before_start: called once, after the checks and before the first process: what must not be done by every rank,
             such as deleting (``--fresh``).
-        expansion: whether tables grow, which needs a further operator package.
+        expansion, data_dir, table_bytes: for the preflight, as :class:`.preflight.Wanted` has them.
         stream: where dry run and preflight are printed, default standard output.
-        device: ``npu`` or ``cpu``.
-        command: ``train`` or ``eval``.
-        data_dir: prepared data, for the preflight.
-        table_bytes: memory of all tables with their optimizer states, for the preflight; 0: unknown.
         lock: held from before ``before_start`` to the end of the last process; not in a dry run.
 
     Returns:
@@ -146,16 +133,14 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
     host = host or this_host()
     stream = stream or sys.stdout
     options, app_arguments = split_arguments(arguments, device)
+    environment = compose(options, host)
     notes = []
     if device == NPU:
-        check_scheme(options)
         problem = check_model_dir(model_dir)
         notes = missing_paths(options) + ([problem] if problem else [])
         if notes and not options.dry_run:
             raise ConfigError(notes[0])
-    environment = compose(options, host)
     ranks = environment.placement.ranks
-    wanted = preflight.Wanted(model_dir, data_dir, expansion, table_bytes)
     applications: Iterable[List[str]] = [[command, "--device", device] + app_arguments]
 
     def line(application: Sequence[str]) -> Tuple[str, ...]:
@@ -169,6 +154,7 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
         stream.write(render(environment, [line(application) for application in applications], notes))
         return 0
     line([])  # refuses what cannot be started
+    wanted = preflight.Wanted(model_dir, data_dir, expansion, table_bytes)
     if not preflight.is_ready(options, environment, host, wanted, stream, silent=device != NPU):
         return 1
     with lock or contextlib.ExitStack():

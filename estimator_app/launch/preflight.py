@@ -22,7 +22,6 @@ from estimator_app.launch.environment import (
     LaunchOptions,
     RankEnvironment,
     add_launch_arguments,
-    check_scheme,
     compose,
     options_from,
     package_folders,
@@ -71,11 +70,7 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
         table_bytes: Optional[Callable[[str], int]] = None) -> int:
     """Prints the table of the ``preflight`` command, one per host.
 
-    Args:
-        parsed: with the flags of :func:`add_arguments`.
-        host: default this one.
-        stream: default standard output.
-        table_bytes: returns the bytes of all tables, with optimizer states, from a data directory.
+    ``table_bytes`` returns the bytes of all tables, with optimizer states, from a data directory.
 
     Returns:
         The exit status: 1 where something mandatory is missing, else 0.
@@ -85,18 +80,14 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
     """
     host, stream = host or this_host(), stream or sys.stdout
     npu = parsed.device == NPU or (parsed.device == "auto" and host.package("mx_rec") is not None)
-    options = options_from(parsed, NPU if npu else CPU)
+    options = dataclasses.replace(options_from(parsed, NPU if npu else CPU), dry_run=False)
     expansion = parsed.use_dynamic_expansion == "true" or host.environment.get("USE_DYNAMIC_EXPANSION") == "1"
     size = table_bytes(parsed.data_dir) if table_bytes is not None and parsed.data_dir else parsed.table_bytes
     wanted = Wanted(parsed.model_dir, parsed.data_dir, expansion, size, parsed.shared_file)
     if parsed.shared_file:  # this is one of several hosts, and the launching one prints what it finds
         stream.write(json.dumps(check(options, host, wanted)) + "\n")
         return 0
-    environment = None
-    if options.hosts:
-        if npu:
-            check_scheme(options)
-        environment = compose(options, host)
+    environment = compose(options, host) if options.hosts else None
     return 0 if is_ready(options, environment, host, wanted, stream) else 1
 
 
@@ -180,37 +171,35 @@ def conflicts(environment: Mapping[str, str], launching: bool) -> List[Row]:
 
     Where a launch follows, it removes the other scheme's variables itself.
     """
+    rows = []
+
+    def found(status: str, name: str, text: str, fix: str = "") -> None:
+        rows.append(Row(status, name, text, fix or "unset %s" % name))
+
     given = environment.get
-    with_table, without = ([name for name in sorted(names) if given(name)] for names in
-                           (RANK_TABLE_VARIABLES, CM_VARIABLES))
-    rows = [row for is_there, row in (
-        ('"cluster"' in given("TF_CONFIG", ""), Row(
-            MISSING, "TF_CONFIG", "describes a cluster, which TF Adapter takes for parameter servers",
-            "unset TF_CONFIG")),
-        *((given(name), Row(
-            MISSING, name, "%s: training would start from that checkpoint without being told" % given(name),
-            "unset %s" % name)) for name in ("RESTORE_FROM", "LOCAL_CHECKPOINT_DIR")),
-        (given("TF_DEVICE", "NONE") not in ("", "NONE"), Row(
-            MISSING if given("TF_DEVICE") == "NPU" else WARN, "TF_DEVICE",
-            "%s: the saver leaves out tables with TF_DEVICE=NPU" % given("TF_DEVICE"), "unset TF_DEVICE")),
-        (given("POD_NAME"), Row(
-            WARN, "POD_NAME", "%s: TF Adapter reads it in place of RANK_ID" % given("POD_NAME"),
-            "unset POD_NAME unless a cluster manager sets it")),
-        (with_table and without, Row(
-            WARN if launching else MISSING, "rank schemes",
-            "both %s and %s are set" % (", ".join(with_table), ", ".join(without)),
-            "unset one group%s" % (" (the launch removes the one it does not use)" if launching else ""))),
-    ) if is_there]
+    if '"cluster"' in given("TF_CONFIG", ""):
+        found(MISSING, "TF_CONFIG", "describes a cluster, which TF Adapter takes for parameter servers")
+    for name in ("RESTORE_FROM", "LOCAL_CHECKPOINT_DIR"):
+        if given(name):
+            found(MISSING, name, "%s: training would start from that checkpoint without being told" % given(name))
+    device = given("TF_DEVICE", "NONE")
+    if device not in ("", "NONE"):
+        found(MISSING if device == "NPU" else WARN, "TF_DEVICE",
+              "%s: the saver leaves out tables with TF_DEVICE=NPU" % device)
+    if given("POD_NAME"):
+        found(WARN, "POD_NAME", "%s: TF Adapter reads it in place of RANK_ID" % given("POD_NAME"),
+              "unset POD_NAME unless a cluster manager sets it")
+    with_table, without = ([name for name in names if given(name)] for names in (RANK_TABLE_VARIABLES, CM_VARIABLES))
+    if with_table and without:
+        found(WARN if launching else MISSING, "rank schemes",
+              "both %s and %s are set" % (", ".join(with_table), ", ".join(without)),
+              "unset one group%s" % (" (the launch removes the one it does not use)" if launching else ""))
     return rows or [Row(OK, "environment", "no variable that changes a run unasked")]
 
 
 def _every_host(options: LaunchOptions, environment: RankEnvironment, host: Host,
                 wanted: Wanted) -> Tuple[bool, Dict[str, List[Row]]]:
-    """Checks every host by a process on each, started the way the ranks are.
-
-    Returns:
-        Whether the processes ended well, and the rows of each host.
-    """
+    """Checks every host by a process on each, started the way the ranks are; whether these ended well, and the rows."""
     environment = dataclasses.replace(environment, placement=environment.placement.one_each())
     found: Dict[int, str] = {}
 

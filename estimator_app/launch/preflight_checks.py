@@ -6,14 +6,7 @@ import shutil
 import time
 from typing import NamedTuple, Tuple
 
-from estimator_app.launch.environment import (
-    LaunchOptions,
-    RankEnvironment,
-    check_model_dir,
-    check_scheme,
-    compose,
-    glibc_is_safe,
-)
+from estimator_app.launch.environment import LaunchOptions, check_model_dir, compose, glibc_is_safe
 from estimator_app.launch.hosts import Host
 from feature_specs.checks import is_digits
 from feature_specs.data_files import check_shards
@@ -36,7 +29,6 @@ _LITTLE_DISK = 1 << 30
 _SHARED_TRIES, _SHARED_SECONDS = 20, 0.5  # a network file system may show a new file late
 _SET_ENV = "source its set_env.sh before the command"
 _OTHER_DIRECTORY = "choose another --model_dir"
-
 
 #: Status, what is there, and what to do, empty where nothing is to be done. With ``MISSING`` nothing can start.
 Finding = Tuple[str, str, str]
@@ -127,10 +119,7 @@ def tf_adapter(host: Host) -> Finding:
 
 def op_library(host: Host, so_path: str) -> Finding:
     """Looks for the SDK's op libraries of the generation found."""
-    sdk = host.package("mx_rec")
-    folder = so_path or (os.path.join(sdk, "libasc") if sdk else "")
-    if not folder:
-        return MISSING, "no folder", "install the Rec SDK, or give --so_path <mx_rec>/libasc"
+    folder = so_path or os.path.join(host.package("mx_rec") or "<mx_rec>", "libasc")
     present = {name for name in _G3_LIBRARIES + _G2_LIBRARIES if os.path.isfile(os.path.join(folder, name))}
     generation = generation_of(host)
     is_old = generation in ("G1", "G2") or (generation != "G3" and set(_G2_LIBRARIES) <= present)
@@ -175,7 +164,7 @@ def devices(host: Host, options: LaunchOptions) -> Finding:
         return MISSING, "no /dev/davinci*", "run on an NPU host; in a container, pass the devices through"
     ranks = 0
     with contextlib.suppress(ConfigError):  # which is in the row of the rank scheme
-        ranks = ranks_environment(options, host).placement.slots
+        ranks = compose(options, host).placement.slots
     if ranks > count:
         return MISSING, text, "give --ranks %d or fewer, or pass %d devices through" % (count, ranks)
     if not host.exists("/dev/davinci_manager"):
@@ -210,18 +199,12 @@ def toolkit(host: Host) -> Finding:
     return MISSING, "no version file", "install the CANN toolkit; %s" % _SET_ENV
 
 
-def ranks_environment(options: LaunchOptions, host: Host) -> RankEnvironment:
-    """Composes the environment of the ranks on NPUs; raises a ConfigError where the launch would be refused."""
-    check_scheme(options)
-    return compose(options, host)
-
-
 def rank_scheme(host: Host, options: LaunchOptions) -> Finding:
     """Looks at rank table or address as the launch does."""
     if not (options.hccl_cfg_json or options.ip or options.hosts):
         return WARN, "not given", "give --hccl_cfg_json FILE or --ip ADDRESS to have it checked"
     try:
-        environment = ranks_environment(options, host)
+        environment = compose(options, host)
     except ConfigError as error:
         return MISSING, str(error), ""
     values = environment.values
@@ -263,10 +246,9 @@ def disk(model_dir: str, table_bytes: int) -> Finding:
 
 def memory(host: Host, tables: float) -> Finding:
     """Compares the memory that is available with that of the tables on this host."""
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", host.read("/proc/meminfo"), re.MULTILINE)
-    if not match:
+    available = host.available_memory()
+    if available is None:
         return OK, "unknown", ""
-    available = int(match.group(1)) << 10
     limit, used = (host.read("/sys/fs/cgroup/memory.%s" % name).strip() for name in ("max", "current"))
     if is_digits(limit) and is_digits(used):
         available = min(available, max(0, int(limit) - int(used)))

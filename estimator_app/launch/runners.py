@@ -3,34 +3,28 @@ mpirun where there is no horovodrun (rec_sdk_api 7.4).
 """
 import os
 import shlex
-from typing import List, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from estimator_app.launch.environment import CPU, LaunchOptions, RankEnvironment
-from estimator_app.launch.hosts import LOCAL, Host
+from estimator_app.launch.hosts import Host
 from estimator_app.launch.rank import LAUNCHER
 from feature_specs.errors import ConfigError
 
 APP = "estimator_app"
 _LOOPBACK = "lo"
-# Arguments of mpirun that the launch writes itself or that its reading of the output and the ranks' order rest on, by
-# the flag that says the same.
+# Arguments of mpirun that the launch writes itself, or on which the order of the ranks and the reading of their output
+# rest, and what to do instead.
 _OWN_MPI_ARGUMENTS = {
-    "--ranks": ("np", "n", "c"),
-    "--hosts": ("H", "host", "hostfile", "machinefile", "default-hostfile", "npernode", "N", "pernode", "map-by",
-                "bynode", "rank-by", "rankfile", "rf"),
-    "": ("bind-to", "tag-output", "timestamp-output", "xml", "output-filename", "wdir", "wd")}
+    **dict.fromkeys(("np", "n", "c"), "use --ranks"),
+    **dict.fromkeys(("H", "host", "hostfile", "machinefile", "default-hostfile", "npernode", "N", "pernode", "map-by",
+                     "bynode", "rank-by", "rankfile", "rf"), "use --hosts"),
+    **dict.fromkeys(("bind-to", "tag-output", "timestamp-output", "xml", "output-filename", "wdir", "wd"),
+                    "leave it out")}
 
 
 def command_line(options: LaunchOptions, environment: RankEnvironment, host: Host, module: str,
                  arguments: Sequence[str]) -> Tuple[str, ...]:
-    """Returns the argument list that runs a module once per rank.
-
-    Args:
-        options: of the launch.
-        environment: of the ranks.
-        host: the machine.
-        module: what follows ``-m``.
-        arguments: what follows the module.
+    """Returns the argument list that runs ``python -m MODULE ARGUMENTS`` once per rank.
 
     Raises:
         ConfigError: a CPU launch without Horovod, or an argument for mpirun that contradicts the launch.
@@ -40,37 +34,27 @@ def command_line(options: LaunchOptions, environment: RankEnvironment, host: Hos
     if placement.remote and interface == _LOOPBACK:
         raise ConfigError("--network_interface lo joins no two hosts; give the interface that leads to %s, or leave it "
                           "out" % placement.hosts[-1])
-    ranks = str(placement.ranks)
-    by_name = ("--network-interface", interface) if interface else ()
-    program = (host.python, "-m", "estimator_app.launch.rank", module) + tuple(arguments)
-    if options.device == CPU:
-        if options.mpi_args:
-            raise ConfigError("--mpi_args is for the launch on NPUs; leave it out with --device cpu")
-        return (horovodrun(host, options.dry_run), "--gloo", "--disable-cache") + by_name + (
-            "-np", ranks, "-H", placement.text) + program
+    by_name = ["--network-interface", interface] if interface else []
+    ranks, hosts = ["-np", str(placement.ranks)], ["-H", placement.text]
     check_mpi_args(options.mpi_args, environment)
-    binding = ("-bind-to", "none") + options.mpi_args
-    if host.which("horovodrun") or not host.which("mpirun"):
+    binding = ["-bind-to", "none", *options.mpi_args]
+    if options.device == CPU:
+        runner = [horovodrun(host, options.dry_run), "--gloo", "--disable-cache", *by_name, *ranks, *hosts]
+    elif host.which("horovodrun") or not host.which("mpirun"):
         # "=": the value begins with a dash. horovodrun itself exports the environment to the ranks.
-        quoted = " ".join(shlex.quote(argument) for argument in binding)
-        return ("horovodrun",) + by_name + ("-np", ranks, "--mpi-args=%s" % quoted, "--mpi", "-H",
-                                            placement.text) + program
-    extra: Tuple[str, ...] = ()
-    if placement.remote and interface:
-        extra = ("-mca", "btl_tcp_if_include", interface, "-mca", "oob_tcp_if_include", interface)
-    # How the ranks find the launching process is set when it listens: not in a dry run.
-    for name in sorted(environment.values) + ([] if options.dry_run else [LAUNCHER]):
-        extra += ("-x", name)
-    return ("mpirun", "--allow-run-as-root", "--tag-output", "-np", ranks, "-H",
-            placement.text) + binding + extra + program
+        runner = ["horovodrun", *by_name, *ranks, "--mpi-args=" + _quoted(binding), "--mpi", *hosts]
+    else:
+        runner = ["mpirun", "--allow-run-as-root", "--tag-output", *ranks, *hosts, *binding]
+        if placement.remote and interface:
+            runner += ["-mca", "btl_tcp_if_include", interface, "-mca", "oob_tcp_if_include", interface]
+        # How the ranks find the launching process is set when it listens: not in a dry run.
+        for name in sorted(environment.values) + ([] if options.dry_run else [LAUNCHER]):
+            runner += ["-x", name]
+    return (*runner, host.python, "-m", "estimator_app.launch.rank", module, *arguments)
 
 
 def horovodrun(host: Host, dry_run: bool = False) -> str:
-    """Returns Horovod's launcher: that of the interpreter's own environment.
-
-    Raises:
-        ConfigError: Horovod is not installed; not in a dry run.
-    """
+    """Returns Horovod's launcher, that of the interpreter's own environment; refused (ConfigError) if not installed."""
     path = os.path.join(os.path.dirname(host.python), "horovodrun")
     if not dry_run and (not os.access(path, os.X_OK) or host.package("horovod") is None):
         raise ConfigError("several ranks on CPUs need Horovod, which is not installed beside %s; run "
@@ -79,15 +63,9 @@ def horovodrun(host: Host, dry_run: bool = False) -> str:
 
 
 def check_mpi_args(arguments: Sequence[str], environment: RankEnvironment) -> None:
-    """Refuses what contradicts the launch's own arguments and variables.
-
-    Raises:
-        ConfigError: naming the argument and what to use.
-    """
-    for index, argument in enumerate(arguments):
-        following = arguments[index + 1] if index + 1 < len(arguments) else ""
-        name = argument.lstrip("-").split("=", 1)[0]
-        variable = following.split("=", 1)[0]
+    """Refuses (ConfigError) what contradicts the launch's own arguments and variables."""
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, variable = argument.lstrip("-").split("=", 1)[0], following.split("=", 1)[0]
         if argument == ":":
             raise ConfigError("--mpi_args: ':' starts a second program; the ranks all run the same one")
         if not argument.startswith("-"):
@@ -96,20 +74,23 @@ def check_mpi_args(arguments: Sequence[str], environment: RankEnvironment) -> No
             raise ConfigError("--mpi_args: -x %s contradicts the launch, which %s %s; leave it out, docs/npu.md says "
                               "which variables keep the value that this command finds"
                               % (following, "removes" if variable in environment.removed else "sets", variable))
-        for flag, names in _OWN_MPI_ARGUMENTS.items():
-            if name in names and (name, following) != ("bind-to", "none"):
-                raise ConfigError("--mpi_args: %s contradicts what the launch writes; %s" % (
-                    " ".join((argument, following)).strip(), "use %s" % flag if flag else "leave it out"))
+        if name in _OWN_MPI_ARGUMENTS and (name, following) != ("bind-to", "none"):
+            raise ConfigError("--mpi_args: %s contradicts what the launch writes; %s" % (
+                " ".join((argument, following)).strip(), _OWN_MPI_ARGUMENTS[name]))
 
 
 def render(environment: RankEnvironment, commands: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     """Returns a launch as shell text: notes, removed and set variables in order of their names, the commands."""
-    placement = environment.placement
-    where = "on this host" if placement.hosts == (LOCAL,) else "on %s" % placement.text
-    lines: List[str] = ["# %s scheme, %d %s %s" % (environment.scheme, placement.ranks,
-                                                   "rank" if placement.ranks == 1 else "ranks", where)]
+    placement, values = environment.placement, environment.values
+    where = placement.text if placement.remote else "this host"
+    lines = ["# %s scheme, %d %s on %s" % (environment.scheme, placement.ranks,
+                                           "rank" if placement.ranks == 1 else "ranks", where)]
     lines += ["# note: %s" % note for note in notes]
     lines.append("unset %s" % " ".join(sorted(environment.removed)))
-    lines += ["export %s=%s" % (name, shlex.quote(environment.values[name])) for name in sorted(environment.values)]
-    lines += [" ".join(shlex.quote(argument) for argument in command) for command in commands]
+    lines += ["export %s=%s" % (name, shlex.quote(values[name])) for name in sorted(values)]
+    lines += map(_quoted, commands)
     return "\n".join(lines) + "\n"
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(map(shlex.quote, words))
