@@ -1,19 +1,19 @@
 """The command line. Nothing heavier than NumPy is imported before a command runs, so that ``--help`` is quick."""
 import argparse
-import dataclasses
 import difflib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence
+from typing import FrozenSet, List, Optional, Sequence
 
 from estimator_app import config as config_module
 from estimator_app import device, streams
 from estimator_app.config import NPU, Config
 from estimator_app.model_dir import directory
-from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, data_of, preset_of
+from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, preset_of
 from feature_specs import storage
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
@@ -22,9 +22,9 @@ from feature_specs.outputs import STANDARD, is_standard
 # What an interrupted command leaves, for its last line.
 _KEPT = {"train": "the last checkpoint is kept, the same command resumes from it",
          "tune": "the study is kept, the same command continues it"}
-# Libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
-_ADDRESS_SPACE = 4 << 30
-_STACK = 1 << 20
+# Bytes for libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
+_LEAST = {"address space (ulimit -v)": (resource.RLIMIT_AS, 4 << 30),
+          "a thread's stack (ulimit -s)": (resource.RLIMIT_STACK, 1 << 20)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,41 +49,46 @@ def main(arguments: Sequence[str]) -> int:
         # Here, where a reader who has gone away is understood.
         sys.stdout.flush()
         return status
-    except UserError as error:
-        if debug:
-            raise
-        return _refused(str(error))
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except MemoryError:
-        if debug:
-            raise
-        return _refused("there is not enough memory; use smaller batches or tables (--batch_size, --embedding_dim), or "
-                        "a higher limit")
-    except PermissionError as error:
-        if debug:
-            raise
-        # The SDK's own, about files that it refuses, have a text and no number.
-        return _refused(str(error) if error.errno is None else "%s: %s" % (error.filename, error.strerror))
-    except OSError as error:
-        if debug or error.errno is None:
-            return _unexpected(error, debug)
-        return _refused(_storage_text(str(error.filename or ""), storage.reason(error)))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; %s\n" % _KEPT.get(arguments[0], "what was there before is unchanged"))
         return 130
     except Exception as error:
         stopped = getattr(error, "exit_status", None)
-        failure = storage.failure(error)
-        if stopped is None and failure and not debug:
-            # TensorFlow's: it writes records and models with errors of its own.
-            return _refused(_storage_text(*failure))
-        if stopped is None:
-            return _unexpected(error, debug)
-        sys.stderr.write("%s; a checkpoint is saved, the same command resumes from it\n" % error)
-        return int(stopped)
+        if stopped is not None:
+            sys.stderr.write("%s; a checkpoint is saved, the same command resumes from it\n" % error)
+            return int(stopped)
+        if debug:
+            raise
+        sys.stderr.write("error: %s\n" % streams.one_line(_explained(error)))
+        return 1
+
+
+def _explained(error: Exception) -> str:
+    """Returns what a user should know of an error."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return ("there is not enough memory; use smaller batches or tables (--batch_size, --embedding_dim), or a "
+                "higher limit")
+    if isinstance(error, PermissionError):
+        # The SDK's own, about files that it refuses, have a text and no number.
+        return str(error) if error.errno is None else "%s: %s" % (error.filename, error.strerror)
+    failure = storage.failure(error)  # also TensorFlow's, which writes records and models with errors of its own
+    if failure is None and isinstance(error, OSError) and error.errno is not None:
+        failure = "", storage.reason(error)
+    if failure is None:
+        return "%s in the program: %s; --debug shows where" % (type(error).__name__, " ".join(str(error).split())[:500])
+    name, reason = failure
+    text = "%s: %s" % (name, reason) if name else reason
+    if reason not in map(os.strerror, storage.FULL):
+        return text
+    # Where the file is not known, it may be a temporary one as well as the result.
+    return "%s; free space %s, or name another place with --output, --output_path, --export_dir or TMPDIR" % (
+        text, "there" if name else "where the results and temporary files go")
 
 
 def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
@@ -112,38 +117,12 @@ def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
     return _COMMANDS[command](parsed)
 
 
-def _refused(text: str) -> int:
-    sys.stderr.write("error: %s\n" % streams.one_line(text))
-    return 1
-
-
-def _storage_text(name: str, reason: str) -> str:
-    text = "%s: %s" % (name, reason) if name else reason
-    if reason not in map(os.strerror, storage.FULL):
-        return text
-    # Where the file is not known, it may be a temporary one as well as the result.
-    place = "there" if name else "where the results and temporary files go"
-    return "%s; free space %s, or name another place with --output, --output_path, --export_dir or TMPDIR" % (
-        text, place)
-
-
-def _unexpected(error: Exception, debug: bool) -> int:
-    if debug:
-        raise error
-    text = " ".join(str(error).split())
-    return _refused("%s in the program: %s; --debug shows where" % (type(error).__name__, text[:500]))
-
-
 def _quiet_tensorflow(debug: bool) -> None:
-    import resource
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit not in (resource.RLIM_INFINITY, -1) and limit < _ADDRESS_SPACE:
-        raise ConfigError("the limit of address space (ulimit -v) is %.1f GB; TensorFlow ends without a word below "
-                          "%.0f GB: raise it" % (limit / 1e9, _ADDRESS_SPACE / 1e9))
-    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
-    if stack not in (resource.RLIM_INFINITY, -1) and stack < _STACK:
-        raise ConfigError("the limit of a thread's stack (ulimit -s) is %d kB; TensorFlow ends without a word below %d "
-                          "kB: raise it" % (stack >> 10, _STACK >> 10))
+    for what, (kind, least) in _LEAST.items():
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and limit < least:
+            raise ConfigError("the limit of %s is %d kB; TensorFlow ends without a word below %d kB: raise it"
+                              % (what, limit >> 10, least >> 10))
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import warnings
@@ -162,9 +141,9 @@ def _train(parsed: argparse.Namespace) -> int:
     # Until a training handles it, a request to save a checkpoint must not end the process.
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
     inside, ranks_wanted = launch.inside_launch(os.environ), launch.wants_ranks(parsed)
-    data_dir = data_of(parsed.rest)
+    data_dir = parsed.chosen_data_dir
     flags = dict(vars(parsed), data_dir=data_dir)
-    config = config_module.from_arguments(flags, preset_of(parsed.rest, data_dir), os.environ)
+    config = config_module.from_arguments(flags, parsed.chosen_preset, os.environ)
     resolved = _device(parsed, config)
     config = config.replace(model_dir=directory.check_path(config.model_dir, resolved))
     if data_dir == SAMPLE_DIR and not os.path.isdir(data_dir):
@@ -179,10 +158,7 @@ def _train(parsed: argparse.Namespace) -> int:
         # A rank of the user's own launcher does all in one process.
         numbers = steps.step_numbers(config, model.manifest, 0, 0, 1)
         steps.resolve_eval_mode(steps.TRAIN_AND_EVALUATE, NPU, len(steps.stops(0, numbers)))
-    launch_only = [flag for flag in ("so_path", "rec_package_path", "hccl_cfg_json", "ip")
-                   if resolved != NPU and getattr(parsed, flag, None)]
-    if launch_only:
-        raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % launch_only[0])
+    launch.check_flags(parsed, resolved)
     needs = model.needs()
     if not parsed.phase:
         needs.check(_available_memory())
@@ -199,29 +175,24 @@ def _train(parsed: argparse.Namespace) -> int:
 
 def _available_memory() -> Optional[int]:
     """Returns the bytes that this process may still use, where the system says so."""
-    import resource
-    limits = []
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            limits += [int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable:")]
-    except (OSError, ValueError, IndexError):
-        limits += []  # Not Linux: what is not known is not checked.
-    limits += [limit for limit in (resource.getrlimit(resource.RLIMIT_AS)[0],) if limit != resource.RLIM_INFINITY]
-    return min(limits) if limits else None
+    from estimator_app.launch.hosts import this_host
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    known = [this_host().available_memory(), None if limit == resource.RLIM_INFINITY else limit]
+    return min((size for size in known if size is not None), default=None)
 
 
 def _prepare_sample(output_path: str) -> None:
     from preprocessing import prepare
     sys.stdout.write("no --data_dir given: making the sample data set in %s\n" % output_path)
     sys.stdout.flush()
-    parser = argparse.ArgumentParser()
-    prepare.add_arguments(parser)
-    prepare.run(parser.parse_args(["--sample", "--output_path", output_path]))
+    prepare.run(build_parser("prepare", []).parse_args(["--sample", "--output_path", output_path]))
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     from estimator_app.launch import launch
-    config, manifest = directory.read_settings(parsed.model_dir, _overrides(parsed))
+    given = {name: value for name, value in vars(parsed).items()
+             if name in Config.__dataclass_fields__ and name != "model_dir"}
+    config, manifest = directory.read_settings(parsed.model_dir, given)
     resolved = _device(parsed, config)
     if not launch.inside_launch(os.environ) and (resolved == NPU or launch.wants_ranks(parsed)):
         return launch.launch(parsed.rest, config.model_dir, device=resolved, command="eval", data_dir=config.data_dir,
@@ -236,11 +207,6 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 def _device(parsed: argparse.Namespace, config: Config) -> str:
     """Returns the device; a dry run of a launch on NPUs works on any machine."""
     return NPU if parsed.dry_run and config.device == NPU else device.resolve_device(config.device)
-
-
-def _overrides(parsed: argparse.Namespace) -> Dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(Config)} - {"model_dir"}
-    return {name: value for name, value in vars(parsed).items() if name in names}
 
 
 def _predict(parsed: argparse.Namespace) -> int:
@@ -296,10 +262,8 @@ def _preflight(parsed: argparse.Namespace) -> int:
 def _table_bytes(data_dir: str) -> int:
     """Returns the memory that the tables of a training with the dataset's preset need."""
     from estimator_app.model.definition import make_model
-    manifest = read_manifest(data_dir)
-    preset = manifest.dataset.preset or config_module.DEFAULT_PRESET
-    return make_model(config_module.from_arguments({"data_dir": data_dir}, preset, os.environ),
-                      manifest).needs().memory_bytes
+    config = config_module.from_arguments({"data_dir": data_dir}, preset_of(data_dir), os.environ)
+    return make_model(config, read_manifest(data_dir)).needs().memory_bytes
 
 
 def _prepare(parsed: argparse.Namespace) -> int:

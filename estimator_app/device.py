@@ -81,16 +81,16 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
         value = environment.get(name, "0")
         if not is_digits(value):
             raise ConfigError("environment variable %s=%r is not a whole number; unset it" % (name, value))
-    if environment.get("OMPI_COMM_WORLD_SIZE", "1") == "1" and environment.get("RANK_SIZE", "1") not in ("0", "1"):
+    size, rank = environment.get("OMPI_COMM_WORLD_SIZE", "1"), environment.get("OMPI_COMM_WORLD_RANK")
+    if size == "1" and environment.get("RANK_SIZE", "1") not in ("0", "1"):
         raise ConfigError("environment variable RANK_SIZE=%s is set, and this process is no rank of a launch; unset "
                           "it, or start ranks with train --ranks" % environment["RANK_SIZE"])
-    size = environment.get("OMPI_COMM_WORLD_SIZE", "1")
-    if int(size) > 1 and "OMPI_COMM_WORLD_RANK" not in environment:
+    if int(size) > 1 and rank is None:
         raise ConfigError("environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this "
                           "process is no rank of a launch; unset it" % size)
-    if int(environment.get("OMPI_COMM_WORLD_RANK", "0")) >= max(1, int(size)):
+    if int(rank or "0") >= max(1, int(size)):
         raise ConfigError("environment variable OMPI_COMM_WORLD_RANK=%s is not below OMPI_COMM_WORLD_SIZE=%s; unset "
-                          "both" % (environment["OMPI_COMM_WORLD_RANK"], size))
+                          "both" % (rank, size))
 
 
 def _missing_packages() -> List[str]:

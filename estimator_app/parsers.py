@@ -55,7 +55,29 @@ def build_parser(command: str, arguments: Sequence[str]) -> Parser:
     """
     parser = Parser(prog="%s %s" % (PROG, command), description=COMMANDS[command], allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show stack traces and TensorFlow's log")
-    _ADDERS[command](parser, arguments)
+    if command == "describe":
+        from preprocessing import describe
+        describe.add_arguments(parser)
+    elif command == "prepare":
+        from preprocessing import prepare
+        prepare.add_arguments(parser)
+    elif command == "train":
+        _add_train(parser, arguments)
+    elif command == "eval":
+        _add_eval(parser, arguments)
+    elif command == "predict":
+        _add_predict(parser)
+    elif command == "export":
+        _add_export(parser)
+    elif command == "tune":
+        from estimator_app.tuning import tune
+        tune.add_arguments(parser, *(_flag(arguments, name) for name in ("--dataset", "--preset", "--space")))
+    elif command == "bench":
+        parser.add_argument("name", choices=benchmark_names(), metavar="|".join(benchmark_names()),
+                            help="the benchmark; its own flags follow")
+    elif command == "preflight":
+        from estimator_app.launch import preflight
+        preflight.add_arguments(parser)
     return parser
 
 
@@ -70,21 +92,15 @@ def _flag(arguments: Sequence[str], name: str) -> str:
     return value
 
 
-def data_of(arguments: Sequence[str]) -> str:
-    """Returns the data directory of a training: as given, else what its model directory was trained on, or the
-    sample."""
+def _data_of(arguments: Sequence[str]) -> str:
+    """Returns the data directory of a training: as given, what its model directory was trained on, or the sample."""
     given, model_dir = _flag(arguments, "--data_dir"), _flag(arguments, "--model_dir")
-    if given or not model_dir:
-        return given or str(SAMPLE_DIR)
-    stages = directory.read_stages(model_dir)
-    return str(stages[-1].data["directory"]) if stages else str(SAMPLE_DIR)
+    stages = [] if given or not model_dir else directory.read_stages(model_dir)
+    return given or (str(stages[-1].data["directory"]) if stages else str(SAMPLE_DIR))
 
 
-def preset_of(arguments: Sequence[str], data_dir: str) -> str:
-    """Returns the preset of a training: as given, else the dataset's own, or the default."""
-    given = _flag(arguments, "--preset")
-    if given:
-        return given
+def preset_of(data_dir: str) -> str:
+    """Returns the preset of a training where none is given: the dataset's own, or the default."""
     if os.path.isfile(os.path.join(data_dir, FILE_NAME)):
         return read_manifest(data_dir).dataset.preset or config_module.DEFAULT_PRESET
     return "census" if data_dir == SAMPLE_DIR else config_module.DEFAULT_PRESET
@@ -94,8 +110,8 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     from estimator_app.launch import launch
     from estimator_app.model.networks import NETWORKS
     from estimator_app.training.steps import AUTO, EVAL_MODES
-    data_dir = data_of(arguments)
-    preset = preset_of(arguments, data_dir)
+    data_dir = _data_of(arguments)
+    preset = _flag(arguments, "--preset") or preset_of(data_dir)
     shown = config_module.from_arguments({"data_dir": data_dir}, preset, os.environ)
     config_module.add_preset_argument(parser, preset)
     config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)})
@@ -103,9 +119,8 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
                         help="start over; the old run moves into a folder inside the model directory, exports and "
                              "predictions stay (default: resume from the last checkpoint)")
     parser.add_argument("--continue_on", action="store_true",
-                        help="train on with other data, prepared with --vocabulary_from the model (default: other "
-                             "data is "
-                             "refused)")
+                        help="train on with other data, prepared with --vocabulary_from the model (default: other data "
+                             "is refused)")
     parser.add_argument("--warm_start_from", default="", metavar="PATH",
                         help="model directory whose variables and tables a new model takes over where they fit [path] "
                              "(default: none)")
@@ -115,6 +130,8 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
                         help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on "
                              "NPUs (default: auto)")
     parser.add_argument("--phase", default="", help=argparse.SUPPRESS)
+    # What a flag that is empty or absent stands for.
+    parser.set_defaults(chosen_data_dir=data_dir, chosen_preset=preset)
     launch.add_launch_arguments(parser)
 
 
@@ -135,29 +152,25 @@ def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
     launch.add_launch_arguments(parser)
 
 
-def _add_predict(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
+def _add_predict(parser: Parser) -> None:
     _add_model_arguments(parser)
     parser.add_argument("--input", nargs="+", metavar="FILE",
-                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels "
-                             "may be "
-                             "absent [path] (default: the sample's test file, where the model was trained on the "
+                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels may "
+                             "be absent [path] (default: the sample's test file, where the model was trained on the "
                              "sample)")
     parser.add_argument("--output", metavar="FILE",
                         help="file to write; - is standard output; .gz is compressed [path] (default: "
-                             "predictions.csv in "
-                             "the model directory)")
+                             "predictions.csv in the model directory)")
     parser.add_argument("--format", default="csv", choices=("csv", "jsonl"), metavar="csv|jsonl",
                         help="a header and a line per row, or an object per row (default: csv)")
     parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
                         help="unusable rows that are allowed; each leaves a line without values [rows, or percent] "
-                             "(default: 0)".replace("%)", "%%)"))
+                             "(default: 0)")
     _add_whole_number(parser, "batch_size", 4096, "rows scored together", "rows")
     _add_whole_number(parser, "threads", 0, "threads for scoring; 0: one per core", "threads")
 
 
-def _add_export(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
+def _add_export(parser: Parser) -> None:
     _add_model_arguments(parser)
     parser.add_argument("--export_dir", metavar="PATH",
                         help="base directory of the versions [path] (default: export in the model directory)")
@@ -165,35 +178,6 @@ def _add_export(parser: Parser, arguments: Sequence[str]) -> None:
                         help="prepared data whose evaluation rows check the export [path] (default: the data that the "
                              "model was trained on)")
     _add_whole_number(parser, "check_rows", 1024, "rows of the check", "rows")
-
-
-def _add_tune(parser: Parser, arguments: Sequence[str]) -> None:
-    from estimator_app.tuning import tune
-    tune.add_arguments(parser, *(_flag(arguments, name) for name in ("--dataset", "--preset", "--space")))
-
-
-def _add_bench(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
-    parser.add_argument("name", choices=benchmark_names(), metavar="|".join(benchmark_names()),
-                        help="the benchmark; its own flags follow")
-
-
-def _add_preflight(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
-    from estimator_app.launch import preflight
-    preflight.add_arguments(parser)
-
-
-def _add_prepare(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
-    from preprocessing import prepare
-    prepare.add_arguments(parser)
-
-
-def _add_describe(parser: Parser, arguments: Sequence[str]) -> None:
-    del arguments
-    from preprocessing import describe
-    describe.add_arguments(parser)
 
 
 def _add_whole_number(parser: argparse.ArgumentParser, name: str, default: int, text: str, unit: str) -> None:
@@ -206,8 +190,3 @@ def benchmark_names() -> List[str]:
     folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "benchmarks")
     return sorted(name[:-len(".py")] for name in os.listdir(folder)
                   if name.endswith(".py") and not name.startswith("_"))
-
-
-_ADDERS = {"prepare": _add_prepare, "describe": _add_describe, "train": _add_train, "eval": _add_eval,
-           "predict": _add_predict, "export": _add_export, "preflight": _add_preflight, "bench": _add_bench,
-           "tune": _add_tune}
