@@ -28,10 +28,7 @@ _LEAST = {"address space (ulimit -v)": (resource.RLIMIT_AS, 4 << 30),
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command.
-
-    Args:
-        arguments: the command line without the program's name.
+    """Runs a command line, given without the program's name.
 
     Returns:
         The exit status: 0, 1 for an error that a message explains, 2 for a wrong command line.

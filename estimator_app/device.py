@@ -17,13 +17,9 @@ logger = logging.getLogger("estimator_app")
 
 
 def resolve_device(requested: str) -> str:
-    """Chooses the device; imports neither TensorFlow nor an SDK.
+    """Returns ``cpu`` or ``npu``; ``auto`` is the NPU where the Ascend packages can be imported.
 
-    Args:
-        requested: ``auto``, ``cpu`` or ``npu``.
-
-    Returns:
-        ``cpu`` or ``npu``; ``auto`` is the NPU where the Ascend packages can be imported.
+    Neither TensorFlow nor an SDK is imported.
 
     Raises:
         ConfigError: ``npu`` was asked for and the Ascend packages are not here.
@@ -41,11 +37,7 @@ def resolve_device(requested: str) -> str:
 
 
 def prepare_device(device: str) -> None:
-    """Makes ``mx_rec`` and ``npu_bridge`` importable: Ascend's packages, or on a CPU the stand-in in their place.
-
-    Args:
-        device: ``cpu`` or ``npu``, as :func:`resolve_device` returns it.
-    """
+    """Makes ``mx_rec`` and ``npu_bridge`` importable: Ascend's packages, or on a CPU the stand-in in their place."""
     _check_environment(os.environ, device)
     if device == NPU:
         return
@@ -61,11 +53,7 @@ def prepare_device(device: str) -> None:
 
 
 def _check_environment(environment: Mapping[str, str], device: str) -> None:
-    """Refuses variables that TensorFlow or the SDK would stumble over later.
-
-    Raises:
-        ConfigError: naming the variable.
-    """
+    """Refuses (ConfigError) variables that TensorFlow or the SDK would stumble over later."""
     text = environment.get("TF_CONFIG", "")
     try:
         given = dict(json.loads(text).items()) if text else {}

@@ -166,8 +166,10 @@ def _add_predict(parser: Parser) -> None:
     parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
                         help="unusable rows that are allowed; each leaves a line without values [rows, or percent] "
                              "(default: 0)")
-    _add_whole_number(parser, "batch_size", 4096, "rows scored together", "rows")
-    _add_whole_number(parser, "threads", 0, "threads for scoring; 0: one per core", "threads")
+    parser.add_argument("--batch_size", type=int, default=4096, metavar="N",
+                        help="rows scored together [rows] (default: %(default)d)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N",
+                        help="threads for scoring; 0: one per core [threads] (default: %(default)d)")
 
 
 def _add_export(parser: Parser) -> None:
@@ -177,12 +179,8 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument("--data_dir", metavar="PATH",
                         help="prepared data whose evaluation rows check the export [path] (default: the data that the "
                              "model was trained on)")
-    _add_whole_number(parser, "check_rows", 1024, "rows of the check", "rows")
-
-
-def _add_whole_number(parser: argparse.ArgumentParser, name: str, default: int, text: str, unit: str) -> None:
-    parser.add_argument("--" + name, type=int, default=default, metavar="N",
-                        help="%s [%s] (default: %d)" % (text, unit, default))
+    parser.add_argument("--check_rows", type=int, default=1024, metavar="N",
+                        help="rows of the check [rows] (default: %(default)d)")
 
 
 def benchmark_names() -> List[str]:

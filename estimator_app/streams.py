@@ -1,4 +1,5 @@
 """The three standard streams of a command: some may be closed, or unable to show a name."""
+import contextlib
 import io
 import os
 import re
@@ -57,7 +58,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: one is not UTF-8.
     """
-    texts = [("argument", argument) for argument in arguments] + [("working directory", _working_directory())]
+    texts = [("argument", argument) for argument in arguments]
+    with contextlib.suppress(OSError):  # it was removed: who needs it finds out
+        texts.append(("working directory", os.getcwd()))
     for what, text in texts:
         try:
             text.encode("utf-8")
@@ -65,10 +68,3 @@ def check_arguments(arguments: Sequence[str]) -> None:
             shown = os.fsencode(text).decode("utf-8", "backslashreplace")
             raise ConfigError("%s %s is not UTF-8; rename the file or folder to a name in UTF-8" % (what, shown)
                               ) from error
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""  # It was removed; who needs it finds out.
