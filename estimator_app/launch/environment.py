@@ -227,8 +227,8 @@ def _check_values(values: Mapping[str, str]) -> None:
         raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
                           % values["JOB_ID"])
     for name, (low, high, unit) in _RANGES.items():
-        text = values.get(name, str(low))
-        if not is_digits(text) or not low <= int(text) <= high:
+        text = values.get(name)
+        if text is not None and not (is_digits(text) and low <= int(text) <= high):
             raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))
 
 

@@ -52,7 +52,7 @@ def wants_ranks(parsed: argparse.Namespace) -> bool:
     """Whether a command line with :func:`add_launch_arguments` asks for several ranks, or for other hosts."""
     if parsed.ranks is not None and parsed.ranks < 1:
         raise ConfigError("--ranks %d; allowed: a number from 1 on" % parsed.ranks)
-    return bool(parsed.hosts) or (parsed.ranks is not None and parsed.ranks != 1)
+    return bool(parsed.hosts) or parsed.ranks not in (None, 1)
 
 
 def check_flags(parsed: argparse.Namespace, device: str) -> None:

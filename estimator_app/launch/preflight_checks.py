@@ -1,5 +1,6 @@
 """The single checks of the preflight: each looks for one thing and returns what it found. Nothing is started."""
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ _NPU_SMI = "/usr/local/bin/npu-smi"
 _G3_LIBRARIES = ("librecsdk_tf_npu_ops.so", "librecsdk_tf_rec_v1_cpu_ops.so")
 _G2_LIBRARIES = ("libasc_ops.so",)
 _CUSTOM_OP = re.compile(r"cust_op_by_addr|embedding_?(lookup|update)_?by_?address", re.IGNORECASE)
-_CUSTOM_OP_ENTRIES = 20000
+_CUSTOM_OP_FOLDERS = 2000  # that are searched at most
 _CHECKPOINTS = 3  # the one being written, the one before, the best
 _LITTLE_DISK = 1 << 30
 _SHARED_TRIES, _SHARED_SECONDS = 20, 0.5  # a network file system may show a new file late
@@ -134,14 +135,11 @@ def op_library(host: Host, so_path: str) -> Finding:
 def custom_op(host: Host, expansion: bool) -> Finding:
     """Looks for the operators that tables which grow need."""
     given = host.environment.get
-    seen = 0
-    for path in (os.path.join(given("ASCEND_OPP_PATH", ""), "vendors"), given("ASCEND_CUSTOM_OPP_PATH", "")):
-        for parent, subfolders, files in os.walk(host.path(path)) if os.path.isabs(path) else ():
-            seen += len(files) + len(subfolders)
-            if any(_CUSTOM_OP.search(entry) for entry in subfolders + files):
-                return OK, "found in %s" % parent, ""
-            if seen > _CUSTOM_OP_ENTRIES:
-                break
+    folders = [os.path.join(given("ASCEND_OPP_PATH", ""), "vendors"), given("ASCEND_CUSTOM_OPP_PATH", "")]
+    walks = [os.walk(host.path(folder)) for folder in folders if os.path.isabs(folder)]
+    for parent, subfolders, files in itertools.islice(itertools.chain(*walks), _CUSTOM_OP_FOLDERS):
+        if any(_CUSTOM_OP.search(entry) for entry in subfolders + files):
+            return OK, "found in %s" % parent, ""
     if expansion:
         return (WARN, "not found under ASCEND_OPP_PATH",
                 "build and install the Rec SDK's cust_op_by_addr: tables that grow need it")
