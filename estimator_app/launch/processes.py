@@ -23,7 +23,7 @@ from estimator_app.launch.hosts import Placement, address_of
 from estimator_app.launch.rank import LAUNCHER
 from feature_specs.errors import UserError
 
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _KEPT_LINES = 40
 _LONGEST_NAME = 1024  # bytes of a line that has not said whose it is
 _AFTER_RUNNER = 10.0  # seconds for output that is still on its way
@@ -56,7 +56,7 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
             if child:
                 child[0].send_signal(number)
 
-    with _handling(forward, _STOPS + (signal.SIGUSR1,)):
+    with _handling(forward):
         child.append(_start(command, environment))
         for number in list(received):
             child[0].send_signal(number)
@@ -122,7 +122,7 @@ class _Run:
     def to_end(self, command: Sequence[str], environment: Dict[str, str]) -> int:
         """Starts the runner and returns the exit status."""
         remote = self._placement.remote
-        with socket.socket() as server, self._selector, _handling(self._signal, _STOPS + (signal.SIGUSR1,)):
+        with socket.socket() as server, self._selector, _handling(self._signal):
             server.bind(("" if remote else "127.0.0.1", 0))
             server.listen(self._placement.ranks)
             address = _address_towards(self._placement.hosts[-1]) if remote else "127.0.0.1"
@@ -300,9 +300,9 @@ class _Output:
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable[[int], None], numbers: Sequence[signal.Signals]) -> Iterator[None]:
+def _handling(handler: Callable[[int], None]) -> Iterator[None]:
     """Hands signals to a function inside the context; one that this process ignores (nohup) stays ignored."""
-    previous = {number: signal.signal(number, lambda received, _frame: handler(received)) for number in numbers
+    previous = {number: signal.signal(number, lambda received, _frame: handler(received)) for number in _HANDED_ON
                 if signal.getsignal(number) is not signal.SIG_IGN}
     try:
         yield
