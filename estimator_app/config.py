@@ -293,7 +293,7 @@ def _metavar(field: Any, choices: Sequence[str]) -> str:
 
 def _check_value(field: Any, value: Any) -> None:
     name, meta, kind = field.name, field.metadata, type(field.default)
-    allowed = (int, float) if kind is float else kind
+    allowed: Any = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError("%s must be %s, given %r" % (name, {bool: "true or false", tuple: "a list"}.get(
             kind, "of type %s" % kind.__name__), value))
