@@ -6,14 +6,31 @@ import os
 from typing import Any, Dict, List, Tuple
 
 from feature_specs.dataset_file import load_builtin
+from feature_specs.errors import DataError
 from feature_specs.manifest import read_manifest
 from preprocessing.pipeline import Preparation, prepare
 from preprocessing.readers import Reading
 from preprocessing.sample import write_sample
-from preprocessing.sources import TEST_NAME, TRAIN_NAME, find_files
 
 #: Rows of the published training file.
 PUBLISHED_ROWS = 199523
+_CENSUS = ("census-income.data", "census-income.test")
+
+
+def census_files(source: str) -> Tuple[str, str]:
+    """Returns the training and the test file of the census in a folder, plain or gzip.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    paths = []
+    for name in _CENSUS:
+        found = [path for path in (os.path.join(source, name), os.path.join(source, name + ".gz"))
+                 if os.path.isfile(path)]
+        if not found:
+            raise DataError("%s is not in %r, plain or as .gz; name its folder with --source" % (name, source))
+        paths.append(found[0])
+    return paths[0], paths[1]
 
 
 def raw_text(directory: str, source: str, rows: int, eval_rows: int) -> Tuple[str, str, str]:
@@ -28,11 +45,11 @@ def raw_text(directory: str, source: str, rows: int, eval_rows: int) -> Tuple[st
         The two paths, and what the rows are.
     """
     if source:
-        found, kind = find_files(source, directory), "real"
+        found, kind = census_files(source), "real"
     else:
         found, kind = write_sample("census", directory, min(rows, 60000), min(eval_rows, 20000)), "made up"
     paths: List[str] = []
-    for path, name, count in zip(found, (TRAIN_NAME, TEST_NAME), (rows, eval_rows)):
+    for path, name, count in zip(found, _CENSUS, (rows, eval_rows)):
         target = os.path.join(directory, name)
         with (gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")) as stream:
             lines = [line.rstrip(b"\r\n") + b"\n" for line in stream]

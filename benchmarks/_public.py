@@ -6,17 +6,14 @@ import hashlib
 import os
 from typing import Callable, Dict, List, Tuple
 
+from benchmarks._data import census_files
+from feature_specs.errors import DataError
 from preprocessing.sample import write_sample
-from preprocessing.sources import find_files
 
 _FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets")
 _GENRES = ("unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",
            "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
 _FILMS_COLUMNS = ("user_id", "film_id", "genres", "gender", "occupation", "area", "age", "year", "like", "rating")
-
-
-class DataError(Exception):
-    """The files of a data set are missing or are others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +58,8 @@ class DataSet:
 
 
 def _census(source: str, directory: str) -> Tuple[str, str]:
-    if not os.path.isdir(source):
-        raise DataError("census-income.data is not in %r; name a folder with --source" % source)
-    return find_files(source, directory)
+    del directory
+    return census_files(source)
 
 
 def _shop(source: str, directory: str) -> Tuple[str, str]:

@@ -18,7 +18,8 @@ import time
 from typing import Any, Dict, List, Sequence
 
 from benchmarks import _data, _harness
-from benchmarks._public import DATA_SETS, DataError, DataSet
+from benchmarks._public import DATA_SETS, DataSet
+from feature_specs.errors import DataError
 
 BASELINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "quality_baselines.json")
 DATA_VARIABLE = "CENSUS_KDD_DIR"

@@ -11,7 +11,7 @@ from feature_specs.files import is_left, remove_leftovers, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, Manifest, read_manifest
 from preprocessing.sample import SAMPLE_FILES
 
-#: Folder for made-up and unpacked text files in a data directory.
+#: Folder for made-up text files in a data directory.
 RAW_FOLDER = "raw"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 

@@ -3,18 +3,15 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import shutil
 import sys
-import tempfile
 import time
-import urllib.parse
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Callable, Iterator, Optional
 
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
-from preprocessing import sample, sources
+from preprocessing import sample
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading
@@ -38,11 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="training files, folders or quoted patterns [paths] (default: none)")
     data.add_argument("--test_data_path", metavar="FILE", nargs="+",
                       help="test files, folders or quoted patterns [paths] (default: none)")
-    data.add_argument("--source", metavar="PATH",
-                      help="folder or zip/tar archive that holds census-income.data and census-income.test, plain or "
-                           ".gz, also inside nested archives [path] (default: none)")
-    data.add_argument("--download", action="store_true",
-                      help="download the published census archive; kept beside the output directory (default: off)")
     data.add_argument("--sample", metavar="|".join(sample.SAMPLES), nargs="?", const=CENSUS, choices=sample.SAMPLES,
                       help="make up data; kept in OUTPUT/raw (default: off; without a name: census)")
     split = parser.add_argument_group("test rows out of the training files, instead of --test_data_path")
@@ -76,10 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample_test_rows", type=int, metavar="N",
                         help="rows of the made-up test file (default: census 20000, shop 10000)")
     _add_number(parser, "sample_seed", SAMPLE_SEED, "seed of the made-up data; whole number")
-    parser.add_argument("--download_url", metavar="URL", default=sources.DOWNLOAD_URL,
-                        help="address for --download (default: %s)" % sources.DOWNLOAD_URL)
-    parser.add_argument("--download_sha256", metavar="HEX", default=None,
-                        help="expected SHA-256 of the download, 64 hexadecimal digits (default: not checked)")
 
 
 def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Manifest:
@@ -93,14 +81,15 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         The manifest that was written.
 
     Raises:
-        DataError: an input, the download or the output directory cannot be used.
+        DataError: an input or the output directory cannot be used.
         ConfigError: flags are missing, contradict each other or are out of range.
     """
     _check_sources(args)
     dataset = dataset or dataset_of(args)
+    # The files of a sample have names once there is a directory for them.
     draft = Preparation(
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
-        test_paths=tuple(args.test_data_path or ()) if args.train_data_path else ("",), output_path=args.output_path,
+        test_paths=("",) if args.sample else tuple(args.test_data_path or ()), output_path=args.output_path,
         split=RowSplit(args.split, args.split_by or "", args.split_by_time or ""), line_per_sample=args.line_per_sample,
         num_shards=args.num_shards, seed=args.seed, vocabulary_splits=tuple(args.vocabulary_splits.split(",")),
         vocabulary_from=args.vocabulary_from or "", spark_master=args.spark_master if args.engine == "spark" else "",
@@ -108,14 +97,16 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
     draft.check()
     _compare_with_earlier(dataset, args.vocabulary_from)
     started = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(atomic_directory(args.output_path))
-        train, test = stack.enter_context(_raw_files(args, directory))
-        bar = stack.enter_context(_progress_bar())
+    with atomic_directory(args.output_path) as directory, _progress_bar() as bar:
+        draft = dataclasses.replace(draft, reading=dataclasses.replace(draft.reading, progress=bar))
+        if args.sample:
+            raw = os.path.join(directory, RAW_FOLDER)
+            os.mkdir(raw)
+            train, test = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
+                                              args.sample_seed)
+            draft = dataclasses.replace(draft, train_paths=(train,), test_paths=(test,))
         read_from = time.perf_counter()
-        manifest = prepare_in(dataclasses.replace(
-            draft, train_paths=train, test_paths=test, reading=dataclasses.replace(draft.reading, progress=bar)),
-            directory)
+        manifest = prepare_in(draft, directory)
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, bool(args.split), args.output_path, read_seconds, time.perf_counter() - started)
     return manifest
@@ -149,54 +140,17 @@ def _check_sources(args: argparse.Namespace) -> None:
             raise ConfigError("--%s is empty; leave it out, or look whether a variable is unset" % flag)
     if args.test_data_path and not args.train_data_path:
         raise ConfigError("--test_data_path goes with --train_data_path; give both")
-    given = [flag for flag, value in (("--train_data_path", args.train_data_path), ("--source", args.source),
-                                      ("--download", args.download), ("--sample", args.sample)) if value]
-    if len(given) != 1:
-        raise ConfigError("%s given; give one of --train_data_path with --test_data_path or --split, --source, "
-                          "--download, --sample" % (" and ".join(given) or "no data"))
-    if args.split and not args.train_data_path:
+    if bool(args.train_data_path) == bool(args.sample):
+        raise ConfigError("%s given; give one of --train_data_path with --test_data_path or --split, --sample"
+                          % ("--train_data_path and --sample" if args.sample else "no data"))
+    if args.split and args.sample:
         raise ConfigError("--split goes with --train_data_path")
-    if args.download:
-        sources.check_url(args.download_url)
     if args.engine != ENGINES[1] and args.spark_master != DEFAULT_MASTER:
         raise ConfigError("--spark_master goes with --engine spark")
     if not args.sample and (args.sample_train_rows or args.sample_test_rows or args.sample_seed != SAMPLE_SEED):
         raise ConfigError("--sample_train_rows, --sample_test_rows and --sample_seed go with --sample")
     if args.num_workers < 0:
         raise ConfigError("num_workers %d: give the number of threads, or 0 for one per core" % args.num_workers)
-    if (args.source or args.download) and args.dataset not in (None, CENSUS):
-        raise ConfigError("--source and --download are for the census data; give --train_data_path with --dataset %s"
-                          % args.dataset)
-
-
-@contextlib.contextmanager
-def _raw_files(args: argparse.Namespace, directory: str) -> Iterator[Tuple[Tuple[str, ...], Tuple[str, ...]]]:
-    """Gives the training and the test files; unpacked ones are removed at the end."""
-    if args.train_data_path:
-        yield tuple(args.train_data_path), tuple(args.test_data_path or ())
-        return
-    if args.sample:
-        raw = os.path.join(directory, RAW_FOLDER)
-        os.mkdir(raw)
-        train, test = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
-                                          args.sample_seed)
-        yield (train,), (test,)
-        return
-    unpacked = tempfile.mkdtemp(prefix="unpacked-", dir=directory)
-    try:
-        train, test = sources.find_files(args.source or _downloaded(args), unpacked)
-        yield (train,), (test,)
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
-
-
-def _downloaded(args: argparse.Namespace) -> str:
-    name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(args.download_url).path)) or "download"
-    path = os.path.join(os.path.dirname(os.path.abspath(args.output_path)), name)
-    sys.stdout.write("downloading %s\n" % args.download_url)
-    sys.stdout.flush()
-    sources.download(args.download_url, path, args.download_sha256)
-    return path
 
 
 @contextlib.contextmanager

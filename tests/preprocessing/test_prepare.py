@@ -54,35 +54,30 @@ def test_a_dataset_file_of_ones_own(tmp_path, capsys):
     assert "the dataset lacks city, which the data in" in capsys.readouterr().err
 
 
-def test_files_and_folder_of_the_census(tmp_path, capsys):
+def test_files_of_the_census(tmp_path, capsys):
     paths = write_sample("census", str(tmp_path), 300, 100, 3)
     assert run("--train_data_path", paths[0], "--test_data_path", paths[1], "--output_path", tmp_path / "a") == 0
-    assert run("--source", tmp_path, "--output_path", tmp_path / "b") == 0
-    assert read_manifest(str(tmp_path / "a")) == read_manifest(str(tmp_path / "b"))
-    assert sorted(os.listdir(str(tmp_path / "b"))) == ["manifest.json", "test", "train", "vocabulary"]
+    assert sorted(os.listdir(str(tmp_path / "a"))) == ["manifest.json", "test", "train", "vocabulary"]
     assert run("--dataset", "census", "--train_data_path", paths[0], "--split", 0.25, "--output_path",
                tmp_path / "c") == 0
 
 
 @pytest.mark.parametrize("arguments, pattern", [
-    ([], "no data given"), (["--sample", "--download"], "--download and --sample given"),
+    ([], "no data given"), (["--sample", "--train_data_path", "x"], "--train_data_path and --sample given"),
     (["--test_data_path", "x"], "goes with --train_data_path"),
     (["--train_data_path", "x"], "give --test_data_path FILE, or --split"),
     (["--train_data_path", "nowhere", "--test_data_path", "nowhere"], "nowhere: no such file"),
-    (["--source", "nowhere"], "nowhere"), (["--sample", "--sample_train_rows", "0"], "sample_train_rows"),
+    (["--sample", "--sample_train_rows", "0"], "sample_train_rows"),
     (["--sample", "--line_per_sample", "0"], "line_per_sample"),
     (["--sample", "--max_bad_rows", "many"], "max_bad_rows"),
     (["--sample", "--split", "0.1"], "--split goes with --train_data_path"),
-    (["--download", "--download_url", "http://[::1"], "give an http or https address"),
-    (["--download", "--download_url", "ftp://x/y"], "http"), (["--sample", "--dataset", "nowhere.yaml"],
-                                                              "nowhere.yaml"),
+    (["--sample", "--dataset", "nowhere.yaml"], "nowhere.yaml"),
     (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
     (["--sample", "--spark_master", "spark://x"], "--spark_master goes with --engine spark"),
     (["--sample", "--vocabulary_from", ""], "--vocabulary_from is empty; leave it out"),
     (["--train_data_path", "x", "--split", "0.2", "--split_by", ""], "--split_by is empty"),
-    (["--source", "x", "--sample_seed", "3"], "--sample_seed go with --sample"),
-    (["--sample", "--num_workers", "-1"], "num_workers -1: give the number of threads, or 0"),
-    (["--source", "x", "--dataset", "shop"], "--source and --download are for the census data")])
+    (["--train_data_path", "x", "--sample_seed", "3"], "--sample_seed go with --sample"),
+    (["--sample", "--num_workers", "-1"], "num_workers -1: give the number of threads, or 0")])
 def test_errors_are_one_line(tmp_path, capsys, arguments, pattern):
     assert run(*(arguments + ["--output_path", tmp_path / "out"])) == 1
     error = capsys.readouterr().err
