@@ -5,6 +5,9 @@ from typing import Callable, Dict, List, Tuple, Union
 
 from feature_specs.errors import ConfigError, DataError
 
+#: Reason (the same words for all such rows), its 1-based line (text) or row (Parquet), what was found and expected.
+BadRow = Tuple[str, int, str]
+
 _SHOWN = 5
 _LIMIT = re.compile(r"([0-9]+)\Z|([0-9]+(?:\.[0-9]+)?)%\Z")
 

@@ -6,7 +6,7 @@ labels of binary tasks, group, row key) are categorical and trimmed, and a missi
 float32, NaN where missing. A column that is used both ways has its numbers in :func:`number_name`.
 """
 import dataclasses
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from feature_specs.dataset import ANY, BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import DataError
 from feature_specs.records import PADDING_LABEL, UNKNOWN_LABEL
+from preprocessing.bad_rows import BadRow
 from preprocessing.text_files import is_number
 
 #: Cells that stand for a missing number, whatever the definition says.
@@ -95,7 +96,7 @@ class FrameBuilder:
         self._separators = {feature.column: feature.list_separator for feature in definition.categorical
                             if feature.is_list}
 
-    def build(self, table: pa.Table, rows: np.ndarray) -> Tuple[pd.DataFrame, List[Tuple[str, int, str]]]:
+    def build(self, table: pa.Table, rows: np.ndarray) -> Tuple[pd.DataFrame, List[BadRow]]:
         """Makes the frame of a table.
 
         Args:
@@ -103,9 +104,9 @@ class FrameBuilder:
             rows: int64 [n], line or row of each.
 
         Returns:
-            The frame of the usable rows, and (reason, row, what was found) for the others.
+            The frame of the usable rows, and the others.
         """
-        columns: Dict[str, object] = {}
+        columns: Dict[str, Any] = {}
         problems: List[_Problem] = []
         for name in self._roles.texts:
             if name not in table.column_names:
@@ -123,52 +124,41 @@ class FrameBuilder:
             if name not in table.column_names:
                 columns[key] = np.full(len(rows), np.nan, np.float32)
             elif key != name:
-                categories = columns[name]
-                values, wrong = _numbers_of(categories.categories, self._missing_numbers)  # type: ignore
-                codes = categories.codes  # type: ignore
-                columns[key] = values[codes]
-                problems.append(("column %s: not a number" % name, wrong[codes],
-                                 "column %s: %s is not a number" % (name, _VALUE),
-                                 np.asarray(categories.categories, object)[codes]))  # type: ignore
+                texts = columns[name]
+                wrong = np.array([text not in self._missing_numbers and not is_number(text)
+                                  for text in texts.categories], bool)
+                values = np.array([float(text) if is_number(text) else np.nan for text in texts.categories], np.float32)
+                columns[key] = values[texts.codes]
+                problems.append(("column %s: not a number" % name, wrong[texts.codes],
+                                 "column %s: %s is not a number" % (name, _VALUE), texts))
             else:
                 columns[key] = _floats(table.column(name))
         frame = pd.DataFrame(columns, index=rows, copy=False)
-        problems += self._number_problems(frame)
+        problems += [("column %s: not finite" % name, np.isinf(frame[number_name(self._roles, name)].to_numpy()),
+                      "column %s: the number is infinite or beyond float32" % name, ()) for name in self._roles.numbers]
         if self._roles.check_labels:
-            problems += self._label_problems(frame, table.column_names)
+            problems += self._label_problems(frame)
         return _without(frame, problems)
 
-    def _number_problems(self, frame: pd.DataFrame) -> List[_Problem]:
-        problems: List[_Problem] = []
-        for name in self._roles.numbers:
-            values = frame[number_name(self._roles, name)].to_numpy()
-            problems.append(("column %s: not finite" % name, np.isinf(values),
-                             "column %s: the number is infinite or beyond float32" % name, ()))
-        return problems
-
-    def _label_problems(self, frame: pd.DataFrame, present: Sequence[str]
-                        ) -> List[_Problem]:
+    def _label_problems(self, frame: pd.DataFrame) -> List[_Problem]:
         problems: List[_Problem] = []
         for task in self._definition.tasks:
             if task.kind == BINARY:
-                labels = frame[task.column].cat
-                values = label_values(task, labels.categories)[labels.codes.to_numpy()]
-                problems.append(("label %s: unknown text" % task.name, values == _BAD_LABEL,
-                                 "label of %s %s: expected %s"
-                                 % (task.name, _VALUE, _expected(task)), frame[task.column].astype(object).to_numpy()
-                                 if (values == _BAD_LABEL).any() else ()))
+                labels: Any = frame[task.column].array
+                wrong = (label_values(task, labels.categories) == _BAD_LABEL)[labels.codes]
+                problems.append(("label %s: unknown text" % task.name, wrong,
+                                 "label of %s %s: expected %s" % (task.name, _VALUE, _expected(task)), labels))
             elif task.transform == "log":
                 numbers = frame[number_name(self._roles, task.column)].to_numpy()
                 with np.errstate(invalid="ignore"):
                     problems.append(("label %s: not above -1" % task.name, numbers <= -1,
-                                     "label of %s %s: transform log "
-                                     "needs numbers above -1" % (task.name, _VALUE), numbers))
+                                     "label of %s %s: transform log needs numbers above -1" % (task.name, _VALUE),
+                                     numbers))
         if self._definition.weight:
             weights = frame[number_name(self._roles, self._definition.weight)].to_numpy()
-            # A missing weight compares with a warning.
-            with np.errstate(invalid="ignore"):
-                problems.append(("weight: missing or negative", ~(weights >= 0), "weight %s: a number of at least 0 is "
-                                 "expected" % _VALUE, weights))
+            with np.errstate(invalid="ignore"):  # a missing one compares with a warning
+                problems.append(("weight: missing or negative", ~(weights >= 0),
+                                 "weight %s: a number of at least 0 is expected" % _VALUE, weights))
         return problems
 
 
@@ -203,18 +193,12 @@ def _categories(column: pa.Array, missing: pa.Array) -> pd.Categorical:
         column = column.dictionary_encode()
     texts = pc.ascii_trim_whitespace(pc.fill_null(to_text(column.dictionary), ""))
     texts = pc.if_else(pc.is_in(texts, value_set=missing), "", texts)
-    codes = column.indices
-    codes = (codes.fill_null(-1) if codes.null_count else codes).to_numpy()
+    codes = column.indices.fill_null(len(texts)).to_numpy()
+    texts = pa.concat_arrays([texts, pa.array([""])])
     encoded = texts.dictionary_encode()
     if len(encoded.dictionary) < len(texts):
-        codes = np.append(encoded.indices.to_numpy(), -1)[codes]
-    values = encoded.dictionary.to_numpy(zero_copy_only=False)
-    if len(codes) and codes.min() < 0:
-        empty = np.flatnonzero(values == "")
-        if not len(empty):
-            empty, values = [len(values)], np.append(values, "")
-        codes = np.where(codes < 0, empty[0], codes)
-    return pd.Categorical.from_codes(codes, pd.Index(values, dtype=object))
+        codes = encoded.indices.to_numpy()[codes]
+    return pd.Categorical.from_codes(codes, pd.Index(encoded.dictionary.to_numpy(zero_copy_only=False), dtype=object))
 
 
 def to_text(values: pa.Array) -> pa.Array:
@@ -267,23 +251,12 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
         return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
 
 
-def _numbers_of(texts: Sequence[str], missing: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
-    wrong = np.array([text not in missing and not is_number(text) for text in texts], bool)
-    values = [float(text) if is_number(text) else np.nan for text in texts]
-    return np.array(values, np.float32), wrong
-
-
-def _without(frame: pd.DataFrame, problems: Sequence[_Problem]
-             ) -> Tuple[pd.DataFrame, List[Tuple[str, int, str]]]:
+def _without(frame: pd.DataFrame, problems: Sequence[_Problem]) -> Tuple[pd.DataFrame, List[BadRow]]:
     bad = np.zeros(len(frame), bool)
-    found: List[Tuple[str, int, str]] = []
+    found: List[BadRow] = []
     for reason, mask, text, values in problems:
         new = np.flatnonzero(mask & ~bad)
-        for place in new.tolist():
-            shown = text.replace(_VALUE, repr(values[place])) if len(values) else text
-            found.append((reason, int(frame.index[place]), shown))
+        found += [(reason, int(frame.index[place]), text.replace(_VALUE, repr(values[place])) if len(values) else text)
+                  for place in new.tolist()]
         bad[new] = True
-    if found:
-        frame = frame[~bad]
-        found.sort(key=lambda item: item[1])
-    return frame, found
+    return frame[~bad] if found else frame, found

@@ -3,16 +3,16 @@
 The rows are read once: a value's code is final when it is first seen, and codes become indexes when the records are
 written.
 """
+import collections
 import contextlib
 import dataclasses
 import os
 import shutil
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pandas as pd
 
-from feature_specs.cores import usable_cores
 from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import (
@@ -26,26 +26,20 @@ from feature_specs.manifest import (
     read_manifest,
     write_manifest,
 )
-from feature_specs.records import WEIGHT
+from feature_specs.records import DENSE_FEATURE, WEIGHT
+from preprocessing.bad_rows import parse_limit
 from preprocessing.output_directory import atomic_directory
-from preprocessing.readers import FrameReader, Reading, check_reading, find_inputs, read_frames
-from preprocessing.records import (
-    MEMORY_BYTES,
-    RowLayout,
-    RowStore,
-    ShardWriter,
-    StoreSettings,
-    convert_input2tfrd,
-    row_hashes,
-    shard_sizes,
-)
+from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.records import RowLayout, RowStore, convert_input2tfrd, row_hashes, shard_sizes, write_shards
 from preprocessing.statistics import DenseAccumulator, LabelAccumulator
-from preprocessing.vocabulary import CodedFrame, Vocabularies, get_fea_map
+from preprocessing.vocabulary import Vocabularies, get_fea_map
 
 VOCAB_CHOICES: Tuple[Tuple[str, ...], ...] = ((TRAIN_SPLIT,), (TRAIN_SPLIT, TEST_SPLIT))
+#: Bytes of encoded rows kept in memory per split.
+MEMORY_BYTES = 128 << 20
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
-_MOST_WORKERS = 8
+_MOST_WORKERS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +102,10 @@ class Preparation:
         """
         for name, value, least, most in (
                 ("line_per_sample", self.line_per_sample, 1, 4096), ("num_shards", self.num_shards, 1, 10000),
-                ("seed", self.seed, 0, 2 ** 32 - 1), ("memory_bytes", self.memory_bytes, 1, 2 ** 62)):
+                ("seed", self.seed, 0, 2 ** 32 - 1)):
             if not least <= value <= most:
                 raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
-        if tuple(self.vocabulary_splits) not in VOCAB_CHOICES:
+        if self.vocabulary_splits not in VOCAB_CHOICES:
             raise ConfigError("vocabulary_splits %r: give %s" % (
                 ",".join(self.vocabulary_splits), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
         if self.split.share and self.test_paths:
@@ -128,7 +122,10 @@ class Preparation:
                               "column" % self.split.by_column)
         if self.split.by_column and self.split.by_time:
             raise ConfigError("give one of --split_by and --split_by_time")
-        check_reading(_with_workers(self.reading))
+        if not 0 <= self.reading.num_workers <= _MOST_WORKERS:
+            raise ConfigError("num_workers %d: give the number of threads, or 0 for one per core; at most %d"
+                              % (self.reading.num_workers, _MOST_WORKERS))
+        parse_limit(self.reading.max_bad_rows)
 
 
 def prepare(preparation: Preparation) -> Manifest:
@@ -150,8 +147,8 @@ def prepare(preparation: Preparation) -> Manifest:
 
 
 def prepare_in(preparation: Preparation, directory: str) -> Manifest:
-    """Writes prepared data into an existing directory, the manifest last; else like :func:`prepare`."""
-    preparation.check()
+    """Writes prepared data, whose settings were checked, into an existing directory, the manifest last; else like
+    :func:`prepare`."""
     definition = preparation.definition
     earlier = find_earlier(preparation.vocabulary_from) if preparation.vocabulary_from else None
     vocabularies = Vocabularies(definition) if earlier is None else Vocabularies.load(
@@ -159,19 +156,18 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
     layout = RowLayout(definition)
     statistics = DenseAccumulator([feature.name for feature in definition.numeric])
     with _engine(preparation) as context:
-        parts = [_Part(preparation, layout, name, directory, _sources(preparation, name, context))
-                 for name in (TRAIN_SPLIT, TEST_SPLIT)]
+        parts = [_Part(preparation, layout, name, directory, context) for name in (TRAIN_SPLIT, TEST_SPLIT)]
         for part in parts:
             part.read(vocabularies, statistics if part.name == TRAIN_SPLIT else None)
     vocabularies.number()
     splits = {part.name: part.write(vocabularies) for part in parts}
-    dense, labels = statistics.finish(), parts[0].label_moments
+    dense, labels = statistics.finish(), parts[0].label_statistics
     if earlier is not None:
         dense.update((name, item) for name, item in earlier[1].dense_statistics.items() if name in dense)
         labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
     manifest = Manifest(
         dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=vocabularies.save(directory),
-        vocabulary_splits=tuple(preparation.vocabulary_splits), dense_statistics=dense, label_statistics=labels,
+        vocabulary_splits=preparation.vocabulary_splits, dense_statistics=dense, label_statistics=labels,
         seed=preparation.seed, splits=splits, continues=earlier[1].identity() if earlier is not None else "")
     write_manifest(manifest, directory)
     return manifest
@@ -191,76 +187,92 @@ def find_earlier(path: str) -> Tuple[str, Manifest]:
 class _Part:
     """One split: reads its rows into a store, counts, and writes them."""
 
-    def __init__(self, preparation: Preparation, layout: RowLayout, name: str, directory: str,
-                 source: "_Source") -> None:
+    def __init__(self, preparation: Preparation, layout: RowLayout, name: str, directory: str, context: Any) -> None:
         self.name = name
-        self._preparation, self._layout, self._directory, self._source = preparation, layout, directory, source
+        self.label_statistics: Dict[str, LabelStatistics] = {}
+        self._preparation, self._layout, self._directory = preparation, layout, directory
+        split, definition, reading = preparation.split, preparation.definition, preparation.reading
+        paths = find_inputs(preparation.test_paths if name == TEST_SPLIT and not split.share
+                            else preparation.train_paths)
+        column = split.by_column or split.by_time
+        if column:
+            reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
+        if context is None:
+            self._reader = read_frames(definition, paths, reading)
+        else:
+            from preprocessing.spark import SparkReader
+            self._reader = SparkReader(definition, paths, reading, context)
+        self._takes = None
+        if split.share:
+            from preprocessing.splitting import test_rows
+            self._takes = test_rows(split, preparation.seed, self._reader, name == TEST_SPLIT)
         self._spill = os.path.join(directory, "spill-" + name)
+        packed = 10 if definition.files.format == PARQUET else 1
         # Only training needs a shuffle; an unshuffled test split lines up with its files.
-        self._store = RowStore(layout, StoreSettings(
-            self._spill, preparation.seed if name == TRAIN_SPLIT else None,
-            _expected_bytes(source.paths, layout), preparation.memory_bytes))
+        self._store = RowStore(
+            layout, self._spill, preparation.seed if name == TRAIN_SPLIT else None,
+            sum(os.path.getsize(path) * (20 if path.endswith(".gz") else 1) for path in paths) * packed,
+            preparation.memory_bytes)
         self._hashes: List[np.ndarray] = []
-        self._cut = {feature.name: 0 for feature in preparation.definition.categorical if feature.is_list}
-        self._weights = 0.0
-        self.label_statistics = LabelAccumulator(preparation.definition.tasks)
-        self.label_moments: Dict[str, LabelStatistics] = {}
+        self._cut = collections.Counter({feature.name: 0 for feature in definition.categorical if feature.is_list})
+        self._labels = LabelAccumulator(definition.tasks)
+        self._has_weight = not definition.weight
+
+    def _frames(self) -> Iterator[pd.DataFrame]:
+        for frame in self._reader:
+            if self._takes is not None:
+                frame = frame[self._takes(frame)]
+            if len(frame):
+                yield frame
 
     def read(self, vocabularies: Vocabularies, statistics: Optional[DenseAccumulator]) -> None:
         """Reads all rows and counts."""
-        frames = self._source.frames()
-        coded = get_fea_map(frames, vocabularies) if self.name in self._preparation.vocabulary_splits else (
-            CodedFrame(frame, *vocabularies.encode(frame, grow=False)) for frame in frames)
-        for item in coded:
+        settings = self._preparation
+        for item in get_fea_map(self._frames(), vocabularies, self.name in settings.vocabulary_splits):
             labels = self._layout.labels(item.frame)
             rows = self._layout.frame(item, labels)
             self._store.append(rows)
-            self.label_statistics.add(labels)
-            for feature, count in item.cut_lists.items():
-                self._cut[feature] += count
+            self._labels.add(labels)
+            self._cut.update(item.cut_lists)
             if statistics is not None:
-                statistics.add(self._layout.dense(rows))
-            if self._preparation.definition.weight:
-                self._weights += float(self._layout.array(rows, WEIGHT).sum(dtype=np.float64))
-            if self._store.rows <= self._preparation.duplicate_row_cap:
+                statistics.add(self._layout.array(rows, DENSE_FEATURE))
+            self._has_weight = self._has_weight or bool(self._layout.array(rows, WEIGHT).any())
+            if self._store.rows <= settings.duplicate_row_cap:
                 self._hashes.append(row_hashes(self._layout, rows))
             else:
                 self._hashes = []
-        self.label_moments = self.label_statistics.finish()
-        if self._preparation.definition.weight and self._store.rows and not self._weights:
-            raise DataError("the weights (%s) of the %s rows are all 0: nothing would be learnt or measured"
-                            % (self._preparation.definition.weight, self.name))
+        self.label_statistics = self._labels.finish()
         if not self._store.rows:
             raise DataError("no rows for the %s split: --split %g of the rows left none; give another share or column"
-                            % (self.name, self._preparation.split.share))
-
-    def _bad_rows(self) -> Dict[str, int]:
-        """Those of its own files; both splits of one set of files meet the same ones, which count for training."""
-        is_second = self.name == TEST_SPLIT and self._preparation.split.share
-        return {} if is_second else dict(self._source.reader.bad_rows)
+                            % (self.name, settings.split.share))
+        if not self._has_weight:
+            raise DataError("the weights (%s) of the %s rows are all 0: nothing would be learnt or measured"
+                            % (settings.definition.weight, self.name))
 
     def write(self, vocabularies: Vocabularies) -> Split:
         """Writes the records and returns the split's entry in the manifest."""
         settings, rows = self._preparation, self._store.rows
-        sizes = shard_sizes(rows, settings.line_per_sample, settings.num_shards)
-        writer = ShardWriter(self._directory, self.name, sizes)
-        unknown: Dict[str, int] = {}
-        for frame in _whole_records(self._store.frames(), settings.line_per_sample):
-            frame, lacking = self._layout.with_indexes(frame, vocabularies)
-            for feature, count in lacking.items():
-                unknown[feature] = unknown.get(feature, 0) + count
-            convert_input2tfrd(frame, self._layout, settings.line_per_sample, writer)
-        shards = writer.close()
+        unknown: Dict[str, int] = collections.Counter()
+
+        def records() -> Iterator[bytes]:
+            for frame in _whole_records(self._store.frames(), settings.line_per_sample):
+                frame, lacking = self._layout.with_indexes(frame, vocabularies)
+                unknown.update(lacking)
+                yield from convert_input2tfrd(frame, self._layout, settings.line_per_sample)
+
+        shards = write_shards(self._directory, self.name,
+                              shard_sizes(rows, settings.line_per_sample, settings.num_shards), records())
         shutil.rmtree(self._spill, ignore_errors=True)
         duplicates = -1
         if rows <= settings.duplicate_row_cap:
             hashes = np.sort(np.concatenate(self._hashes))
             duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
-        reader = self._source.reader
-        return Split(rows=rows, positives=self.label_statistics.positives, unknown_labels=self.label_statistics.unknown,
-                     out_of_vocabulary=unknown, cut_lists=self._cut, duplicates=duplicates,
-                     contradictions=self.label_statistics.contradictions, bad_rows=self._bad_rows(),
-                     inputs=tuple(info.entry() for info in reader.inputs), shards=shards)
+        # Both splits of one set of files meet the same bad rows, which count for training.
+        bad_rows = {} if self.name == TEST_SPLIT and settings.split.share else self._reader.bad_rows
+        return Split(rows=rows, positives=self._labels.positives, unknown_labels=self._labels.unknown,
+                     out_of_vocabulary=dict(unknown), cut_lists=dict(self._cut), duplicates=duplicates,
+                     contradictions=self._labels.contradictions, bad_rows=dict(bad_rows),
+                     inputs=tuple(info.entry() for info in self._reader.inputs), shards=shards)
 
 
 def _whole_records(frames: Iterator[pd.DataFrame], line_per_sample: int) -> Iterator[pd.DataFrame]:
@@ -276,23 +288,6 @@ def _whole_records(frames: Iterator[pd.DataFrame], line_per_sample: int) -> Iter
         yield held
 
 
-@dataclasses.dataclass
-class _Source:
-    """The frames of a split: all rows of its files, or those that a test says."""
-
-    paths: List[str]
-    reader: FrameReader
-    takes: Optional[Callable[[pd.DataFrame], np.ndarray]] = None
-
-    def frames(self) -> Iterator[pd.DataFrame]:
-        """Yields the frames that have rows."""
-        for frame in self.reader:
-            if self.takes is not None:
-                frame = frame[self.takes(frame)]
-            if len(frame):
-                yield frame
-
-
 @contextlib.contextmanager
 def _engine(preparation: Preparation) -> Iterator[Any]:
     """Gives the Spark context that reads the files, or None."""
@@ -302,32 +297,3 @@ def _engine(preparation: Preparation) -> Iterator[Any]:
     from preprocessing.spark import spark_context
     with spark_context(preparation.spark_master) as context:
         yield context
-
-
-def _sources(preparation: Preparation, name: str, context: Any) -> _Source:
-    settings, reading = preparation.split, _with_workers(preparation.reading)
-    is_test = name == TEST_SPLIT
-    paths = find_inputs(preparation.test_paths if is_test and not settings.share else preparation.train_paths)
-    column = settings.by_column or settings.by_time
-    if settings.share and column:
-        reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
-    if context is None:
-        reader = read_frames(preparation.definition, paths, reading)
-    else:
-        from preprocessing.spark import SparkReader
-        reader = SparkReader(preparation.definition, paths, reading, context)
-    if not settings.share:
-        return _Source(paths, reader)
-    from preprocessing.splitting import test_rows
-    return _Source(paths, reader, test_rows(settings, preparation.seed, reader, is_test))
-
-
-def _with_workers(reading: Reading) -> Reading:
-    return dataclasses.replace(reading, num_workers=reading.num_workers or min(usable_cores(), _MOST_WORKERS))
-
-
-def _expected_bytes(paths: Sequence[str], layout: RowLayout) -> int:
-    """A rough size of the encoded rows of files, which decides the number of buckets, should there be any."""
-    size = sum(os.path.getsize(path) * (20 if path.endswith(".gz") else 1) for path in paths)
-    packed = layout.definition.files.format == PARQUET
-    return size * (10 if packed else 1)

@@ -149,8 +149,6 @@ def _check_sources(args: argparse.Namespace) -> None:
         raise ConfigError("--spark_master goes with --engine spark")
     if not args.sample and (args.sample_train_rows or args.sample_test_rows or args.sample_seed != SAMPLE_SEED):
         raise ConfigError("--sample_train_rows, --sample_test_rows and --sample_seed go with --sample")
-    if args.num_workers < 0:
-        raise ConfigError("num_workers %d: give the number of threads, or 0 for one per core" % args.num_workers)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,16 @@
 """Encoded rows: kept in memory or on disk, shuffled, and written as TFRecord shards.
 
 Rows are kept as pandas frames with one column per number of a record's row (:class:`RowLayout`). Within the memory
-budget their order depends on the seed and the number of rows only. Beyond it each row goes to a random bucket, an Arrow
+budget their order depends on the seed and the number of rows only. Beyond it each row goes to a random bucket, a
 file, and each bucket is shuffled when it is read; the order then depends also on the number of buckets, never on how
 the rows were read.
 """
-import dataclasses
+import itertools
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from feature_specs.dataset import BINARY, HASH, DatasetDefinition
 from feature_specs.files import sha256_of_file
@@ -31,9 +30,21 @@ from preprocessing.columns import label_values, number_name, roles_of
 from preprocessing.statistics import mix
 from preprocessing.vocabulary import CodedFrame, Vocabularies, dense_values, hash_texts
 
-#: Bytes of encoded rows kept in memory per split.
-MEMORY_BYTES = 128 << 20
 _BLOCK_ROWS = 1 << 14
+
+
+class _Entry(NamedTuple):
+    """An entry of a record: its columns in a frame of encoded rows, dtypes there and in records, value of padding."""
+
+    columns: slice
+    kind: Any
+    record_kind: Any
+    padding: float
+
+    @property
+    def width(self) -> int:
+        """Values of a row."""
+        return self.columns.stop - self.columns.start
 
 
 class RowLayout:
@@ -46,25 +57,25 @@ class RowLayout:
     def __init__(self, definition: DatasetDefinition) -> None:
         self.definition = definition
         self._roles = roles_of(definition)
-        labels = np.float32 if definition.has_float_labels else np.int8
+        #: In column order.
+        self.entries: Dict[str, _Entry] = {}
+        if definition.has_float_labels:
+            self._add(LABEL, definition.num_tasks, np.float32, np.float32, -np.inf)
+        else:
+            self._add(LABEL, definition.num_tasks, np.int8, np.int64, PADDING_LABEL)
         hashed = any(feature.encoding == HASH for feature in definition.categorical)
-        #: {entry: (width of a row, dtype in frames, dtype in records, value of padding rows)}, in column order.
-        self.entries: Dict[str, Tuple[int, Any, Any, Any]] = {
-            LABEL: (definition.num_tasks, labels, np.float32 if definition.has_float_labels else np.int64,
-                    -np.inf if definition.has_float_labels else PADDING_LABEL),
-            SPARSE_FEATURE: (definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE),
-            DENSE_FEATURE: (definition.num_dense, np.float32, np.float32, 0.0)}
+        self._add(SPARSE_FEATURE, definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE)
+        self._add(DENSE_FEATURE, definition.num_dense, np.float32, np.float32, 0.0)
         if definition.weight:
-            self.entries[WEIGHT] = (1, np.float32, np.float32, 0.0)
+            self._add(WEIGHT, 1, np.float32, np.float32, 0.0)
         if definition.group:
-            self.entries[GROUP] = (1, np.int64, np.int64, 0)
-        self._slices: Dict[str, slice] = {}
-        start = 0
-        for entry, (width, _, _, _) in self.entries.items():
-            self._slices[entry] = slice(start, start + width)
-            start += width
+            self._add(GROUP, 1, np.int64, np.int64, NO_GROUP)
         #: Bytes of a row.
-        self.row_bytes = sum(width * np.dtype(kind).itemsize for width, kind, _, _ in self.entries.values())
+        self.row_bytes = sum(entry.width * np.dtype(entry.kind).itemsize for entry in self.entries.values())
+
+    def _add(self, name: str, width: int, kind: Any, record_kind: Any, padding: float) -> None:
+        start = sum(entry.width for entry in self.entries.values())
+        self.entries[name] = _Entry(slice(start, start + width), kind, record_kind, padding)
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray:
         """Returns float32 [n, T]: the labels of a raw frame, NaN where unknown."""
@@ -93,25 +104,21 @@ class RowLayout:
             arrays[GROUP] = hashes[column.codes.to_numpy()][:, np.newaxis]
         return self.join(arrays)
 
-    def dense(self, frame: pd.DataFrame) -> np.ndarray:
-        """Returns float32 [n, D], the numbers of encoded rows."""
-        return self.array(frame, DENSE_FEATURE)
-
     def with_indexes(self, frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[pd.DataFrame, Dict[str, int]]:
         """Replaces the codes of encoded rows by indexes; also returns {feature: values that its vocabulary lacks}."""
         arrays = {entry: self.array(frame, entry) for entry in self.entries}
         arrays[SPARSE_FEATURE] = vocabularies.indexes(np.array(arrays[SPARSE_FEATURE]))
         return self.join(arrays), vocabularies.unknown(arrays[SPARSE_FEATURE])
 
-    def join(self, arrays: Dict[str, np.ndarray]) -> pd.DataFrame:
+    def join(self, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
         """Makes a frame of {entry: [n, width]}."""
-        return pd.concat([pd.DataFrame(np.ascontiguousarray(arrays[entry], kind), columns=range(
-            self._slices[entry].start, self._slices[entry].stop), copy=False)
-            for entry, (_, kind, _, _) in self.entries.items()], axis=1, copy=False)
+        return pd.concat([pd.DataFrame(np.ascontiguousarray(arrays[name], entry.kind), copy=False, columns=range(
+            entry.columns.start, entry.columns.stop)) for name, entry in self.entries.items()], axis=1, copy=False)
 
-    def array(self, frame: pd.DataFrame, entry: str) -> np.ndarray:
+    def array(self, frame: pd.DataFrame, name: str) -> np.ndarray:
         """Returns [n, width] of an entry, in the records' type."""
-        return frame.iloc[:, self._slices[entry]].to_numpy(self.entries[entry][2])
+        entry = self.entries[name]
+        return frame.iloc[:, entry.columns].to_numpy(entry.record_kind)
 
 
 def row_hashes(layout: RowLayout, frame: pd.DataFrame) -> np.ndarray:
@@ -128,116 +135,76 @@ def row_hashes(layout: RowLayout, frame: pd.DataFrame) -> np.ndarray:
     return hashes
 
 
-@dataclasses.dataclass(frozen=True)
-class StoreSettings:
-    """Where rows go: ``directory`` for files, ``seed`` of the shuffle (None: file order), expected and most bytes."""
-
-    directory: str
-    seed: Optional[int] = None
-    expected_bytes: int = 0
-    memory_bytes: int = MEMORY_BYTES
-
-
 class RowStore:
-    """Encoded rows of one split, in memory or in Arrow files.
+    """Encoded rows of one split, in memory or in files.
 
     Args:
         layout: of the rows.
-        settings: where they go.
+        directory: for files; made when it is needed.
+        seed: of the shuffle; None: rows stay in the order in which they come.
+        expected_bytes: of all rows, roughly.
+        memory_bytes: most that stay in memory.
     """
 
-    def __init__(self, layout: RowLayout, settings: StoreSettings) -> None:
-        self._layout, self._settings = layout, settings
+    def __init__(self, layout: RowLayout, directory: str, seed: Optional[int], expected_bytes: int,
+                 memory_bytes: int) -> None:
+        self._layout, self._directory, self._seed, self._memory_bytes = layout, directory, seed, memory_bytes
         self._frames: List[pd.DataFrame] = []
         # A bucket is read as a whole, so it should be well below the budget even where the estimate is low.
-        self._buckets = 1 if settings.seed is None else int(np.clip(
-            4 * settings.expected_bytes // max(settings.memory_bytes, 1), 8, 256))
-        self._random = np.random.RandomState(settings.seed)
-        self._writers: Dict[int, Any] = {}
+        self._buckets = 1 if seed is None else int(np.clip(4 * expected_bytes // memory_bytes, 8, 256))
+        self._random = np.random.RandomState(seed)
+        self._streams: Dict[int, IO[bytes]] = {}
         self.rows = 0
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether the rows did not fit into memory."""
-        return bool(self._writers)
 
     def append(self, frame: pd.DataFrame) -> None:
         """Adds encoded rows."""
         self.rows += len(frame)
-        if self.on_disk:
-            self._spill(frame)
-            return
         self._frames.append(frame)
-        if self.rows * self._layout.row_bytes > self._settings.memory_bytes:
-            os.makedirs(self._settings.directory)
+        if self.rows * self._layout.row_bytes > self._memory_bytes:
+            os.makedirs(self._directory, exist_ok=True)
             for held in self._frames:
                 self._spill(held)
             self._frames = []
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yields all rows in their final order; to be called once."""
-        if self.on_disk:
-            for writer, stream in self._writers.values():
-                writer.close()
-                stream.close()
-            for bucket in sorted(self._writers):
-                yield from self._read(bucket)
-            return
-        if not self._frames:
-            return
-        rows = pd.concat(self._frames, ignore_index=True, copy=False) if len(self._frames) > 1 else self._frames[0]
-        self._frames = []
-        yield from _pieces(rows, self._settings.seed)
+        for stream in self._streams.values():
+            stream.close()
+        for bucket in sorted(self._streams):
+            frames = self._read(bucket)
+            yield from frames if self._seed is None else _pieces(list(frames), [self._seed, bucket])
+        held, self._frames = self._frames, []
+        yield from _pieces(held, self._seed)
 
     def _spill(self, frame: pd.DataFrame) -> None:
-        if self._buckets == 1:
-            self._write(0, frame)
-            return
         # One draw per row, in file order: which bucket a row goes to does not depend on the blocks.
         bucket = (self._random.random_sample(len(frame)) * self._buckets).astype(np.int64)
         order = np.argsort(bucket, kind="stable")
         ordered = frame.take(order)
         bounds = np.searchsorted(bucket[order], np.arange(self._buckets + 1))
-        for number in range(self._buckets):
-            if bounds[number] < bounds[number + 1]:
-                self._write(number, ordered.iloc[bounds[number]:bounds[number + 1]])
-
-    def _write(self, bucket: int, frame: pd.DataFrame) -> None:
-        # The entries of a row stand side by side in three to five columns of fixed-size lists.
-        arrays = []
-        for entry, (width, kind, _, _) in self._layout.entries.items():
-            values = np.ascontiguousarray(self._layout.array(frame, entry).astype(kind)).ravel()
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values), width) if width else pa.nulls(len(frame)))
-        batch = pa.RecordBatch.from_arrays(arrays, list(self._layout.entries))
-        if bucket not in self._writers:
-            stream = open(self._path(bucket), "wb")  # noqa: SIM115
-            self._writers[bucket] = (pa.ipc.new_stream(stream, batch.schema), stream)
-        self._writers[bucket][0].write_batch(batch)
+        for number in np.unique(bucket).tolist():
+            if number not in self._streams:
+                self._streams[number] = open(self._path(number), "wb")  # noqa: SIM115
+            for entry in self._layout.entries.values():
+                rows = ordered.iloc[bounds[number]:bounds[number + 1], entry.columns]
+                np.save(self._streams[number], rows.to_numpy(entry.kind))
 
     def _read(self, bucket: int) -> Iterator[pd.DataFrame]:
         path = self._path(bucket)
-        with pa.OSFile(path) as stream, pa.ipc.open_stream(stream) as reader:
-            if self._settings.seed is None:
-                for batch in reader:
-                    yield self._from_arrow(batch)
-            else:
-                rows = self._from_arrow(reader.read_all().combine_chunks().to_batches()[0])
-                yield from _pieces(rows, [self._settings.seed, bucket])
+        size = os.path.getsize(path)
+        with open(path, "rb") as stream:
+            while stream.tell() < size:
+                yield self._layout.join({name: np.load(stream) for name in self._layout.entries})
         os.unlink(path)
 
-    def _from_arrow(self, batch: pa.RecordBatch) -> pd.DataFrame:
-        arrays = {}
-        for place, (entry, (width, kind, _, _)) in enumerate(self._layout.entries.items()):
-            column = batch.column(place)
-            arrays[entry] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) if width else np.zeros(
-                (batch.num_rows, 0), kind)
-        return self._layout.join(arrays)
-
     def _path(self, bucket: int) -> str:
-        return os.path.join(self._settings.directory, "bucket-%05d.arrow" % bucket)
+        return os.path.join(self._directory, "bucket-%05d" % bucket)
 
 
-def _pieces(rows: pd.DataFrame, seed: Any) -> Iterator[pd.DataFrame]:
+def _pieces(frames: List[pd.DataFrame], seed: Any) -> Iterator[pd.DataFrame]:
+    if not frames:
+        return
+    rows = pd.concat(frames, ignore_index=True, copy=False) if len(frames) > 1 else frames[0]
     order = None if seed is None else np.random.RandomState(seed).permutation(len(rows))
     for start in range(0, len(rows), _BLOCK_ROWS):
         yield rows.iloc[start:start + _BLOCK_ROWS] if order is None else rows.take(order[start:start + _BLOCK_ROWS])
@@ -256,69 +223,46 @@ def shard_sizes(rows: int, line_per_sample: int, num_shards: int) -> List[Tuple[
     return sizes
 
 
-class ShardWriter:
-    """Writes the shards of one split, rows in the order in which they come.
+def write_shards(directory: str, split: str, sizes: Sequence[Tuple[int, int]], records: Iterator[bytes]
+                 ) -> Tuple[Shard, ...]:
+    """Writes the TFRecord files of one split.
 
     Args:
         directory: the data directory.
         split: name of the split, also of the folder of its shards.
         sizes: of :func:`shard_sizes`.
+        records: as many serialized ones, in order.
     """
-
-    def __init__(self, directory: str, split: str, sizes: Sequence[Tuple[int, int]]) -> None:
-        os.makedirs(os.path.join(directory, split))
-        self._directory, self._sizes = directory, list(sizes)
-        self._paths = ["%s/part-%05d-of-%05d.tfrecord" % (split, number, len(sizes)) for number in range(len(sizes))]
-        self._shards: List[Shard] = []
-        self._writer: Any = None
-        self._left = 0
-        self._open_next()
-
-    def write(self, records: Sequence[bytes]) -> None:
-        """Writes serialized records to the current shards."""
-        for record in records:
-            while not self._left:
-                self._open_next()
-            self._writer.write(record)
-            self._left -= 1
-
-    def close(self) -> Tuple[Shard, ...]:
-        """Ends the last shard and returns all; there are empty ones where there are fewer records than shards."""
-        while len(self._shards) < len(self._sizes):
-            self._open_next()
-        return tuple(self._shards)
-
-    def _open_next(self) -> None:
-        import tensorflow as tf
-        if self._writer is not None:
-            number = len(self._shards)
-            self._writer.close()
-            path = os.path.join(self._directory, self._paths[number])
-            rows, records = self._sizes[number]
-            self._shards.append(Shard(self._paths[number], rows, records, os.path.getsize(path), sha256_of_file(path)))
-        if len(self._shards) < len(self._sizes):
-            self._left = self._sizes[len(self._shards)][1]
-            self._writer = tf.io.TFRecordWriter(os.path.join(self._directory, self._paths[len(self._shards)]))
+    import tensorflow as tf
+    os.makedirs(os.path.join(directory, split))
+    shards = []
+    for number, (rows, count) in enumerate(sizes):
+        name = "%s/part-%05d-of-%05d.tfrecord" % (split, number, len(sizes))
+        path = os.path.join(directory, name)
+        with tf.io.TFRecordWriter(path) as writer:
+            for record in itertools.islice(records, count):
+                writer.write(record)
+        shards.append(Shard(name, rows, count, os.path.getsize(path), sha256_of_file(path)))
+    return tuple(shards)
 
 
-def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, line_per_sample: int, writer: ShardWriter) -> None:
-    """Writes a frame of encoded rows as records.
+def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, line_per_sample: int) -> List[bytes]:
+    """Returns a frame of encoded rows as serialized records.
 
     Args:
         data_frame: encoded rows, a multiple of ``line_per_sample`` unless they are the split's last ones; the record
             that they do not fill gets padding rows.
         layout: of the rows.
         line_per_sample: rows per record (L).
-        writer: of the split's shards.
     """
     arrays = {}
-    padding = -len(data_frame) % line_per_sample
-    for entry, (width, _, kind, fill) in layout.entries.items():
-        values = layout.array(data_frame, entry)
-        if padding:
-            values = np.concatenate([values, np.full((padding, width), fill, kind)])
-        arrays[entry] = np.ascontiguousarray(values, kind).reshape(len(values) // line_per_sample, -1)
-    writer.write(encode_examples(arrays))
+    missing = -len(data_frame) % line_per_sample
+    for name, entry in layout.entries.items():
+        values = layout.array(data_frame, name)
+        if missing:
+            values = np.concatenate([values, np.full((missing, entry.width), entry.padding, entry.record_kind)])
+        arrays[name] = np.ascontiguousarray(values).reshape(len(values) // line_per_sample, -1)
+    return encode_examples(arrays)
 
 
 def encode_examples(arrays: Dict[str, np.ndarray]) -> List[bytes]:

@@ -1,5 +1,5 @@
 """Which rows of one set of files are for testing: by chance, by the hash of a column, or the last part of a time."""
-from typing import TYPE_CHECKING, Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,8 @@ def test_rows(split: "RowSplit", seed: int, reader: FrameReader, is_test: bool) 
 
     def takes(frame: pd.DataFrame) -> np.ndarray:
         if split.by_column:
-            column = frame[split.by_column].cat
-            hashes = pd.util.hash_array(np.asarray(column.categories, object))[column.codes.to_numpy()]
+            column: Any = frame[split.by_column].array
+            hashes = pd.util.hash_array(np.asarray(column.categories, object))[column.codes]
         else:
             # The row's place decides, so that blocks do not matter.
             path = pd.util.hash_array(np.array([frame.attrs["path"].rsplit("/", 1)[-1]], object))[0]
@@ -56,12 +56,11 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
     Raises:
         DataError: a value is neither.
     """
-    values = frame[column].cat
-    codes = values.codes.to_numpy()
-    times = times_of_texts(values.categories)[codes]
+    values: Any = frame[column].cat.remove_unused_categories().array
+    times = times_of_texts(values.categories)[values.codes]
     wrong = np.flatnonzero(~np.isfinite(times))
     if len(wrong):
-        text = values.categories[codes[wrong[0]]]
+        text = values[wrong[0]]
         raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "
                         "2024-05-31 12:30:00 or 2024-05-31T12:30:00+02:00" % (
                             frame.attrs["path"], frame.index[wrong[0]], column,

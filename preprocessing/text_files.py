@@ -12,6 +12,7 @@ from typing import IO, Any, Dict, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from feature_specs.errors import DataError
+from preprocessing.bad_rows import BadRow
 
 MAX_LINE_BYTES = 16 << 20
 #: What is taken off both ends of a cell; the same characters that tf.strings.strip takes off.
@@ -50,17 +51,16 @@ class Block:
 
 
 class _HashingFile(io.RawIOBase):
-    """A raw file that hashes what is read; ``start`` is what was read of it before, since a pipe has no way back."""
+    """A raw file that hashes what is read."""
 
-    def __init__(self, stream: IO[bytes], info: InputFile, start: bytes) -> None:
-        self._stream, self._info, self._start, self._digest = stream, info, start, hashlib.sha256()
+    def __init__(self, stream: IO[bytes], info: InputFile) -> None:
+        self._stream, self._info, self._digest = stream, info, hashlib.sha256()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._start[:len(buffer)] or self._stream.read(len(buffer))
-        self._start = self._start[len(data):]
+        data = self._stream.read(len(buffer))
         buffer[:len(data)] = data
         self._digest.update(data)
         self._info.size += len(data)
@@ -96,10 +96,10 @@ def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
             raise DataError("%s is a Parquet file, and text is expected; give a dataset file with files: {format: "
                             "parquet}" % path)
         with open(path, "rb") as raw:
-            magic = raw.read(2)
+            stream = io.BufferedReader(_HashingFile(raw, info), 1 << 18)
+            magic = stream.peek(2)[:2]
             if path.endswith(".gz") and magic and magic != _GZIP_MAGIC:
                 raise DataError("%s is not a gzip file although its name ends in .gz; rename it or get it again" % path)
-            stream = io.BufferedReader(_HashingFile(raw, info, magic), 1 << 18)
             text: Any = gzip.GzipFile(fileobj=stream) if magic == _GZIP_MAGIC else stream
             yield from _blocks(text, path, block_bytes)
     except EOFError as error:
@@ -186,13 +186,22 @@ def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]
     return cells or [""]
 
 
+def cells_of(line: bytes, separator: str) -> List[str]:
+    """Returns the trimmed cells of a line, also of one that :func:`split_line` refuses."""
+    try:
+        cells = split_line(line, separator)
+    except ValueError:
+        cells = line.decode("utf-8", "replace").split(separator)
+    return [cell.strip(BLANKS) for cell in cells]
+
+
 def is_number(text: str) -> bool:
     """Returns whether a trimmed cell is a finite decimal number of float32's range."""
     return bool(_NUMBER.match(text)) and abs(float(text)) <= np.finfo(np.float32).max
 
 
 def second_look(block: Block, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
-                ) -> Tuple[Block, np.ndarray, List[Tuple[str, int, str]]]:
+                ) -> Tuple[bytes, np.ndarray, List[BadRow]]:
     """Finds the lines of a block that cannot be used, one by one.
 
     Args:
@@ -203,56 +212,54 @@ def second_look(block: Block, separator: str, names: Sequence[str], numbers: Seq
         missing: texts that stand for a missing number.
 
     Returns:
-        The usable lines written anew, their line numbers int64 [lines], and (reason, line, what was found) for
-        every other line.
+        The usable lines written anew, their line numbers int64 [lines], and every other line.
     """
     output = io.StringIO()
     # With both characters at the ends of lines, the writer quotes cells that have either.
     writer = csv.writer(output, delimiter=separator, lineterminator="\r\n")
-    unused = [position for position, name in enumerate(names) if name.startswith("\0")]
-    positions = [(position, name) for position, name in enumerate(names) if name in set(numbers)]
     kept: List[int] = []
-    bad: List[Tuple[str, int, str]] = []
+    bad: List[BadRow] = []
     for line, text in enumerate(block.data.split(b"\n")[:-1], block.first_line):
-        problem = None
         try:
-            cells = split_line(text, separator, "surrogateescape")
-        except ValueError as error:
-            bad.append((str(error), line, str(error)))
-            continue
-        if not text.strip() and len(cells) < len(names):
-            problem = ("empty line", "the line is empty")
-        elif len(cells) != len(names):
-            problem = ("number of fields", "%d field%s, expected %d" % (
-                len(cells), "" if len(cells) == 1 else "s", len(names)))
-        else:
-            # Nobody looks at what is in them, Arrow neither.
-            for position in unused:
-                cells[position] = ""
-            if not _is_utf8(cells):
-                problem = (NOT_UTF8, NOT_UTF8)
-        if not problem:
-            for position, name in positions:
-                cell = cells[position].strip(BLANKS)
-                if cell in missing or _NAN.match(cell):
-                    cells[position] = ""
-                elif is_number(cell):
-                    cells[position] = repr(float(cell))
-                else:
-                    problem = ("column %s: not a number" % name, "column %s: %r is not a number" % (name, cell[:40]))
-                    break
-        if problem:
-            bad.append((problem[0], line, problem[1]))
-        else:
+            writer.writerow(_usable_cells(text, separator, names, numbers, missing))
             kept.append(line)
-            writer.writerow(cells)
-    data = output.getvalue().encode("utf-8")
-    return Block(block.first_line, len(kept), data), np.array(kept, np.int64), bad
+        except _UnusableLine as error:
+            bad.append((error.reason, line, error.found))
+    return output.getvalue().encode("utf-8"), np.array(kept, np.int64), bad
 
 
-def _is_utf8(cells: Sequence[str]) -> bool:
+class _UnusableLine(Exception):  # noqa: N818
+    def __init__(self, reason: str, found: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.found = reason, found or reason
+
+
+def _usable_cells(text: bytes, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
+                  ) -> List[str]:
+    """Returns the cells of a line as Arrow reads them: numbers without blanks or another spelling of none."""
+    try:
+        cells = split_line(text, separator, "surrogateescape")
+    except ValueError as error:
+        raise _UnusableLine(str(error)) from error
+    if not text.strip() and len(cells) < len(names):
+        raise _UnusableLine("empty line", "the line is empty")
+    if len(cells) != len(names):
+        raise _UnusableLine("number of fields", "%d field%s, expected %d" % (
+            len(cells), "" if len(cells) == 1 else "s", len(names)))
+    # Nobody looks at what is in the others, Arrow neither.
+    cells = ["" if name.startswith("\0") else cell for name, cell in zip(names, cells)]
     try:
         "".join(cells).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        raise _UnusableLine(NOT_UTF8) from error
+    for position, name in enumerate(names):
+        if name in numbers:
+            cell = cells[position].strip(BLANKS)
+            if cell in missing or _NAN.match(cell):
+                cells[position] = ""
+            elif is_number(cell):
+                cells[position] = repr(float(cell))
+            else:
+                raise _UnusableLine("column %s: not a number" % name,
+                                    "column %s: %r is not a number" % (name, cell[:40]))
+    return cells

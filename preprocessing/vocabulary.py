@@ -5,8 +5,9 @@ records when all rows are counted (values rarer than ``min_count`` get index 0).
 are -1 from the beginning to the end.
 """
 import dataclasses
+import functools
 import os
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import pandas as pd
@@ -25,67 +26,13 @@ from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"
 FOLDER = "vocabulary"
-# Values in a dictionary.
-_RECENT = 1 << 20
-
-
-class _Numbering:
-    """Texts and their numbers, 1 for the first.
-
-    Up to a bound texts stand in a dictionary. Beyond it the older ones are told by 64-bit hashes in sorted arrays,
-    which takes a fraction of the memory; of n texts two are taken for one with a chance of about n * n / 2**65.
-    """
-
-    def __init__(self, texts: pa.Array) -> None:
-        self._recent: Dict[str, int] = {}
-        self._texts: List[pa.Array] = []
-        self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        self._settled = 0
-        for start in range(0, len(texts), _RECENT):
-            for text in texts.slice(start, _RECENT).to_numpy(zero_copy_only=False):
-                self.number(text)
-            self.settle()
-
-    def __len__(self) -> int:
-        return self._settled + len(self._recent)
-
-    def number(self, text: str) -> int:
-        """Returns the number of a text that is not settled, the next one if it is new."""
-        return self._recent.setdefault(text, self._settled + len(self._recent) + 1)
-
-    def find(self, texts: np.ndarray) -> np.ndarray:
-        """Returns int64 [k], the numbers of texts; 0 for unknown ones."""
-        get = self._recent.get
-        numbers = np.fromiter((get(text, 0) for text in texts), np.int64, len(texts))
-        missing = np.flatnonzero(numbers == 0)
-        if self._settled and len(missing):
-            hashes = pd.util.hash_array(texts[missing], categorize=False)
-            places = np.minimum(np.searchsorted(self._hashes, hashes), self._settled - 1)
-            known = self._hashes[places] == hashes
-            numbers[missing[known]] = self._numbers[places[known]]
-        return numbers
-
-    def settle(self) -> None:
-        """Moves texts out of the dictionary when it is large."""
-        if len(self._recent) < max(_RECENT, self._settled // 8):
-            return
-        texts = np.array(list(self._recent), object)
-        self._texts.append(pa.array(texts, pa.string()))
-        self._recent = {}
-        hashes = pd.util.hash_array(texts, categorize=False)
-        order = np.argsort(hashes, kind="stable")
-        places = np.searchsorted(self._hashes, hashes[order])
-        self._hashes = np.insert(self._hashes, places, hashes[order])
-        self._numbers = np.insert(self._numbers, places, order + self._settled + 1)
-        self._settled = len(self._hashes)
-
-    def texts(self) -> pa.ChunkedArray:
-        """Returns all texts, in the order of their numbers."""
-        return pa.chunked_array(self._texts + [pa.array(list(self._recent), pa.string())], pa.string())
 
 
 class Vocabulary:
     """The values of one vocabulary, with their counts.
+
+    Values are told apart by 64-bit hashes in sorted arrays, which take a fraction of the memory of a dictionary; of n
+    values two are taken for one with a chance of about n * n / 2**65.
 
     Args:
         values: known ones, strings.
@@ -95,12 +42,17 @@ class Vocabulary:
 
     def __init__(self, values: Optional[pa.Array] = None, counts: Sequence[int] = (),
                  indexes: Sequence[int] = ()) -> None:
-        self._numbering = _Numbering(pa.array([], pa.string()) if values is None else values)
-        self._counts = np.concatenate([[0], np.asarray(counts, np.int64)]).astype(np.int64)
-        self._indexes = np.concatenate([[0], np.asarray(indexes, np.int64)]).astype(np.int64)
+        self._texts: List[pa.Array] = []
+        self._hashes, self._codes = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        # By code; no value has code 0.
+        self._counts, self._indexes = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        if values is not None:
+            texts = values.to_numpy(zero_copy_only=False)
+            self._append(texts, _hash_array(texts))
+            self._counts[1:], self._indexes[1:] = counts, indexes
 
     def __len__(self) -> int:
-        return len(self._numbering)
+        return len(self._hashes)
 
     def add(self, texts: np.ndarray, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Counts values, and gives new ones the next codes in order of appearance.
@@ -113,30 +65,40 @@ class Vocabulary:
         Returns:
             int64 [k], their codes.
         """
-        codes = self.codes(texts)
+        hashes = _hash_array(texts)
+        codes = self._find(hashes)
         new = np.flatnonzero((codes == 0) & (counts > 0))
-        for place in new[np.argsort(first[new], kind="stable")].tolist():
-            codes[place] = self._numbering.number(texts[place])
-        self._numbering.settle()
-        if len(self) >= len(self._counts):
-            self._counts = np.concatenate([self._counts, np.zeros(len(self), np.int64)])
+        if len(new):
+            new = new[np.argsort(first[new], kind="stable")]
+            order, different = pd.factorize(hashes[new])
+            codes[new] = len(self) + 1 + order
+            self._append(texts[new[np.unique(order, return_index=True)[1]]], different)
         np.add.at(self._counts, codes, counts)
         return codes
 
     def codes(self, texts: np.ndarray) -> np.ndarray:
         """Returns int64 [k], the codes of values, 0 for unknown ones."""
-        return self._numbering.find(texts)
+        return self._find(_hash_array(texts))
+
+    def _find(self, hashes: np.ndarray) -> np.ndarray:
+        if not len(self):
+            return np.zeros(len(hashes), np.int64)
+        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+        return np.where(self._hashes[places] == hashes, self._codes[places], 0)
+
+    def _append(self, texts: np.ndarray, hashes: np.ndarray) -> None:
+        order = np.argsort(hashes)
+        places = np.searchsorted(self._hashes, hashes[order])
+        self._codes = np.insert(self._codes, places, len(self) + 1 + order)
+        self._hashes = np.insert(self._hashes, places, hashes[order])
+        self._texts.append(pa.array(texts, pa.string()))
+        self._counts, self._indexes = (np.append(array, np.zeros(len(texts), np.int64))
+                                       for array in (self._counts, self._indexes))
 
     def number(self, min_count: int) -> None:
         """Gives every value that appeared often enough and has no index yet the next one, in order of appearance."""
-        size = len(self) + 1
-        self._counts = self._counts[:size].copy()
-        indexes = np.zeros(size, np.int64)
-        indexes[:len(self._indexes)] = self._indexes
-        fresh = np.flatnonzero((indexes == UNKNOWN_INDEX) & (self._counts >= min_count))
-        fresh = fresh[fresh > 0]
-        indexes[fresh] = int(indexes.max()) + 1 + np.arange(len(fresh))
-        self._indexes = indexes
+        fresh = np.flatnonzero((self._indexes == UNKNOWN_INDEX) & (self._counts >= min_count))
+        self._indexes[fresh] = self._indexes.max() + 1 + np.arange(len(fresh))
 
     def indexes(self) -> np.ndarray:
         """Returns int64 [n + 2]: the index of each code; the last one, which is also at -1, is the code of no value."""
@@ -147,7 +109,8 @@ class Vocabulary:
         path = "%s/%s.parquet" % (FOLDER, name)
         full = os.path.join(directory, path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        table = pa.table({"value": self._numbering.texts(), "count": self._counts[1:], "index": self._indexes[1:]})
+        texts = pa.concat_arrays(self._texts or [pa.array([], pa.string())])
+        table = pa.table({"value": texts, "count": self._counts[1:], "index": self._indexes[1:]})
         pa.parquet.write_table(table, full, compression="zstd")
         return VocabularyInfo(number, VOCABULARY, int(self._indexes.max()) + 1, len(self), path, sha256_of_file(full))
 
@@ -168,7 +131,11 @@ class Vocabulary:
 
 
 class HashedValues:
-    """Values that are hashed; only how many different ones there are is kept."""
+    """Values that are hashed; only how many different ones there are is kept.
+
+    Args:
+        seen: different values in the data that is continued; they cannot be told from those that come.
+    """
 
     def __init__(self, seen: int = 0) -> None:
         self._distinct = DistinctCounter()
@@ -185,10 +152,10 @@ class HashedValues:
         """Returns int64 [k], the hashes of values."""
         return hash_texts(texts)
 
-    @property
-    def distinct(self) -> int:
-        """Different values seen, those of the data that is continued included as far as they can be told apart."""
-        return max(self._seen, self._distinct.count())
+    def save(self, directory: str, name: str, number: int) -> VocabularyInfo:
+        """Returns the entry in the manifest: nothing else is kept."""
+        del directory, name
+        return VocabularyInfo(number, HASH, 0, max(self._seen, self._distinct.count()))
 
 
 class Vocabularies:
@@ -210,10 +177,10 @@ class Vocabularies:
             self._features.setdefault(feature.vocabulary or feature.name, []).append(feature)
             self._columns[feature.name] = slice(start, start + feature.width)
             start += feature.width
-        self.items: Dict[str, Union[Vocabulary, HashedValues]] = {}
-        for name, features in self._features.items():
-            new = HashedValues() if features[0].encoding == HASH else Vocabulary()
-            self.items[name] = (items or {}).get(name, new)
+        self.items: Dict[str, Union[Vocabulary, HashedValues]] = {
+            name: HashedValues() if features[0].encoding == HASH else Vocabulary()
+            for name, features in self._features.items()}
+        self.items.update(items or {})
         self._numbers = dict(numbers or {})
         for name in definition.vocabulary_names:
             self._numbers.setdefault(name, max(self._numbers.values(), default=0) + 1)
@@ -262,23 +229,15 @@ class Vocabularies:
         codes = np.empty((len(frame), self.definition.sparse_width), np.int64)
         cut: Dict[str, int] = {}
         for name, features in self._features.items():
-            parts = []
-            for feature in features:
-                texts, local, longer = _local_values(frame[feature.column].cat, feature)
-                parts.append((texts, local))
-                if feature.is_list:
-                    cut[feature.name] = longer
-            offsets = np.cumsum([0] + [len(texts) for texts, _ in parts])
-            texts = parts[0][0] if len(parts) == 1 else np.concatenate([texts for texts, _ in parts])
-            matrix = parts[0][1] if len(parts) == 1 else np.concatenate(
-                [np.where(local < 0, -1, local + offset) for (_, local), offset in zip(parts, offsets)], axis=1)
+            parts = [_local_values(frame[feature.column].cat, feature) for feature in features]
+            texts = np.concatenate([part.texts for part in parts])
             item = self.items[name]
-            found = item.add(texts, *_appearances(matrix, len(texts))) if grow else item.codes(texts)
-            matrix = np.append(found, NO_VALUE)[matrix]
-            start = 0
-            for feature in features:
-                codes[:, self._columns[feature.name]] = matrix[:, start:start + feature.width]
-                start += feature.width
+            found = item.add(texts, *_appearances(parts)) if grow else item.codes(texts)
+            for feature, part in zip(features, parts):
+                own, found = found[:len(part.texts)], found[len(part.texts):]
+                codes[:, self._columns[feature.name]] = np.append(own, NO_VALUE)[part.places]
+                if feature.is_list:
+                    cut[feature.name] = part.cut
         return codes, cut
 
     def number(self) -> None:
@@ -305,30 +264,8 @@ class Vocabularies:
 
     def save(self, directory: str) -> Dict[str, VocabularyInfo]:
         """Writes the vocabulary files and returns the manifest's entries."""
-        infos = {}
-        for name in self.definition.vocabulary_names:
-            item, number = self.items.get(name), self._numbers[name]
-            if isinstance(item, Vocabulary):
-                infos[name] = item.save(directory, name, number)
-            elif isinstance(item, HashedValues):
-                infos[name] = VocabularyInfo(number, HASH, 0, item.distinct)
-            else:
-                infos[name] = VocabularyInfo(number, BINS, 0, 0)
-        return infos
-
-
-def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies) -> Iterable["CodedFrame"]:
-    """Numbers the values of frames by first appearance, while the frames flow through.
-
-    Args:
-        frames: raw frames.
-        vocabularies: grow; their values have indexes after :meth:`Vocabularies.number`.
-
-    Yields:
-        Each frame with its codes.
-    """
-    for frame in frames:
-        yield CodedFrame(frame, *vocabularies.encode(frame, grow=True))
+        return {name: self.items[name].save(directory, name, self._numbers[name]) if name in self.items
+                else VocabularyInfo(self._numbers[name], BINS, 0, 0) for name in self.definition.vocabulary_names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,6 +275,22 @@ class CodedFrame:
     frame: pd.DataFrame
     codes: np.ndarray
     cut_lists: Mapping[str, int]
+
+
+def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies, grow: bool = True
+                ) -> Iterator[CodedFrame]:
+    """Numbers the values of frames by first appearance, while the frames flow through.
+
+    Args:
+        frames: raw frames.
+        vocabularies: grow; their values have indexes after :meth:`Vocabularies.number`.
+        grow: whether values are counted, and new ones added.
+
+    Yields:
+        Each frame with its codes.
+    """
+    for frame in frames:
+        yield CodedFrame(frame, *vocabularies.encode(frame, grow))
 
 
 def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.ndarray, np.ndarray]:
@@ -369,38 +322,49 @@ def hash_texts(texts: Sequence[str]) -> np.ndarray:
     return _hasher()(np.asarray(texts, object))
 
 
-_HASHER: List[Any] = []
-
-
-def _hasher() -> Any:
+@functools.lru_cache(maxsize=None)
+def _hasher() -> Callable[[np.ndarray], np.ndarray]:
     # TensorFlow is loaded only where something is hashed.
-    if not _HASHER:
-        import tensorflow as tf
-        with tf.Graph().as_default():
-            texts = tf.compat.v1.placeholder(tf.string, [None])
-            hashes = 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
-            session = tf.compat.v1.Session(config=tf.compat.v1.ConfigProto(
-                intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}))
-            _HASHER.append(session.make_callable(hashes, [texts]))
-    return _HASHER[0]
+    import tensorflow as tf
+    with tf.Graph().as_default():
+        texts = tf.compat.v1.placeholder(tf.string, [None])
+        hashes = 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
+        session = tf.compat.v1.Session(config=tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}))
+        return session.make_callable(hashes, [texts])
 
 
-def _appearances(matrix: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Returns int64 [size] twice: how often each number is in the matrix, and its first place, row by row."""
-    flat = matrix.ravel()
-    counts = np.bincount(flat + 1, minlength=size + 1)[1:]
-    first = np.zeros(size + 1, np.int64)
-    # Of several values assigned to one place the last one stays: the earliest appearance.
-    first[flat[::-1]] = np.arange(len(flat) - 1, -1, -1)
-    return counts, first[:size]
+@dataclasses.dataclass(frozen=True)
+class _Values:
+    """A feature's values in a frame: the different ones, int64 [n, width] places among them (-1: none), and rows whose
+    list was cut."""
+
+    texts: np.ndarray
+    places: np.ndarray
+    cut: int = 0
 
 
-def _local_values(column: Any, feature: CategoricalFeature) -> Tuple[np.ndarray, np.ndarray, int]:
-    """Returns the different values, int64 [n, width] places among them (-1: none), and rows whose list was cut."""
+def _appearances(parts: Sequence[_Values]) -> Tuple[np.ndarray, np.ndarray]:
+    """Returns int64 twice for the texts of features that share a vocabulary: how often each is there, and its first
+    place, counted row by row over all of them."""
+    width, start = sum(part.places.shape[1] for part in parts), 0
+    counts, firsts = [], []
+    for part in parts:
+        flat, own = part.places.ravel(), part.places.shape[1]
+        counts.append(np.bincount(flat + 1, minlength=len(part.texts) + 1)[1:])
+        first = np.zeros(len(part.texts) + 1, np.int64)
+        # Of several values assigned to one place the last one stays: the earliest appearance.
+        first[flat[::-1]] = np.arange(len(flat) - 1, -1, -1)
+        firsts.append(first[:-1] // own * width + start + first[:-1] % own)
+        start += own
+    return np.concatenate(counts), np.concatenate(firsts)
+
+
+def _local_values(column: Any, feature: CategoricalFeature) -> _Values:
     texts = np.asarray(column.categories, object)
     codes = column.codes.to_numpy().astype(np.int64)
     if not feature.is_list:
-        return texts, codes[:, np.newaxis], 0
+        return _Values(texts, codes[:, np.newaxis])
     pieces = pc.split_pattern(pa.array(texts, pa.string()), feature.list_separator)
     values = pc.ascii_trim_whitespace(pieces.flatten())
     cells = pc.list_parent_indices(pieces).to_numpy()
@@ -414,5 +378,9 @@ def _local_values(column: Any, feature: CategoricalFeature) -> Tuple[np.ndarray,
     kept = (position >= 0) & (position < feature.max_length)
     matrix = np.full((len(texts), feature.max_length), NO_VALUE, np.int64)
     matrix[cells[kept], position[kept]] = places[kept]
-    longer = int(np.count_nonzero(lengths[codes] > feature.max_length))
-    return encoded.dictionary.to_numpy(zero_copy_only=False), matrix[codes], longer
+    return _Values(encoded.dictionary.to_numpy(zero_copy_only=False), matrix[codes],
+                   int(np.count_nonzero(lengths[codes] > feature.max_length)))
+
+
+def _hash_array(texts: np.ndarray) -> np.ndarray:
+    return pd.util.hash_array(texts, categorize=False)

@@ -46,8 +46,7 @@ def test_hashes_are_those_of_the_graph():
     assert (hash_texts(np.array(texts, object)) >= 1).all() and hash_texts(np.array([], object)).tolist() == []
 
 
-def test_large_vocabularies_are_those_of_a_dictionary(monkeypatch, tmp_path):
-    monkeypatch.setattr(vocabulary, "_RECENT", 50)
+def test_large_vocabularies_are_those_of_a_dictionary(tmp_path):
     random = np.random.RandomState(0)
     ours, model, counts = vocabulary.Vocabulary(), {}, {}
     for size in (30, 400, 3000, 3000):

@@ -1,0 +1,181 @@
+"""The rows of one text file: its columns, its blocks as raw frames, and what is probably wrong where rows are bad.
+
+Arrow converts a block. One that it cannot place is looked at again line by line
+(:func:`preprocessing.text_files.second_look`), so that every row that cannot be used is named with its line.
+"""
+import collections
+import contextlib
+import dataclasses
+import itertools
+from typing import Iterator, List, Sequence, Tuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from feature_specs.dataset import DatasetDefinition
+from feature_specs.errors import DataError
+from preprocessing.bad_rows import BadRow, BadRows
+from preprocessing.columns import FrameBuilder, Roles, missing_numbers
+from preprocessing.text_files import (
+    NOT_UTF8,
+    OPEN_QUOTES,
+    Block,
+    InputFile,
+    cells_of,
+    is_number,
+    must_look_again,
+    read_blocks,
+    second_look,
+)
+
+_SEPARATORS = (("\t", "a tab"), (",", "a comma"), (";", "a semicolon"), ("|", "a bar"), (" ", "a blank"))
+_LOOKED_AT = 100
+_AS_UTF8 = "write the file as UTF-8, such as: iconv -f LATIN1 -t UTF-8 OLD > NEW"
+_REMEDIES = ((NOT_UTF8, _AS_UTF8), (OPEN_QUOTES, "line breaks inside quotes are not supported: write blanks instead"))
+
+
+class TextRows:
+    """The rows of one text file.
+
+    Args:
+        definition: of the dataset.
+        roles: how its columns are read.
+        info: of the file.
+        block_bytes: bytes of text in a block.
+
+    Attributes:
+        names: of the columns, in file order; none where a header is expected and the file is empty.
+        names_hint: what is probably wrong where a column is missing.
+        first_row: number of the first line that is a row.
+    """
+
+    def __init__(self, definition: DatasetDefinition, roles: Roles, info: InputFile, block_bytes: int) -> None:
+        self.names: List[str] = list(definition.files.columns)
+        self.names_hint = ""
+        self.first_row = 1
+        self._definition, self._roles, self._separator = definition, roles, definition.files.separator
+        self._missing = missing_numbers(definition)
+        self._builder = FrameBuilder(definition, roles)
+        self._blocks = read_blocks(info, block_bytes)
+        first = next(self._blocks, None)
+        # What hints are made of.
+        self._lines = first.data.split(b"\n", _LOOKED_AT)[:min(_LOOKED_AT, first.lines)] if first else []
+        if first and definition.files.header:
+            first = self._without_header(first, info.path)
+        elif first:
+            self.names = self._names_without_header()
+        # Names that begin with a zero byte are of columns that are not used.
+        self._shown = self._without_unused(self.names)
+        self._blocks = itertools.chain([first], self._blocks) if first else self._blocks
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields blocks of rows for :meth:`convert`; to be called once."""
+        return self._blocks
+
+    def convert(self, block: Block) -> Tuple[pd.DataFrame, List[BadRow], int]:
+        """Converts a block.
+
+        Returns:
+            The frame of the usable rows, the others, and the number of lines.
+        """
+        rows = np.arange(block.first_line, block.first_line + block.lines)
+        problems: List[BadRow] = []
+        table = None
+        if not must_look_again(block.data):
+            with contextlib.suppress(pa.ArrowInvalid):
+                table = self._read_table(block.data, self._shown)
+        # Quotes that are not closed make one row of several lines, an empty line makes none; nothing makes more.
+        if table is None or table.num_rows != block.lines:
+            table, rows, problems = self._second_look(block, self._shown)
+        frame, more = self._builder.build(table, rows)
+        return frame, problems + more, block.lines
+
+    def hint(self, bad: BadRows) -> str:
+        """Says what is probably wrong with a file that has too many bad rows, or nothing."""
+        hints = [hint for reason, hint in _REMEDIES if reason in bad.counts]
+        expected = len(self.names)
+        has_header = bool(self._lines) and self._is_header(self._lines[0])
+        lines = self._lines[int(has_header):] or self._lines
+        rows = [cells_of(line, self._separator) for line in lines]
+        if has_header and bad.places and bad.places[0][0] == 1:
+            hints.append("line 1 looks like a header; remove it, or describe the columns with header: true")
+        if rows and all(len(row) != expected for row in rows):
+            if all(len(row) == expected + 1 for row in rows) and all(row[0].isdigit() for row in rows[:5]):
+                hints.append("the first column looks like an index")
+            if self._definition.name == "census" and all(len(row) == 15 for row in rows):
+                hints.append("this looks like the Adult data set (UCI 2); Census-Income (KDD) is UCI 117")
+            hints += ["the separator looks like %s; files: {separator: ...} sets it" % name
+                      for other, name in _SEPARATORS if other != self._separator
+                      and all(len(cells_of(line, other)) == expected for line in lines[:5])]
+        return "; ".join(hints)
+
+    def _without_header(self, block: Block, path: str) -> Block:
+        """Takes names and hint from the first line, and returns the rest of the block."""
+        header = self._lines.pop(0)
+        try:
+            header.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError("%s line 1: %s; %s" % (path, NOT_UTF8, _AS_UTF8)) from error
+        self.names, self.first_row = cells_of(header, self._separator), 2
+        self.names_hint = "".join(
+            "; the separator looks like %s" % name for other, name in _SEPARATORS if len(self.names) == 1
+            and other != self._separator and set(cells_of(header, other)) & set(self._roles.columns))
+        if not self.names_hint and any(is_number(name) for name in self.names):
+            self.names_hint = "; does the file have no header? then give header: false with columns: [...]"
+        return Block(block.first_line + 1, block.lines - 1, block.data[len(header) + 1:])
+
+    def _names_without_header(self) -> List[str]:
+        """Returns the names of a headerless file's columns, some of the optional ones absent if there are fewer
+        fields."""
+        every = self.names
+        counts = collections.Counter(len(cells_of(line, self._separator)) for line in self._lines)
+        optional = [name for name in every if name in self._roles.optional]
+        lacking = len(every) - counts.most_common(1)[0][0]
+        if not 0 < lacking <= len(optional):
+            return every
+        best, fewest = every, len(self._lines) + 1
+        block = Block(1, len(self._lines), b"\n".join(self._lines) + b"\n")
+        builder = FrameBuilder(self._definition, dataclasses.replace(self._roles, check_labels=True))
+        # Which of them is absent shows in the rows: with the right ones, numbers are numbers and labels are labels.
+        for absent in itertools.combinations(reversed(optional), lacking):
+            names = [name for name in every if name not in absent]
+            table, rows, bad = self._second_look(block, self._without_unused(names))
+            wrong = len({line for _, line, _ in bad + builder.build(table, rows)[1]})
+            if wrong < fewest:
+                best, fewest = names, wrong
+        return best
+
+    def _without_unused(self, names: Sequence[str]) -> List[str]:
+        return [name if name in self._roles.columns else "\0%d" % place for place, name in enumerate(names)]
+
+    def _is_header(self, line: bytes) -> bool:
+        """Whether a line of a file without a header holds names: no number where numbers must be."""
+        cells = cells_of(line, self._separator)
+        if self._definition.files.header:
+            return False
+        if len(set(cells) & set(self._definition.files.columns)) > len(cells) // 2:
+            return True
+        numbers = [cell for name, cell in zip(self.names, cells) if name in self._roles.numbers]
+        return len(cells) == len(self.names) and bool(numbers) and all(
+            cell and not is_number(cell) and cell[0].isalpha() for cell in numbers)
+
+    def _second_look(self, block: Block, names: Sequence[str]) -> Tuple[pa.Table, np.ndarray, List[BadRow]]:
+        numbers = [name for name in self._roles.numbers if name not in self._roles.texts]
+        good, rows, bad = second_look(block, self._separator, names, numbers, self._missing)
+        return self._read_table(good, names), rows, bad
+
+    def _read_table(self, data: bytes, names: Sequence[str]) -> pa.Table:
+        used = [name for name in names if name in self._roles.columns]
+        text, number = pa.dictionary(pa.int32(), pa.string()), pa.float64()
+        types = {name: text if name in self._roles.texts else number for name in used}
+        if not data:
+            return pa.table({name: pa.array([], types[name]) for name in used})
+        return pa.csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(names)),
+            parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(names) > 1),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=types, include_columns=used, strings_can_be_null=False,
+                null_values=list(self._missing) + [" " + item for item in self._missing]))
