@@ -79,7 +79,7 @@ class LabelAccumulator(_FixedBlocks):
     def __init__(self, tasks: Sequence[TaskDefinition]) -> None:
         super().__init__()
         self._tasks = tuple(tasks)
-        self._moments: Dict[str, _Moments] = {}
+        self._moments = {task.name: _Moments() for task in tasks}
         self.unknown = {task.name: 0 for task in tasks}
         self.positives = {task.name: 0 for task in tasks if task.kind == BINARY}
         places = {task.name: place for place, task in enumerate(tasks)}
@@ -90,8 +90,7 @@ class LabelAccumulator(_FixedBlocks):
     def finish(self) -> Dict[str, LabelStatistics]:
         """Returns {task: statistics}; 0 where no label is known."""
         self._flush()
-        return {task.name: LabelStatistics(self._moments[task.name].mean, self._moments[task.name].std())
-                if task.name in self._moments else LabelStatistics(0.0, 0.0) for task in self._tasks}
+        return {name: LabelStatistics(moments.mean, moments.std()) for name, moments in self._moments.items()}
 
     def _add_block(self, values: np.ndarray) -> None:
         for name, (place, given) in self._given.items():
@@ -102,13 +101,9 @@ class LabelAccumulator(_FixedBlocks):
             self.unknown[task.name] += len(values) - len(known)
             if task.kind == BINARY:
                 self.positives[task.name] += int(np.count_nonzero(known == 1))
-            if not len(known):
-                continue
-            part = _Moments(np.log1p(known) if task.transform == "log" else known, np.ones(len(known), np.int64))
-            if task.name in self._moments:
-                self._moments[task.name].merge(part)
-            else:
-                self._moments[task.name] = part
+            if len(known):
+                self._moments[task.name].add(np.log1p(known) if task.transform == "log" else known,
+                                             np.ones(len(known), np.int64))
 
 
 class DistinctCounter:
@@ -174,7 +169,7 @@ class _Column:
         self._counts = np.zeros(0, np.int64)
         self._new: List[Tuple[np.ndarray, np.ndarray]] = []
         self._new_size = 0
-        self._moments: List[_Moments] = []
+        self._raw, self._log = _Moments(), _Moments()
         self._exact = True
         self._minimum, self._maximum = np.inf, -np.inf
 
@@ -182,7 +177,7 @@ class _Column:
         values, counts = _count_values(values)
         self._minimum, self._maximum = min(self._minimum, float(values[0])), max(self._maximum, float(values[-1]))
         if not self._exact:
-            self._merge_moments(values, counts)
+            self._add_moments(values, counts)
         self._new.append((values, counts))
         self._new_size += len(values)
         # Merging only when as much is new as is old keeps the cost per value constant.
@@ -194,8 +189,8 @@ class _Column:
         if not len(self._values):
             return DenseStatistics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (), (0,))
         if self._exact:
-            self._merge_moments(self._values, self._counts)
-        raw, log = self._moments
+            self._add_moments(self._values, self._counts)
+        raw, log = self._raw, self._log
         edges = bin_edges(self._values, self._counts)
         bins = np.searchsorted(np.array(edges, np.float32), self._values, side="left")
         counts = np.bincount(bins, weights=self._counts, minlength=len(edges) + 1).astype(np.int64)
@@ -212,41 +207,37 @@ class _Column:
         self._values, self._counts = _sum_equal(values, counts)
         if len(self._values) > self._max:
             if self._exact:
-                self._merge_moments(self._values, self._counts)
+                self._add_moments(self._values, self._counts)
                 self._exact = False
             self._values, self._counts = _compact(self._values, self._counts, max(self._max // 2, 1))
 
-    def _merge_moments(self, values: np.ndarray, counts: np.ndarray) -> None:
+    def _add_moments(self, values: np.ndarray, counts: np.ndarray) -> None:
         values = values.astype(np.float64)
-        parts = [_Moments(values, counts), _Moments(np.sign(values) * np.log1p(np.abs(values)), counts)]
-        if not self._moments:
-            self._moments = parts
-        else:
-            for whole, part in zip(self._moments, parts):
-                whole.merge(part)
+        self._raw.add(values, counts)
+        self._log.add(np.sign(values) * np.log1p(np.abs(values)), counts)
 
 
 class _Moments:
     """Count, mean and sum of squared differences from the mean, in float64."""
 
-    def __init__(self, values: np.ndarray, counts: np.ndarray) -> None:
-        self.count = int(counts.sum())
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: np.ndarray, counts: np.ndarray) -> None:
+        """Adds values (Chan's formula): float64 [n], and int64 [n] how often each is there."""
+        added = int(counts.sum())
         # Around a pivot, so that a large common offset costs no digits.
         pivot = float(values[len(values) // 2])
-        self.mean = pivot + float(np.sum((values - pivot) * counts)) / self.count
-        self.squares = float(np.sum((values - self.mean) ** 2 * counts))
-
-    def merge(self, other: "_Moments") -> None:
-        """Adds another part (Chan's formula)."""
-        count = self.count + other.count
-        delta = other.mean - self.mean
-        self.squares += other.squares + delta * delta * (self.count * (other.count / count))
-        self.mean += delta * (other.count / count)
+        mean = pivot + float(np.sum((values - pivot) * counts)) / added
+        squares = float(np.sum((values - mean) ** 2 * counts))
+        count, delta = self.count + added, mean - self.mean
+        self.squares += squares + delta * delta * (self.count * (added / count))
+        self.mean += delta * (added / count)
         self.count = count
 
     def std(self) -> float:
-        """Returns the population standard deviation."""
-        return float(np.sqrt(self.squares / self.count))
+        """Returns the population standard deviation; 0 of no value."""
+        return float(np.sqrt(self.squares / max(self.count, 1)))
 
 
 def bin_edges(values: np.ndarray, counts: np.ndarray, max_bins: int = MAX_BINS) -> List[float]:
@@ -265,11 +256,7 @@ def bin_edges(values: np.ndarray, counts: np.ndarray, max_bins: int = MAX_BINS) 
         At most ``max_bins - 1`` ascending edges, each exactly representable in float32. An edge lies midway between the
         values on both sides, so that value x is in bin ``searchsorted(edges, x, side="left")``.
     """
-    size = len(values)
-    if size <= max_bins:
-        last = np.arange(size - 1)
-    else:
-        last = _last_of_bins(counts, max_bins)
+    last = np.arange(len(values) - 1) if len(values) <= max_bins else _last_of_bins(counts, max_bins)
     low, high = values[last], values[last + 1]
     middle = ((low.astype(np.float64) + high.astype(np.float64)) / 2).astype(np.float32)
     # Between neighbouring float32 values the middle rounds to one of them; the upper one would go into the lower bin.
