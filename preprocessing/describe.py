@@ -4,14 +4,14 @@ import json
 import os
 import re
 import sys
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
 from preprocessing.examine import Column, examine, name_of, quoted, simple_name
-from preprocessing.look import Look, read
+from preprocessing.look import LIST_MARK, Look, read
 from preprocessing.readers import find_inputs
 
 ROWS = 100000
@@ -64,52 +64,58 @@ def table(columns: Sequence[Column]) -> str:
     for column in columns:
         frequent = str(column.values.value_counts().index[0]) if len(column.values) else ""
         lines.append("%-24s %-12s %9d %7.1f%%  %-28s %s\n" % (
-            column.name[:24], column.kind, column.distinct, 100 * column.missing,
-            frequent.replace("\x1f", "|")[:28], column.why))
+            column.name[:24], column.kind, column.distinct, 100 * (column.texts == "").mean(),
+            frequent.replace(LIST_MARK, "|")[:28], column.why))
     return "".join(lines)
 
 
 def draft(look: Look, columns: Sequence[Column]) -> str:
-    """Returns the text of a dataset file."""
-    stem = re.sub(r"\W+", "_", os.path.basename(look.paths[0]).split(".")[0], flags=re.ASCII).strip("_") or "data"
-    lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
-        "" if look.is_all else "the first ", len(look.frame), os.path.basename(look.paths[0])),
-        "name: %s" % (stem if stem[0].isalpha() else "data_" + stem),
-        "files: %s" % json.dumps(look.files, ensure_ascii=False), "features:"]
-    lines[2] = re.sub(r'"(format|header|separator|missing|columns)":', r"\1:", lines[2])
-    for column in columns:
-        keys = ["type: %s" % ("numeric" if column.kind == "numeric" else "categorical")] + _column_key(column)
-        if column.kind == "list":
-            if column.separator != "\x1f":
-                keys.append("separator: %s" % json.dumps(column.separator))
-            keys.append("max_length: %d" % column.max_length)
-        if column.kind in ("numeric", "categorical", "list"):
-            lines.append("  %s: {%s}  # %s" % (name_of(column.name), ", ".join(keys + column.keys), column.why))
-        elif column.kind in ("key", "empty", "time", "unclear"):
-            lines.append("  # %s is left out: %s" % (column.name, column.why))
-        elif column.kind == "leak":
-            lines.append("  # left out, put it back if it is known before: %s\n  # %s: {%s}" % (
-                column.why, name_of(column.name), ", ".join(column.keys[-1:] + _column_key(column) + column.keys[:-1])))
-    if not any(column.kind in ("numeric", "categorical", "list") for column in columns):
+    """Returns the text of a dataset file.
+
+    Raises:
+        DataError: no feature or no label was found.
+    """
+    features = [line for column in columns for line in _feature(column)]
+    tasks = [_entry(column, {"type": "binary" if column.kind == "label" else "regression",
+                             "column": quoted(column.name)})
+             for column in columns if column.kind in ("label", "target")]
+    if all(line.startswith("  #") for line in features):
         raise DataError("%s: no column is left for a feature; write the dataset file by hand: docs/datasets.md"
                         % look.paths[0])
-    lines.append("tasks:")
-    tasks = [column for column in columns if column.kind in ("label", "target")]
     if not tasks:
         raise DataError("%s: no column looks like a label (two values, or a number named amount, watch, duration, "
                         "...); write the dataset file by hand: docs/datasets.md" % look.paths[0])
-    for column in tasks:
-        keys = ["type: %s" % ("binary" if column.kind == "label" else "regression"),
-                "column: %s" % quoted(column.name)]
-        lines.append("  %s: {%s}  # %s" % (name_of(column.name), ", ".join(keys + column.keys), column.why))
+    first = os.path.basename(look.paths[0])
+    stem = re.sub(r"\W+", "_", first.split(".")[0], flags=re.ASCII).strip("_") or "data"
+    files = ["%s: %s" % (key, json.dumps(value, ensure_ascii=False)) for key, value in look.files.items()]
+    lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
+        "" if look.is_all else "the first ", len(look.frame), first),
+        "name: %s" % (stem if stem[0].isalpha() else "data_" + stem), "files: {%s}" % ", ".join(files)]
+    lines += ["features:"] + features + ["tasks:"] + tasks
     groups = [item for item in columns if item.kind == "categorical" and _GROUP.match(simple_name(item.name))]
-    for key, found in (("group", groups),
-                       ("weight", [item for item in columns if item.kind == "weight"]),
+    for key, found in (("group", groups), ("weight", [item for item in columns if item.kind == "weight"]),
                        ("row_key", [item for item in columns if item.kind == "key"])):
-        if found:
-            lines.append("%s: %s" % (key, quoted(found[0].name)))
+        lines += ["%s: %s" % (key, quoted(item.name)) for item in found[:1]]
     return "\n".join(lines) + "\n"
 
 
-def _column_key(column: Column) -> List[str]:
-    return [] if name_of(column.name) == column.name else ["column: %s" % quoted(column.name)]
+def _feature(column: Column) -> List[str]:
+    """Returns the lines of a column under ``features``; comments where it is none."""
+    named = {} if name_of(column.name) == column.name else {"column": quoted(column.name)}
+    if column.kind in ("numeric", "categorical", "list"):
+        return [_entry(column, {"type": "numeric" if column.kind == "numeric" else "categorical", **named})]
+    if column.kind in ("key", "empty", "time", "unclear"):
+        return ["  # %s is left out: %s" % (column.name, column.why)]
+    if column.kind == "leak":
+        return ["  # left out, put it back if it is known before: %s" % column.why,
+                "  # " + _keys(column, {"type": column.keys["type"], **named})]
+    return []
+
+
+def _entry(column: Column, keys: Dict[str, str]) -> str:
+    return "  %s  # %s" % (_keys(column, keys), column.why)
+
+
+def _keys(column: Column, keys: Dict[str, str]) -> str:
+    items = {**keys, **column.keys}.items()
+    return "%s: {%s}" % (name_of(column.name), ", ".join("%s: %s" % item for item in items))

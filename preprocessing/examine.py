@@ -2,13 +2,13 @@
 import dataclasses
 import json
 import re
-from typing import List
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import pandas as pd
 
 from preprocessing.columns import MISSING_NUMBERS
-from preprocessing.look import Look
+from preprocessing.look import LIST_MARK, Look
 from preprocessing.splitting import times_of_texts
 from preprocessing.text_files import is_number
 
@@ -35,82 +35,105 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?\Z", re.ASCII)
 _DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?\Z", re.ASCII)
 # A column that tells a label so well is rather known after it than before.
-_LEAK = 0.98
-_LEAK_ROWS = 20
+_LEAK, _LEAK_ROWS, _LEAK_VALUES = 0.98, 20, 50
 # A share of rows that may be slips of the pen.
 _FEW = 0.01
-_LEAK_VALUES = 50
-# Different values that say whether a column of texts holds times.
+# Different values that say whether a column of texts holds times: what is none is found out one by one.
 _LOOKED_AT = 200
 
 
 @dataclasses.dataclass
 class Column:
-    """What was found in a column, and what it is proposed for."""
+    """What was found in a column, and what it is proposed for.
+
+    Attributes:
+        name: in the files.
+        texts: of all rows, empty where one is missing.
+        values: those that are not missing.
+        distinct: how many different ones; of a list, how many different values in it.
+        numbers: float64 [rows], NaN where missing; None where other texts are among them.
+        kind: ``label``, ``target``, ``categorical``, ``list``, ``numeric``, ``weight``, or why it is none of these:
+            ``key``, ``time``, ``empty``, ``unclear``, ``leak``.
+        why: the reason, for a person.
+        keys: {key: its value in YAML} of the feature or task.
+        separator: of a list.
+        positive: the text that makes a label 1.
+    """
 
     name: str
+    texts: pd.Series
     values: pd.Series
     distinct: int
-    missing: float
+    numbers: Optional[pd.Series]
     kind: str = ""
-    separator: str = ""
-    max_length: int = 0
-    keys: List[str] = dataclasses.field(default_factory=list)
     why: str = ""
+    keys: Dict[str, str] = dataclasses.field(default_factory=dict)
+    separator: str = ""
+    positive: str = "1"
+
+    @property
+    def is_positive(self) -> pd.Series:
+        """Where the label is 1, bool [rows]."""
+        return self.texts == self.positive
 
 
 def examine(look: Look) -> List[Column]:
     """Finds out what each column holds and what it is good for."""
     columns = []
     for name in look.frame.columns:
-        values = look.frame[name]
-        present = values[values != ""]
-        column = Column(name, present, int(present.nunique()), 1 - len(present) / max(len(values), 1))
+        texts = look.frame[name]
+        values = texts[texts != ""]
+        different = pd.Series(values.unique())
+        numbers = None
+        if look.types.get(name) != "text" and len(different) and all(
+                is_number(text) or text in MISSING_NUMBERS for text in different):
+            numbers = pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)))
+        column = Column(name, texts, values, len(different), numbers)
+        column.separator = LIST_MARK if look.types.get(name) == "list" else ""
+        column.kind, column.why = _kind(column, different, look.types.get(name) == "time")
+        if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
+            column.keys["encoding"] = "hash"
+            column.why += "; hash: more than %d values" % _HASH_ABOVE
         columns.append(column)
-        if name in look.lists:
-            column.separator = "\x1f"
-        _classify(column, len(values), look)
-    _choose_labels(columns, look)
-    _mark_leaks(columns, look)
+    labels = _choose_labels(columns)
+    _choose_targets(columns, labels)
+    _mark_leaks(columns, labels)
     _share(columns)
     return columns
 
 
-def _classify(column: Column, rows: int, look: Look) -> None:
-    distinct, name = column.distinct, simple_name(column.name)
-    different = pd.Series(column.values.unique())
-    is_number_column = column.name not in look.texts and bool(distinct) and all(
-        is_number(text) or text in MISSING_NUMBERS for text in different)
-    is_whole = is_number_column and all(_WHOLE.match(text) for text in different)
-    separator = column.separator or ("" if is_number_column else _list_separator(column.values))
-    odd_cells = "" if is_number_column else _odd_cells(column)
-    odd_style = "" if is_number_column or column.separator else _odd_style(different)
-    if not distinct:
-        column.kind, column.why = "empty", "no value was seen"
-    elif is_number_column and _WEIGHT.match(name) and column.values.map(float).min() >= 0:
-        column.kind, column.why = "weight", "named like the weight of a row"
-    elif column.name in look.times or not column.separator and _is_time(column, different, is_number_column):
-        column.kind, column.why = "time", "a time: --split_by_time %s takes the last rows for testing" % column.name
-    elif odd_style:
-        column.kind, column.why = "unclear", odd_style
-    elif separator:
-        lengths = column.values.str.count(re.escape(separator)) + 1
-        column.kind, column.separator = "list", separator
-        column.max_length = int(np.clip(np.ceil(np.quantile(lengths, 0.99)), 1, 50))
-        column.distinct = int(column.values.str.split(separator).explode().nunique())
-        column.why = "lists of up to %d values, %.1f on average" % (lengths.max(), lengths.mean())
-    elif distinct == rows > 100 and (not is_number_column or is_whole and _IDENTITY.match(name)):
-        column.kind, column.why = "key", "another value in every row" + odd_cells
-    elif is_number_column and not _IDENTITY.match(name) and (
-            not is_whole or _SECOND_CHOICE.match(name) or distinct > 10 and not (distinct > rows / 10
-                                                   and float(different.astype(float).max()) > 1e6)):
-        column.kind, column.why = "numeric", "%d different numbers%s" % (distinct, _WEIGHT_HINT if re.match(
-            r"weights?\Z", name) else "")
-    else:
-        column.kind, column.why = "categorical", "%d values%s" % (distinct, odd_cells)
-    if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
-        column.keys.append("encoding: hash")
-        column.why += "; hash: more than %d values" % _HASH_ABOVE
+def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str]:
+    """Returns kind and reason of a column by itself; of a list, sets separator and length."""
+    name, numbers, rows = simple_name(column.name), column.numbers, len(column.texts)
+    if not column.distinct:
+        return "empty", "no value was seen"
+    if numbers is not None and _WEIGHT.match(name) and numbers.min() >= 0:
+        return "weight", "named like the weight of a row"
+    if is_time or not column.separator and _is_time(name, different, numbers):
+        return "time", "a time: --split_by_time %s takes the last rows for testing" % column.name
+    if numbers is None and not column.separator:
+        odd_style = _odd_style(different)
+        if odd_style:
+            return "unclear", odd_style
+        column.separator = _list_separator(column.values)
+    if column.separator:
+        lengths = column.values.str.count(re.escape(column.separator)) + 1
+        if column.separator != LIST_MARK:
+            column.keys["separator"] = json.dumps(column.separator)
+        column.keys["max_length"] = "%d" % np.clip(np.ceil(np.quantile(lengths, 0.99)), 1, 50)
+        column.distinct = int(column.values.str.split(column.separator).explode().nunique())
+        return "list", "lists of up to %d values, %.1f on average" % (lengths.max(), lengths.mean())
+    odd_cells = "" if numbers is not None else _odd_cells(column)
+    is_whole = numbers is not None and all(map(_WHOLE.match, different))
+    is_id = bool(_IDENTITY.match(name))
+    if column.distinct == rows > 100 and (numbers is None or is_whole and is_id):
+        return "key", "another value in every row" + odd_cells
+    if numbers is not None and not is_id:
+        looks_like_ids = column.distinct > rows / 10 and numbers.max() > 1e6
+        if not is_whole or _SECOND_CHOICE.match(name) or column.distinct > 10 and not looks_like_ids:
+            return "numeric", "%d different numbers%s" % (
+                column.distinct, _WEIGHT_HINT if re.match(r"weights?\Z", name) else "")
+    return "categorical", "%d values%s" % (column.distinct, odd_cells)
 
 
 def _odd_cells(column: Column) -> str:
@@ -118,19 +141,16 @@ def _odd_cells(column: Column) -> str:
     counts = column.values.value_counts()
     odd = [text for text in counts.index if not is_number(text) and text not in MISSING_NUMBERS]
     rows = int(counts[odd].sum())
-    if odd and rows <= _FEW * len(column.values):
-        return "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (
-            rows, odd[0])
-    return ""
+    return "" if not odd or rows > _FEW * len(column.values) else (
+        "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (rows, odd[0]))
 
 
-def _is_time(column: Column, different: pd.Series, is_numbers: bool) -> bool:
-    if is_numbers:
-        numbers = different[~different.isin(MISSING_NUMBERS)].astype(float)
-        return bool(_TIME.match(simple_name(column.name))) and len(numbers) > 10 and (
-            numbers.min() >= _EPOCH or bool(numbers.between(*_DAYS).all()))
-    # Texts that are no times are found out one by one, which takes its time.
-    return len(different) > 10 and bool(np.mean(np.isnan(times_of_texts(list(different[:_LOOKED_AT])))) < 0.05)
+def _is_time(name: str, different: pd.Series, numbers: Optional[pd.Series]) -> bool:
+    if numbers is not None:
+        present = numbers.dropna()
+        return bool(_TIME.match(name)) and present.nunique() > 10 and (
+            present.min() >= _EPOCH or bool(present.between(*_DAYS).all()))
+    return len(different) > 10 and bool(np.isnan(times_of_texts(list(different[:_LOOKED_AT]))).mean() < 0.05)
 
 
 def _odd_style(different: pd.Series) -> str:
@@ -147,19 +167,18 @@ def _odd_style(different: pd.Series) -> str:
 
 def _list_separator(values: pd.Series) -> str:
     for separator in _LIST_SEPARATORS:
-        inside = values.str.contains(separator, regex=False)
-        if inside.mean() < 0.2:
+        if values.str.contains(separator, regex=False).mean() < 0.2:
             continue
         pieces = values.str.split(separator).explode()
         # A phrase has blanks inside, a list of ids has none; and values of a list come back in other rows.
-        is_word = pieces.str.match(r"[^\s|,;]+\Z").mean() > 0.95
-        if is_word and (separator != " "
-                        or pieces.str.isdigit().mean() > 0.95) and pieces.nunique() < 0.8 * len(pieces):
+        if (pieces.str.match(r"[^\s|,;]+\Z").mean() > 0.95 and pieces.nunique() < 0.8 * len(pieces)
+                and (separator != " " or pieces.str.isdigit().mean() > 0.95)):
             return separator
     return ""
 
 
-def _choose_labels(columns: List[Column], look: Look) -> None:
+def _choose_labels(columns: List[Column]) -> List[Column]:
+    """Makes binary labels of columns with two values, and finds those that build on each other."""
     two = [column for column in columns if column.distinct == 2 and column.kind in ("categorical", "numeric")]
     named = [column for column in two if _BINARY_LABEL.match(simple_name(column.name))]
     for column in named or two[-1:]:
@@ -167,94 +186,79 @@ def _choose_labels(columns: List[Column], look: Look) -> None:
         column.why = "two values%s" % ("" if named else "; no column is named like a label, this is the last such one")
         texts = sorted(column.values.unique())
         if texts != ["0", "1"]:
-            rare = min(texts, key=lambda text: int((column.values == text).sum()))
-            other = [text for text in texts if text != rare][0]
-            column.keys = ["positive: [%s]" % json.dumps(rare), "negative: [%s]" % json.dumps(other)]
-    if named:
-        _add_stages(columns, look, named)
+            column.positive = min(texts, key=lambda text: int((column.values == text).sum()))
+            texts.remove(column.positive)
+            column.keys = {"positive": json.dumps([column.positive]), "negative": json.dumps(texts)}
+    # What comes before an order is no feature of it.
+    for column in columns:
+        if column.kind in ("categorical", "numeric") and set(column.values.unique()) == {"0", "1"}:
+            for label in named:
+                if label.is_positive.sum() >= _LEAK_ROWS and _is_within(label, column):
+                    column.kind, column.why = "label", "%s never is without it" % label.name
+                    break
     labels = [column for column in columns if column.kind == "label"]
-    positive = {column.name: look.frame[column.name] == _positive(column) for column in labels}
     for column in labels:
         for other in labels:
-            inner, outer = positive[column.name], positive[other.name]
-            is_inside = inner.sum() < outer.sum() and not (inner & ~outer).any()
-            if column is not other and is_inside and "given" not in column.why:
-                column.keys.append("given: %s" % other.name)
+            if "given" not in column.keys and _is_within(column, other):
+                column.keys["given"] = name_of(other.name)
                 column.why += "; given: never without %s" % other.name
+    return labels
+
+
+def _is_within(inner: Column, outer: Column) -> bool:
+    """Whether one label never is 1 without the other, which is it more often."""
+    one, other = inner.is_positive, outer.is_positive
+    return bool(one.sum() < other.sum()) and not (one & ~other).any()
+
+
+def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
     numeric = [column for column in columns if column.kind == "numeric"]
-    targets = [column.name for column in numeric if _NUMBER_LABEL.match(simple_name(column.name))]
-    if not targets and not labels:
-        targets = [column.name for column in numeric if _SECOND_CHOICE.match(simple_name(column.name))]
-    for column in numeric:
-        if column.name in targets:
-            column.kind, column.keys = "target", []
-            column.why = "a number that is named like a target"
-            if _NUMBER_LABEL.match(simple_name(column.name)) and float(column.values.astype(float).min()) >= 0:
-                column.keys.append("transform: log")
-            known = look.frame[column.name] != ""
-            for other in sorted(labels, key=lambda item: int(positive[item.name].sum())):
-                if column.missing > 0.1 and not (known & ~positive[other.name]).any():
-                    column.keys.append("where: %s" % other.name)
-                    break
-
-
-def _add_stages(columns: List[Column], look: Look, named: List[Column]) -> None:
-    """Makes labels of 0/1 columns without which a label never is 1: what comes before an order is no feature of it."""
-    for column in columns:
-        if column.kind not in ("categorical", "numeric") or set(column.values.unique()) != {"0", "1"}:
-            continue
-        outer = look.frame[column.name] == "1"
-        for label in named:
-            inner = look.frame[label.name] == _positive(label)
-            if _LEAK_ROWS <= inner.sum() < outer.sum() and not (inner & ~outer).any():
-                column.kind, column.why = "label", "%s never is without it" % label.name
+    named = [column for column in numeric if _NUMBER_LABEL.match(simple_name(column.name))]
+    chosen = named
+    if not named and not labels:
+        chosen = [column for column in numeric if _SECOND_CHOICE.match(simple_name(column.name))]
+    for column in chosen:
+        column.kind, column.why = "target", "a number that is named like a target"
+        if column in named and column.numbers is not None and column.numbers.min() >= 0:
+            column.keys["transform"] = "log"
+        known = column.texts != ""
+        for label in sorted(labels, key=lambda item: int(item.is_positive.sum())):
+            if known.mean() < 0.9 and not (known & ~label.is_positive).any():
+                column.keys["where"] = name_of(label.name)
                 break
 
 
-def _positive(column: Column) -> str:
-    return json.loads(column.keys[0][len("positive: "):])[0] if column.keys and column.keys[0].startswith(
-        "positive") else "1"
-
-
-def _mark_leaks(columns: List[Column], look: Look) -> None:
+def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
     """Finds features that tell a label almost alone: they are mostly known only after it."""
-    labels = [(column, look.frame[column.name] == _positive(column), look.frame[column.name] != "")
-              for column in columns if column.kind == "label"]
     for column in columns:
         if column.kind not in ("numeric", "categorical") or column.separator:
             continue
-        texts = look.frame[column.name]
-        scores = [_known(texts)]
-        if column.kind == "numeric":
-            scores.append(pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)), errors="coerce").to_numpy())
-        for label, positive, known in labels:
-            found = scores
-            # A value that comes once tells its own row's label, which says nothing.
-            if column.kind == "categorical" and column.distinct <= min(_LEAK_VALUES, len(texts) // 10):
-                found = scores + [texts.map(positive.groupby(texts).mean()).to_numpy(np.float64)]
-            areas = [_area(score, positive, known) for score in found]
+        scores = [(column.texts != "").to_numpy(np.float64)]
+        if column.kind == "numeric" and column.numbers is not None:
+            scores.append(column.numbers.to_numpy())
+        # A value that comes once tells its own row's label, which says nothing.
+        is_coarse = column.kind == "categorical" and column.distinct <= min(_LEAK_VALUES, len(column.texts) // 10)
+        for label in labels:
+            means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
+            areas = [_area(score, label) for score in (scores + means if is_coarse else scores)]
             best = max(max(area, 1 - area) for area in areas)
             if best >= _LEAK:
-                column.keys.append("type: %s" % column.kind)
+                column.keys["type"] = column.kind
                 column.kind = "leak"
                 column.why = "it tells %s almost alone (AUC %.3f), as what is known only afterwards does" % (
                     label.name, best)
                 break
 
 
-def _known(texts: pd.Series) -> np.ndarray:
-    return (texts != "").to_numpy(np.float64)
-
-
-def _area(score: np.ndarray, positive: pd.Series, known: pd.Series) -> float:
+def _area(score: np.ndarray, label: Column) -> float:
     """Returns the AUC of a score on the rows where it and the label are known; 0.5 where they are too few."""
-    use = known.to_numpy() & ~np.isnan(score)
-    labels = positive.to_numpy()[use]
-    count = int(labels.sum())
-    if min(count, len(labels) - count) < _LEAK_ROWS:
+    use = (label.texts != "").to_numpy() & ~np.isnan(score)
+    is_one = label.is_positive.to_numpy()[use]
+    count = int(is_one.sum())
+    if min(count, len(is_one) - count) < _LEAK_ROWS:
         return 0.5
     ranks = pd.Series(score[use]).rank().to_numpy()
-    return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+    return float((ranks[is_one].sum() - count * (count + 1) / 2) / (count * (len(is_one) - count)))
 
 
 def _share(columns: List[Column]) -> None:
@@ -268,7 +272,8 @@ def _share(columns: List[Column]) -> None:
         name = max(single, key=lambda other: len(pieces & single[other]), default="")
         if name and len(pieces) > 100 and len(pieces & single[name]) > 0.5 * min(len(pieces), len(single[name])):
             owner = next(item for item in columns if item.name == name)
-            column.keys = [key for key in owner.keys if key.startswith("encoding")] + ["vocabulary: %s" % name_of(name)]
+            column.keys.pop("encoding", None)
+            column.keys.update(owner.keys, vocabulary=name_of(name))
             column.why += "; shares the values of %s" % name
 
 

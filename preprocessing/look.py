@@ -1,6 +1,6 @@
 """The first rows of data files that nothing is known of: separator, header, and the cells as texts."""
 import dataclasses
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import pandas as pd
 import pyarrow as pa
@@ -10,11 +10,13 @@ from feature_specs.dataset import CategoricalFeature, DatasetDefinition, FileFor
 from feature_specs.errors import DataError
 from preprocessing.columns import MISSING_NUMBERS, Roles, check_type, to_text
 from preprocessing.readers import FrameReader, Reading
-from preprocessing.text_files import BLANKS, InputFile, is_number, is_parquet, read_blocks, split_line
+from preprocessing.text_files import InputFile, cells_of, is_number, is_parquet, read_blocks
 
 _ALWAYS_MISSING = ("\\N", "NULL", "null")
 # Words that mean a missing value where everything else in the column is a number.
 _MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
+#: Between the values of a Parquet list.
+LIST_MARK = "\x1f"
 _SEPARATORS = "\t,;|"
 _SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
 
@@ -25,21 +27,19 @@ class Look:
 
     Attributes:
         paths: the files.
-        frame: the rows looked at, as trimmed texts; the values of a Parquet list with ``\\x1f`` between them.
+        frame: the rows looked at, as trimmed texts; the values of a Parquet list with :data:`LIST_MARK` between them.
         is_all: whether these are all rows.
         files: how the files are written, as in a dataset file.
-        lists, texts, times: columns of Parquet whose type says that they are lists, text or times.
         warnings: what is odd.
+        types: {column of Parquet: ``list``, ``text`` or ``time``}; what others are the values must tell.
     """
 
     paths: Tuple[str, ...]
     frame: pd.DataFrame
     is_all: bool
     files: Dict[str, Any]
-    lists: Tuple[str, ...] = ()
-    texts: Tuple[str, ...] = ()
-    times: Tuple[str, ...] = ()
-    warnings: Tuple[str, ...] = ()
+    warnings: Sequence[str]
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read(paths: Sequence[str], rows: int) -> Look:
@@ -64,7 +64,7 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
         raise DataError("%s is empty" % paths[0])
     lines = block.data.split(b"\n")[:min(block.lines, _SNIFFED_LINES)]
     separator = _sniff(lines)
-    cells = [_cells(line, separator) for line in lines]
+    cells = [cells_of(line, separator) for line in lines]
     header = _has_header(cells)
     names = cells[0] if header else ["c%d" % number for number in range(1, len(cells[0]) + 1)]
     warnings = ["column %d has no name in line 1 and is left out" % place
@@ -94,7 +94,7 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
     if missing:
         files["missing"] = [""] + missing
         frame = frame.replace(missing, "")
-    return Look(tuple(paths), frame, is_all, files, warnings=tuple(warnings))
+    return Look(tuple(paths), frame, is_all, files, warnings)
 
 
 def _all_as_text(files: Dict[str, Any], names: Sequence[str]) -> DatasetDefinition:
@@ -117,61 +117,52 @@ def _missing_among_numbers(frame: pd.DataFrame) -> List[str]:
 
 
 def _read_parquet(paths: Sequence[str], rows: int) -> Look:
-    batches: List[pa.Table] = []
-    found, is_all = 0, True
+    batches: List[pa.RecordBatch] = []
     try:
         for path in paths:
             file = pa.parquet.ParquetFile(path)
             for batch in file.iter_batches(1 << 14):
-                batches.append(pa.Table.from_batches([batch]))
-                found += batch.num_rows
-                if found > rows:
-                    is_all = False
+                batches.append(batch)
+                if sum(map(len, batches)) > rows:
                     break
-        data = pa.concat_tables(batches).slice(0, rows) if batches else file.schema_arrow.empty_table()
+        data = pa.Table.from_batches(batches, file.schema_arrow)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DataError("%s cannot be read as Parquet: %s" % (path, str(error).splitlines()[0])) from error
-    texts: Dict[str, Any] = {}
-    kinds: Dict[str, List[str]] = {"lists": [], "texts": [], "times": []}
+    texts: Dict[str, List[str]] = {}
+    types: Dict[str, str] = {}
     warnings = []
     for name in data.column_names:
-        column = data.column(name).combine_chunks()
+        column = data.column(name).slice(0, rows).combine_chunks()
         column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
         try:
-            check_type(name, column.type, is_text=not is_list, is_list=is_list)
-            if pa.types.is_duration(column.type):
-                raise DataError("column %s: Parquet type %s is neither text nor a number" % (name, column.type))
+            types[name] = _type_of(name, column.type)
         except DataError as error:
             warnings.append("%s; it is left out" % error)
             continue
-        if is_list:
-            kinds["lists"].append(name)
-            texts[name] = ["\x1f".join(map(str, item or [])) for item in column.to_pylist()]
+        if types[name] == "list":
+            texts[name] = [LIST_MARK.join(map(str, item or [])) for item in column.to_pylist()]
         elif pa.types.is_floating(column.type):
             texts[name] = ["" if item is None or item != item else "%.9g" % item for item in column.to_pylist()]
         else:
-            if pa.types.is_temporal(column.type):
-                kinds["times"].append(name)
-            elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-                kinds["texts"].append(name)
             texts[name] = to_text(column).fill_null("").to_pylist()
-    return Look(tuple(paths), pd.DataFrame(texts), is_all, {"format": "parquet"}, warnings=tuple(warnings),
-                **{kind: tuple(names) for kind, names in kinds.items()})
+    return Look(tuple(paths), pd.DataFrame(texts), len(data) <= rows, {"format": "parquet"}, warnings, types)
 
 
-def _cells(line: bytes, separator: str) -> List[str]:
-    try:
-        return [cell.strip(BLANKS) for cell in split_line(line, separator)]
-    except ValueError:
-        return line.decode("utf-8", "replace").split(separator)
+def _type_of(name: str, kind: pa.DataType) -> str:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    check_type(name, kind, is_text=not is_list, is_list=is_list)
+    if pa.types.is_duration(kind):
+        raise DataError("column %s: Parquet type %s is neither text nor a number" % (name, kind))
+    if pa.types.is_temporal(kind):
+        return "time"
+    return "list" if is_list else "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
 
 
 def _sniff(lines: Sequence[bytes]) -> str:
     """Returns the separator that gives most lines the same number of fields, more than one."""
     best, found = (0.0, 0), ","
     for separator in _SEPARATORS:
-        counts = [len(_cells(line, separator)) for line in lines]
+        counts = [len(cells_of(line, separator)) for line in lines]
         usual = max(set(counts), key=counts.count)
         score = (counts.count(usual) / len(counts), usual)
         if usual > 1 and score > best:
