@@ -256,9 +256,9 @@ class _Part:
 
         def records() -> Iterator[bytes]:
             for frame in _whole_records(self._store.frames(), settings.line_per_sample):
-                frame, lacking = self._layout.with_indexes(frame, vocabularies)
+                found, lacking = convert_input2tfrd(frame, self._layout, vocabularies, settings.line_per_sample)
                 unknown.update(lacking)
-                yield from convert_input2tfrd(frame, self._layout, settings.line_per_sample)
+                yield from found
 
         shards = write_shards(self._directory, self.name,
                               shard_sizes(rows, settings.line_per_sample, settings.num_shards), records())

@@ -104,12 +104,6 @@ class RowLayout:
             arrays[GROUP] = hashes[column.codes.to_numpy()][:, np.newaxis]
         return self.join(arrays)
 
-    def with_indexes(self, frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[pd.DataFrame, Dict[str, int]]:
-        """Replaces the codes of encoded rows by indexes; also returns {feature: values that its vocabulary lacks}."""
-        arrays = {entry: self.array(frame, entry) for entry in self.entries}
-        arrays[SPARSE_FEATURE] = vocabularies.indexes(np.array(arrays[SPARSE_FEATURE]))
-        return self.join(arrays), vocabularies.unknown(arrays[SPARSE_FEATURE])
-
     def join(self, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
         """Makes a frame of {entry: [n, width]}."""
         return pd.concat([pd.DataFrame(np.ascontiguousarray(arrays[name], entry.kind), copy=False, columns=range(
@@ -246,23 +240,26 @@ def write_shards(directory: str, split: str, sizes: Sequence[Tuple[int, int]], r
     return tuple(shards)
 
 
-def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, line_per_sample: int) -> List[bytes]:
-    """Returns a frame of encoded rows as serialized records.
+def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies: Vocabularies, line_per_sample: int
+                       ) -> Tuple[List[bytes], Dict[str, int]]:
+    """Returns a frame of encoded rows as serialized records, and {feature: values that its vocabulary lacks}.
 
     Args:
         data_frame: encoded rows, a multiple of ``line_per_sample`` unless they are the split's last ones; the record
             that they do not fill gets padding rows.
         layout: of the rows.
+        vocabularies: give the indexes of the codes in the rows.
         line_per_sample: rows per record (L).
     """
-    arrays = {}
+    arrays = {name: layout.array(data_frame, name) for name in layout.entries}
+    arrays[SPARSE_FEATURE] = vocabularies.indexes(arrays[SPARSE_FEATURE].copy())
+    lacking = vocabularies.unknown(arrays[SPARSE_FEATURE])
     missing = -len(data_frame) % line_per_sample
     for name, entry in layout.entries.items():
-        values = layout.array(data_frame, name)
-        if missing:
-            values = np.concatenate([values, np.full((missing, entry.width), entry.padding, entry.record_kind)])
-        arrays[name] = np.ascontiguousarray(values).reshape(len(values) // line_per_sample, -1)
-    return encode_examples(arrays)
+        padding = np.full((missing, entry.width), entry.padding, entry.record_kind)
+        values = np.concatenate([arrays[name], padding]) if missing else np.ascontiguousarray(arrays[name])
+        arrays[name] = values.reshape(len(values) // line_per_sample, -1)
+    return encode_examples(arrays), lacking
 
 
 def encode_examples(arrays: Dict[str, np.ndarray]) -> List[bytes]:

@@ -4,16 +4,14 @@ Age, sex and education drive work, family and both labels, so that the tasks can
 label rates are near those of the real data (6 % income above 50,000, 43 % never married). A few categories occur in
 the test file only.
 """
-import gzip
-import os
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 from feature_specs.dataset_file import load_builtin
 
-TRAIN_FILE, TEST_FILE = "census-income.data.gz", "census-income.test.gz"
 NIU = "Not in universe"
+_BLOCK = 50000
 
 # (name, weight in the score of a high income); one row each of school.
 _EDUCATION: Tuple[Tuple[str, float], ...] = (
@@ -62,41 +60,43 @@ _MARRIED = ("Married-civilian spouse present", "Married-spouse absent", "Married
 _TEST_ONLY_COUNTRY, _TEST_ONLY_STATE, _TEST_ONLY_SHARE = "Holand-Netherlands", "Delaware", 0.002
 
 
-def write_census(directory: str, train_rows: int, test_rows: int, seed: int) -> Tuple[str, str]:
-    """Writes ``census-income.data.gz`` and ``census-income.test.gz`` and returns their paths."""
+def blocks(seed: int, number: int, rows: int) -> Iterator[Dict[str, List[str]]]:
+    """Yields the rows of a file, the second of which is for testing: {column in file order: a text per row}."""
+    random = np.random.RandomState([seed, number])
     columns = load_builtin("census").files.columns
-    paths = []
-    for number, (name, rows) in enumerate(((TRAIN_FILE, train_rows), (TEST_FILE, test_rows))):
-        random = np.random.RandomState([seed, number])
-        path = os.path.join(directory, name)
-        # Without name and time in its head, the same rows give the same file.
-        with open(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-            left = rows
-            while left:
-                count = min(left, 50000)
-                people = make_rows(random, count, is_test=number == 1)
-                lines = map(", ".join, zip(*(people[column] for column in columns)))
-                stream.write(("\n".join(lines) + "\n").encode("ascii"))
-                left -= count
-        paths.append(path)
-    return paths[0], paths[1]
+    for start in range(0, rows, _BLOCK):
+        people = make_rows(random, min(_BLOCK, rows - start), is_test=number == 1)
+        yield {column: people[column] for column in columns}
+
+
+class _Chance:
+    """Draws for a number of rows, one array each."""
+
+    def __init__(self, random: np.random.RandomState, rows: int) -> None:
+        self.random, self.rows = random, rows
+
+    def is_below(self, share: Any) -> np.ndarray:
+        """Returns bool [rows], each true with a chance of ``share``."""
+        return self.random.random_sample(self.rows) < share
+
+    def draw(self, shares: Sequence[float]) -> np.ndarray:
+        """Returns int64 [rows], places drawn with chances proportional to ``shares``."""
+        upto = np.cumsum(np.asarray(shares, np.float64))
+        places = np.searchsorted(upto / upto[-1], self.random.random_sample(self.rows), side="right")
+        return np.minimum(places, len(upto) - 1)
+
+    def pick(self, texts: Sequence[str], shares: Sequence[float]) -> np.ndarray:
+        """Returns [rows] texts, drawn with chances proportional to ``shares``."""
+        return np.array(texts)[self.draw(shares)]
 
 
 def make_rows(random: np.random.RandomState, rows: int, is_test: bool = False) -> Dict[str, List[str]]:
-    """Makes people.
-
-    Args:
-        random: source of chance.
-        rows: how many.
-        is_test: whether the categories that only the test file has may occur.
-
-    Returns:
-        {column: a text per row}.
-    """
-    age, male, education = _make_person(random, rows)
-    married, never = _make_marriage(random, age, education)
-    work = _make_work(random, age, male, education)
-    working, child = work["working"], age < 15
+    """Makes people: {column: a text per row}; ``is_test`` allows the categories that only the test file has."""
+    chance = _Chance(random, rows)
+    age, male, education = _make_person(chance)
+    married, never = _make_marriage(chance, age, education)
+    work = _make_work(chance, age, male, education)
+    child = age < 15
     income = _income(random, age, male, education, never, work)
     columns: Dict[str, Any] = {
         "age": age.astype(str),
@@ -104,62 +104,58 @@ def make_rows(random: np.random.RandomState, rows: int, is_test: bool = False) -
         "education": np.where(child, "Children", _names(_EDUCATION)[education]),
         "marital_stat": married,
         "income_50k": np.where(income, "50000+.", "- 50000."),
-        "hs_college": np.where((age >= 16) & (age < 25) & (random.random_sample(rows) < 0.5),
-                               _pick(random, rows, ("High school", "College or university"), (1, 1)), NIU),
-        "race": _pick(random, rows, _RACES, (84, 10, 3, 2, 1)),
-        "hisp_origin": _pick(random, rows, _HISPANIC, (861, 40, 37, 20, 16, 12, 6, 4, 2, 1)),
-        "year": _pick(random, rows, ("94", "95"), (1, 1)),
+        "hs_college": np.where((age >= 16) & (age < 25) & chance.is_below(0.5),
+                               chance.pick(("High school", "College or university"), (1, 1)), NIU),
+        "race": chance.pick(_RACES, (84, 10, 3, 2, 1)),
+        "hisp_origin": chance.pick(_HISPANIC, (861, 40, 37, 20, 16, 12, 6, 4, 2, 1)),
+        "year": chance.pick(("94", "95"), (1, 1)),
         "instance_weight": np.char.mod("%.2f", np.round(random.gamma(3.2, 545.0, rows) + 40.0, 2)),
     }
-    columns.update(_work_columns(random, working, age, work))
-    columns.update(_family_columns(random, age, never))
-    columns.update(_move_columns(random, rows, is_test))
-    columns.update(_origin_columns(random, rows, is_test))
-    veteran = male & (age >= 20) & (random.random_sample(rows) < 0.02)
-    columns["vet_question"] = np.where(veteran, _pick(random, rows, ("No", "Yes"), (4, 1)), NIU)
+    columns.update(_work_columns(chance, age, work))
+    columns.update(_family_columns(chance, age, never))
+    columns.update(_move_columns(chance, is_test))
+    columns.update(_origin_columns(chance, is_test))
+    veteran = male & (age >= 20) & chance.is_below(0.02)
+    columns["vet_question"] = np.where(veteran, chance.pick(("No", "Yes"), (4, 1)), NIU)
     columns["vet_benefits"] = np.where(child, "0", np.where(veteran, "1", "2"))
     return {name: values.tolist() for name, values in columns.items()}
 
 
-def _make_person(random: np.random.RandomState, rows: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _make_person(chance: _Chance) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns int64 age in years, bool male, int64 place in the education table."""
-    age = np.where(random.random_sample(rows) < 0.6, random.triangular(0, 12, 75, rows), random.uniform(0, 91, rows))
+    random, rows = chance.random, chance.rows
+    age = np.where(chance.is_below(0.6), random.triangular(0, 12, 75, rows), random.uniform(0, 91, rows))
     age = age.astype(np.int64)
-    education = _draw(random, rows, _EDUCATION_SHARES)
+    education = chance.draw(_EDUCATION_SHARES)
     # The young cannot have finished yet, and the oldest left school earlier.
     education = np.minimum(education, np.clip((age - 8) * 0.9, 0, len(_EDUCATION) - 1).astype(np.int64))
-    leaves = (age > 65) & (random.random_sample(rows) < 0.4)
-    return age, random.random_sample(rows) < 0.48, np.where(leaves, np.minimum(education, 8), education)
+    leaves = (age > 65) & chance.is_below(0.4)
+    return age, chance.is_below(0.48), np.where(leaves, np.minimum(education, 8), education)
 
 
-def _make_marriage(random: np.random.RandomState, age: np.ndarray, education: np.ndarray
-                   ) -> Tuple[np.ndarray, np.ndarray]:
+def _make_marriage(chance: _Chance, age: np.ndarray, education: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Returns the texts of the marital status, and bool: never married."""
-    rows = len(age)
-    chance = 1 / (1 + np.exp((age - 25.5 - 0.25 * (education - 8)) / 3.8))
-    chance = np.where(age < 15, 1.0, np.maximum(chance, 0.055))
-    never = random.random_sample(rows) < chance
-    other = _draw(random, rows, (0.72, 0.013, 0.006, 0.03, 0.12, 0.03))
-    widowed = (random.random_sample(rows) < np.clip((age - 58) / 60.0, 0, 1))
-    status = _array(_MARRIED)[np.where(widowed, 5, other)]
-    return np.where(never, "Never married", status), never
+    share = 1 / (1 + np.exp((age - 25.5 - 0.25 * (education - 8)) / 3.8))
+    never = chance.is_below(np.where(age < 15, 1.0, np.maximum(share, 0.055)))
+    other = chance.draw((0.72, 0.013, 0.006, 0.03, 0.12, 0.03))
+    widowed = chance.is_below(np.clip((age - 58) / 60.0, 0, 1))
+    return np.where(never, "Never married", np.array(_MARRIED)[np.where(widowed, 5, other)]), never
 
 
-def _make_work(random: np.random.RandomState, age: np.ndarray, male: np.ndarray, education: np.ndarray
-               ) -> Dict[str, np.ndarray]:
-    rows = len(age)
-    chance = np.where(age < 16, 0.0, np.where(age < 62, 0.72 + 0.1 * male, np.where(age < 70, 0.3, 0.08)))
-    working = random.random_sample(rows) < chance
+def _make_work(chance: _Chance, age: np.ndarray, male: np.ndarray, education: np.ndarray) -> Dict[str, np.ndarray]:
+    random, rows = chance.random, chance.rows
+    working = chance.is_below(
+        np.where(age < 16, 0.0, np.where(age < 62, 0.72 + 0.1 * male, np.where(age < 70, 0.3, 0.08))))
     score = random.gumbel(size=(rows, len(_OCCUPATIONS)))
     weights = np.array([weight for _, _, weight in _OCCUPATIONS])
     score += np.log([share for _, share, _ in _OCCUPATIONS])
     score += 0.25 * weights * (education - 9)[:, np.newaxis]
-    weeks = np.where(random.random_sample(rows) < 0.72, 52, random.randint(1, 53, rows))
+    weeks = np.where(chance.is_below(0.72), 52, random.randint(1, 53, rows))
     return {"working": working, "occupation": score.argmax(axis=1), "weeks": np.where(working, weeks, 0),
-            "class": _draw(random, rows, [share for _, share, _ in _CLASSES]),
-            "gains": np.where((age > 20) & (random.random_sample(rows) < 0.035 + 0.004 * education),
+            "class": chance.draw([share for _, share, _ in _CLASSES]),
+            "gains": np.where((age > 20) & chance.is_below(0.035 + 0.004 * education),
                               np.round(random.lognormal(8.2, 1.0, rows)), 0).clip(0, 99999).astype(np.int64),
-            "dividends": np.where((age > 20) & (random.random_sample(rows) < 0.03 + 0.012 * education),
+            "dividends": np.where((age > 20) & chance.is_below(0.03 + 0.012 * education),
                                   np.round(random.lognormal(5.8, 1.6, rows)), 0).clip(0, 99999).astype(np.int64)}
 
 
@@ -173,120 +169,102 @@ def _income(random: np.random.RandomState, age: np.ndarray, male: np.ndarray, ed
     return (score + random.logistic(0.0, 1.15, len(age)) > 2.9) & (age >= 16)
 
 
-def _work_columns(random: np.random.RandomState, working: np.ndarray, age: np.ndarray, work: Dict[str, np.ndarray]
-                  ) -> Dict[str, np.ndarray]:
-    rows = len(age)
-    industry = _draw(random, rows, _INDUSTRY_SHARES)
-    paid_by_hour = working & (random.random_sample(rows) < 0.12)
-    return {
+def _work_columns(chance: _Chance, age: np.ndarray, work: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    random, rows, working = chance.random, chance.rows, work["working"]
+    industry = chance.draw(_INDUSTRY_SHARES)
+    paid_by_hour = working & chance.is_below(0.12)
+    columns = {
         "class_worker": np.where(working, _names(_CLASSES)[work["class"]],
-                                 np.where((age > 16) & (random.random_sample(rows) < 0.004), "Never worked", NIU)),
-        "det_ind_code": np.where(working, industry * 2 + 1 + random.randint(0, 2, rows), 0).astype(str),
-        "det_occ_code": np.where(working, work["occupation"] * 3 + 1 + random.randint(0, 3, rows), 0).astype(str),
-        "major_ind_code": np.where(working, _array(_INDUSTRIES)[industry], "Not in universe or children"),
+                                 np.where((age > 16) & chance.is_below(0.004), "Never worked", NIU)),
+        "det_ind_code": np.where(working, industry * 2 + 1 + random.randint(0, 2, rows), 0),
+        "det_occ_code": np.where(working, work["occupation"] * 3 + 1 + random.randint(0, 3, rows), 0),
+        "major_ind_code": np.where(working, np.array(_INDUSTRIES)[industry], "Not in universe or children"),
         "major_occ_code": np.where(working, _names(_OCCUPATIONS)[work["occupation"]], NIU),
         "wage_per_hour": np.where(paid_by_hour, np.round(random.lognormal(6.7, 0.45, rows)), 0).clip(0, 9999)
-        .astype(np.int64).astype(str),
-        "union_member": np.where(paid_by_hour, _pick(random, rows, ("No", "Yes"), (84, 16)), NIU),
-        "unemp_reason": np.where(~working & (age > 16) & (random.random_sample(rows) < 0.1), _pick(
-            random, rows, ("Other job loser", "Re-entrant", "Job loser - on layoff", "Job leaver", "New entrant"),
+        .astype(np.int64),
+        "union_member": np.where(paid_by_hour, chance.pick(("No", "Yes"), (84, 16)), NIU),
+        "unemp_reason": np.where(~working & (age > 16) & chance.is_below(0.1), chance.pick(
+            ("Other job loser", "Re-entrant", "Job loser - on layoff", "Job leaver", "New entrant"),
             (11, 10, 5, 3, 2)), NIU),
-        "full_or_part_emp": np.where(working & (random.random_sample(rows) < 0.55), "Full-time schedules", np.where(
-            ~working & (age > 16), _pick(random, rows, ("Not in labor force", "Unemployed full-time",
-                                                        "Unemployed part- time"), (88, 9, 3)),
-            _pick(random, rows, ("Children or Armed Forces", "PT for non-econ reasons usually FT"), (96, 4)))),
-        "capital_gains": work["gains"].astype(str),
-        "capital_losses": np.where((age > 20) & (random.random_sample(rows) < 0.02),
-                                   random.randint(1000, 2600, rows), 0).astype(str),
-        "stock_dividends": work["dividends"].astype(str),
-        "num_emp": np.where(working, _draw(random, rows, (5, 20, 9, 12, 25, 10, 35)), 0).astype(str),
-        "own_or_self": np.where(working, _draw(random, rows, (86, 1, 13)), 0).astype(str),
-        "weeks_worked": work["weeks"].astype(str),
+        "full_or_part_emp": np.where(working & chance.is_below(0.55), "Full-time schedules", np.where(
+            ~working & (age > 16),
+            chance.pick(("Not in labor force", "Unemployed full-time", "Unemployed part- time"), (88, 9, 3)),
+            chance.pick(("Children or Armed Forces", "PT for non-econ reasons usually FT"), (96, 4)))),
+        "capital_gains": work["gains"],
+        "capital_losses": np.where((age > 20) & chance.is_below(0.02), random.randint(1000, 2600, rows), 0),
+        "stock_dividends": work["dividends"],
+        "num_emp": np.where(working, chance.draw((5, 20, 9, 12, 25, 10, 35)), 0),
+        "own_or_self": np.where(working, chance.draw((86, 1, 13)), 0),
+        "weeks_worked": work["weeks"],
     }
+    return {name: values.astype(str) for name, values in columns.items()}
 
 
-def _family_columns(random: np.random.RandomState, age: np.ndarray, never: np.ndarray) -> Dict[str, np.ndarray]:
-    rows = len(age)
+def _family_columns(chance: _Chance, age: np.ndarray, never: np.ndarray) -> Dict[str, np.ndarray]:
     # Households tell the marital status in most cases, not in all.
-    never = never ^ ((age >= 15) & (random.random_sample(rows) < 0.12))
-    alone = random.random_sample(rows) < np.clip((age - 17) / 15.0, 0.02, 0.9)
-    head = random.random_sample(rows) < 0.55
+    never = never ^ ((age >= 15) & chance.is_below(0.12))
+    alone = chance.is_below(np.clip((age - 17) / 15.0, 0.02, 0.9))
+    head = chance.is_below(0.55)
     grown = np.where(alone, np.where(never, "Nonfamily householder", np.where(head, "Householder",
                                                                              "Spouse of householder")),
                      np.where(never, "Child 18+ never marr Not in a subfamily",
                               "Other Rel 18+ ever marr not in subfamily"))
-    minor = _pick(random, rows, ("Child <18 never marr not in subfamily",
-                                 "Grandchild <18 never marr child of subfamily RP"), (96, 4))
+    minor = chance.pick(("Child <18 never marr not in subfamily", "Grandchild <18 never marr child of subfamily RP"),
+                        (96, 4))
     summary = np.where(alone, np.where(~never & ~head, "Spouse of householder", "Householder"),
                        np.where(never, "Child 18 or older", "Other relative of householder"))
     tax = np.where(never, "Single", np.where(age < 65, "Joint both under 65", "Joint both 65+"))
     return {
         "det_hh_fam_stat": np.where(age < 18, minor, grown),
         "det_hh_summ": np.where(age < 18, "Child under 18 never married", summary),
-        "tax_filer_stat": np.where((age < 16) | (random.random_sample(rows) < 0.12), "Nonfiler",
-                                   np.where(random.random_sample(rows) < 0.06, "Head of household", tax)),
-        "fam_under_18": np.where(age < 18, _pick(
-            random, rows, ("Both parents present", "Mother only present", "Father only present",
-                           "Neither parent present"), (70, 23, 4, 3)), NIU),
+        "tax_filer_stat": np.where((age < 16) | chance.is_below(0.12), "Nonfiler",
+                                   np.where(chance.is_below(0.06), "Head of household", tax)),
+        "fam_under_18": np.where(age < 18, chance.pick(
+            ("Both parents present", "Mother only present", "Father only present", "Neither parent present"),
+            (70, 23, 4, 3)), NIU),
     }
 
 
-def _move_columns(random: np.random.RandomState, rows: int, is_test: bool) -> Dict[str, np.ndarray]:
-    kind = _draw(random, rows, (50, 41.5, 7.8, 0.7))
+def _move_columns(chance: _Chance, is_test: bool) -> Dict[str, np.ndarray]:
+    kind = chance.draw((50, 41.5, 7.8, 0.7))
     states, shares = list(_STATES), [1.0 / (place + 2) for place in range(len(_STATES))]
     if is_test:
         states.append(_TEST_ONLY_STATE)
         shares.append(20 * _TEST_ONLY_SHARE)
-    county = _pick(random, rows, ("Same county", "Different county same state", "Different region"), (70, 20, 10))
+    county = chance.pick(("Same county", "Different county same state", "Different region"), (70, 20, 10))
 
-    def by_kind(unknown: str, stayed: str, moved: Any, outside: str) -> np.ndarray:
-        return np.select([kind == 0, kind == 1, kind == 2], [np.full(rows, unknown), np.full(rows, stayed), moved],
-                         outside)
+    def by_kind(unknown: str, stayed: str, moved: Any, outside: str = NIU) -> np.ndarray:
+        return np.select([kind == 0, kind == 1, kind == 2], [unknown, stayed, moved], outside)
 
+    infant = "Not in universe under 1 year old"
     return {
-        "region_prev_res": by_kind(NIU, NIU, _pick(random, rows, ("South", "West", "Midwest", "Northeast", "Abroad"),
-                                                   (32, 27, 22, 17, 2)), NIU),
-        "state_prev_res": by_kind(NIU, NIU, _pick(random, rows, states, shares), NIU),
-        "mig_chg_msa": by_kind("?", "Nonmover", _pick(
-            random, rows, ("MSA to MSA", "NonMSA to nonMSA", "MSA to nonMSA", "NonMSA to MSA"), (70, 18, 6, 6)), NIU),
-        "mig_chg_reg": by_kind("?", "Nonmover", county, NIU),
+        "region_prev_res": by_kind(NIU, NIU, chance.pick(("South", "West", "Midwest", "Northeast", "Abroad"),
+                                                         (32, 27, 22, 17, 2))),
+        "state_prev_res": by_kind(NIU, NIU, chance.pick(states, shares)),
+        "mig_chg_msa": by_kind("?", "Nonmover", chance.pick(
+            ("MSA to MSA", "NonMSA to nonMSA", "MSA to nonMSA", "NonMSA to MSA"), (70, 18, 6, 6))),
+        "mig_chg_reg": by_kind("?", "Nonmover", county),
         "mig_move_reg": by_kind("?", "Nonmover", np.where(county == "Different region", "Different state in South",
-                                                          county), NIU),
-        "mig_same": by_kind("Not in universe under 1 year old", "Yes", np.full(rows, "No"),
-                            "Not in universe under 1 year old"),
-        "mig_prev_sunbelt": by_kind("?", NIU, _pick(random, rows, ("No", "Yes"), (62, 38)), NIU),
+                                                          county)),
+        "mig_same": by_kind(infant, "Yes", "No", infant),
+        "mig_prev_sunbelt": by_kind("?", NIU, chance.pick(("No", "Yes"), (62, 38))),
     }
 
 
-def _origin_columns(random: np.random.RandomState, rows: int, is_test: bool) -> Dict[str, np.ndarray]:
+def _origin_columns(chance: _Chance, is_test: bool) -> Dict[str, np.ndarray]:
     countries, shares = list(_COUNTRIES), list(_COUNTRY_SHARES)
     if is_test:
         countries.append(_TEST_ONLY_COUNTRY)
         shares.append(sum(shares) * _TEST_ONLY_SHARE)
-    father = _pick(random, rows, countries, shares)
-    mother = np.where(random.random_sample(rows) < 0.85, father, _pick(random, rows, countries, shares))
-    own = np.where(random.random_sample(rows) < 0.45, father, "United-States")
+    father = chance.pick(countries, shares)
+    mother = np.where(chance.is_below(0.85), father, chance.pick(countries, shares))
+    own = np.where(chance.is_below(0.45), father, "United-States")
     return {
         "country_father": father, "country_mother": mother, "country_self": own,
-        "citizenship": np.where(own == "United-States", "Native- Born in the United States", _pick(
-            random, rows, ("Foreign born- Not a citizen of U S ", "Foreign born- U S citizen by naturalization"),
-            (2, 1))),
+        "citizenship": np.where(own == "United-States", "Native- Born in the United States", chance.pick(
+            ("Foreign born- Not a citizen of U S ", "Foreign born- U S citizen by naturalization"), (2, 1))),
     }
 
 
-def _draw(random: np.random.RandomState, rows: int, shares: Sequence[float]) -> np.ndarray:
-    """Returns int64 [rows], places drawn with chances proportional to ``shares``."""
-    upto = np.cumsum(np.asarray(shares, np.float64))
-    return np.minimum(np.searchsorted(upto / upto[-1], random.random_sample(rows), side="right"), len(upto) - 1)
-
-
-def _pick(random: np.random.RandomState, rows: int, texts: Sequence[str], shares: Sequence[float]) -> np.ndarray:
-    return _array(texts)[_draw(random, rows, shares)]
-
-
 def _names(table: Sequence[Tuple]) -> np.ndarray:
-    return _array([row[0] for row in table])
-
-
-def _array(texts: Sequence[str]) -> np.ndarray:
-    return np.array(texts)
+    return np.array([row[0] for row in table])

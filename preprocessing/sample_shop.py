@@ -4,9 +4,7 @@ The logit of a click is the sum of effects of every category (ids included), of 
 tags, one interaction (segment by category) and the numbers, of which one is not monotone (the price). A purchase
 follows a click by a second such sum, and the amount by a third. About 12 % click, 4 % buy.
 """
-import gzip
-import os
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -21,25 +19,15 @@ NUMBERS = ("price", "discount", "rating", "num_reviews", "days_since_visit")
 COLUMNS = ("request_id",) + tuple(name for name, _, _ in SINGLE) + tuple(name for name, _, _, _ in LISTS) + NUMBERS + (
     "click", "buy", "amount")
 _BLOCK = 50000
-TRAIN_FILE, TEST_FILE = "shop.train.tsv.gz", "shop.test.tsv.gz"
 
 
-def write_shop(directory: str, train_rows: int, test_rows: int, seed: int) -> Tuple[str, str]:
-    """Writes ``shop.train.tsv.gz`` and ``shop.test.tsv.gz`` (header, tabs) and returns their paths."""
+def blocks(seed: int, number: int, rows: int) -> Iterator[Dict[str, List[str]]]:
+    """Yields the rows of a file, the second of which is for testing: {column in file order: a text per row}."""
     truth = _Truth(np.random.RandomState(seed))
-    paths = []
-    for number, (name, rows) in enumerate(((TRAIN_FILE, train_rows), (TEST_FILE, test_rows))):
-        path = os.path.join(directory, name)
-        # Without name and time in its head, the same rows give the same file.
-        with open(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-            stream.write(("\t".join(COLUMNS) + "\n").encode("ascii"))
-            for start in range(0, rows, _BLOCK):
-                random = np.random.RandomState([seed, number, start // _BLOCK])
-                columns = truth.rows(random, min(_BLOCK, rows - start), 10 ** 8 * (number + 1) + start)
-                lines = map("\t".join, zip(*(columns[column] for column in COLUMNS)))
-                stream.write(("\n".join(lines) + "\n").encode("ascii"))
-        paths.append(path)
-    return paths[0], paths[1]
+    for start in range(0, rows, _BLOCK):
+        random = np.random.RandomState([seed, number, start // _BLOCK])
+        columns = truth.rows(random, min(_BLOCK, rows - start), 10 ** 8 * (number + 1) + start)
+        yield {column: columns[column] for column in COLUMNS}
 
 
 class _Truth:

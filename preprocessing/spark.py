@@ -5,9 +5,10 @@ order of the files, numbers the values, shuffles and writes, so that the output 
 """
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
-from typing import Any, Dict, FrozenSet, Iterator, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Sequence, Union
 
 import pandas as pd
 
@@ -15,23 +16,10 @@ from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.columns import Roles, roles_of
 from preprocessing.readers import FrameReader, Reading
-from preprocessing.text_files import InputFile
 
 DEFAULT_MASTER = "local[*]"
 _APP_NAME = "estimator_app prepare"
 _PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _FileEnd:
-    """What a task tells of its file after the frames; ``problem`` where it cannot be used."""
-
-    path: str
-    columns: FrozenSet[str] = frozenset()
-    info: InputFile = InputFile("")
-    bad_rows: Tuple[Tuple[str, int], ...] = ()
-    last_row: int = 0
-    problem: str = ""
 
 
 class SparkReader(FrameReader):
@@ -50,45 +38,41 @@ class SparkReader(FrameReader):
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         self.inputs, self.bad_rows, self.rows, self.first = [], {}, 0, None
-        task = _Task(self._definition, dataclasses.replace(self._reading, num_workers=1, progress=None), self._roles)
+        task = functools.partial(_read_file, self._definition, self._roles,
+                                 dataclasses.replace(self._reading, num_workers=1, progress=None))
         paths = [os.path.abspath(path) for path in self._paths]
         found = self._context.parallelize(paths, len(paths)).flatMap(task)
         # One file at a time comes to the driver, the next one is read meanwhile.
         with _explained_failures():
             for item in found.toLocalIterator(prefetchPartitions=True):
-                if isinstance(item, _FileEnd):
-                    self._take(item)
+                if isinstance(item, DataError):
+                    raise item
+                elif isinstance(item, FrameReader):
+                    self._add(item)
                 else:
                     self.rows += len(item)
                     yield item
 
-    def _take(self, end: _FileEnd) -> None:
-        if end.problem:
-            raise DataError(end.problem)
-        self.compare_columns(end.path, end.columns)
-        self.inputs.append(end.info)
-        self.last_row = end.last_row
-        for reason, count in end.bad_rows:
+    def _add(self, reader: FrameReader) -> None:
+        if reader.first is not None:
+            self.compare_columns(*reader.first)
+        self.inputs += reader.inputs
+        self.last_row = reader.last_row
+        for reason, count in reader.bad_rows.items():
             self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """Reads one file on an executor."""
-
-    definition: DatasetDefinition
-    reading: Reading
-    roles: Roles
-
-    def __call__(self, path: str) -> Iterator[Union[pd.DataFrame, _FileEnd]]:
-        reader = FrameReader(self.definition, [path], self.reading, self.roles)
-        try:
-            yield from reader
-        except DataError as error:
-            yield _FileEnd(path, problem=str(error))
-            return
-        assert reader.first is not None
-        yield _FileEnd(path, reader.first[1], reader.inputs[0], tuple(reader.bad_rows.items()), reader.last_row)
+def _read_file(definition: DatasetDefinition, roles: Roles, reading: Reading, path: str
+               ) -> Iterator[Union[pd.DataFrame, FrameReader, DataError]]:
+    """Reads one file on an executor: yields its frames, then what the reader found, or what is wrong."""
+    reader = FrameReader(definition, [path], reading, roles)
+    try:
+        yield from reader
+    except DataError as error:
+        yield error
+    else:
+        reader.reports = []  # their hints know the open file
+        yield reader
 
 
 @contextlib.contextmanager

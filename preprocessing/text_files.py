@@ -25,6 +25,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What Arrow takes for no number besides the texts that it is given.
 _NAN = re.compile(r"-?nan(\(\w*\))?\Z", re.ASCII | re.IGNORECASE)
+_BARE_RETURN = re.compile(rb"\r(?!\n)")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
 
@@ -147,14 +148,7 @@ def must_look_again(data: bytes) -> bool:
 
     It ends a row at a carriage return that no line feed follows, and takes a zero byte for a character like any other.
     """
-    if b"\0" in data:
-        return True
-    # Looking for one is ten times faster than counting them.
-    if b"\r" not in data:
-        return False
-    text = np.frombuffer(data, np.uint8)
-    returns = text == ord("\r")
-    return bool(returns[-1]) or bool((returns[:-1] & (text[1:] != ord("\n"))).any())
+    return b"\0" in data or b"\r" in data and bool(_BARE_RETURN.search(data))
 
 
 def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]:
@@ -223,35 +217,30 @@ def second_look(block: Block, separator: str, names: Sequence[str], numbers: Seq
         try:
             writer.writerow(_usable_cells(text, separator, names, numbers, missing))
             kept.append(line)
-        except _UnusableLine as error:
-            bad.append((error.reason, line, error.found))
+        except ValueError as error:
+            bad.append((error.args[0], line, error.args[-1]))
     return output.getvalue().encode("utf-8"), np.array(kept, np.int64), bad
-
-
-class _UnusableLine(Exception):  # noqa: N818
-    def __init__(self, reason: str, found: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.found = reason, found or reason
 
 
 def _usable_cells(text: bytes, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
                   ) -> List[str]:
-    """Returns the cells of a line as Arrow reads them: numbers without blanks or another spelling of none."""
-    try:
-        cells = split_line(text, separator, "surrogateescape")
-    except ValueError as error:
-        raise _UnusableLine(str(error)) from error
+    """Returns the cells of a line as Arrow reads them: numbers without blanks or another spelling of none.
+
+    Raises:
+        ValueError: (reason,) or (reason, what was found): it cannot be used.
+    """
+    cells = split_line(text, separator, "surrogateescape")
     if not text.strip() and len(cells) < len(names):
-        raise _UnusableLine("empty line", "the line is empty")
+        raise ValueError("empty line", "the line is empty")
     if len(cells) != len(names):
-        raise _UnusableLine("number of fields", "%d field%s, expected %d" % (
+        raise ValueError("number of fields", "%d field%s, expected %d" % (
             len(cells), "" if len(cells) == 1 else "s", len(names)))
     # Nobody looks at what is in the others, Arrow neither.
     cells = ["" if name.startswith("\0") else cell for name, cell in zip(names, cells)]
     try:
         "".join(cells).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _UnusableLine(NOT_UTF8) from error
+        raise ValueError(NOT_UTF8) from error
     for position, name in enumerate(names):
         if name in numbers:
             cell = cells[position].strip(BLANKS)
@@ -260,6 +249,6 @@ def _usable_cells(text: bytes, separator: str, names: Sequence[str], numbers: Se
             elif is_number(cell):
                 cells[position] = repr(float(cell))
             else:
-                raise _UnusableLine("column %s: not a number" % name,
-                                    "column %s: %r is not a number" % (name, cell[:40]))
+                raise ValueError("column %s: not a number" % name,
+                                 "column %s: %r is not a number" % (name, cell[:40]))
     return cells

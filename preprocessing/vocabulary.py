@@ -70,9 +70,9 @@ class Vocabulary:
         new = np.flatnonzero((codes == 0) & (counts > 0))
         if len(new):
             new = new[np.argsort(first[new], kind="stable")]
-            order, different = pd.factorize(hashes[new])
-            codes[new] = len(self) + 1 + order
-            self._append(texts[new[np.unique(order, return_index=True)[1]]], different)
+            different = new[np.sort(np.unique(hashes[new], return_index=True)[1])]
+            self._append(texts[different], hashes[different])
+            codes[new] = self._find(hashes[new])
         np.add.at(self._counts, codes, counts)
         return codes
 
