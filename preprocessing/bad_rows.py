@@ -13,13 +13,7 @@ _LIMIT = re.compile(r"([0-9]+)\Z|([0-9]+(?:\.[0-9]+)?)%\Z")
 
 
 def parse_limit(text: Union[int, str]) -> Tuple[int, float]:
-    """Reads a limit of bad rows.
-
-    Args:
-        text: ``N`` (rows per file) or ``P%`` (of the rows of a file).
-
-    Returns:
-        (N, 0.0) or (0, P / 100).
+    """Returns (N, 0.0) for a limit of ``N`` rows per file, (0, P / 100) for ``P%`` of its rows.
 
     Raises:
         ConfigError: it is neither.
@@ -48,13 +42,7 @@ class BadRows:
         self._hint = hint
 
     def add(self, reason: str, row: int, text: str) -> None:
-        """Counts a row.
-
-        Args:
-            reason: why it cannot be used, the same words for all such rows.
-            row: its 1-based line (text) or row (Parquet).
-            text: what was found and what was expected.
-        """
+        """Counts a row: the parts of a :data:`BadRow`."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if len(self.places) < _SHOWN:
             self.places.append((row, text))

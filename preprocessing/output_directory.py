@@ -3,12 +3,12 @@ import contextlib
 import ctypes
 import os
 import shutil
-from typing import Iterator, Set
+from typing import Iterator
 
 from feature_specs.data_files import VERIFIED_FILE
 from feature_specs.errors import DataError
 from feature_specs.files import is_left, remove_leftovers, temporary_name
-from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, Manifest, read_manifest
+from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, read_manifest
 from preprocessing.sample import SAMPLE_FILES
 
 #: Folder for made-up text files in a data directory.
@@ -62,40 +62,29 @@ def atomic_directory(path: str) -> Iterator[str]:
 
 def _check_replaceable(path: str) -> None:
     """Refuses to replace anything but an empty directory, or one that holds what a preparation writes and no more."""
-    if not os.path.lexists(path):
-        return
-    if not os.path.isdir(path):
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise DataError("%s exists and is not a directory; give another --output_path" % path)
-    if not os.listdir(path):
+    if not os.path.lexists(path) or not os.listdir(path):
         return
     advice = "is not replaced; remove it or give another --output_path"
     if not os.path.exists(os.path.join(path, FILE_NAME)):
         raise DataError("%s is not empty and has no %s, so it was not written by the data preparation and %s"
                         % (path, FILE_NAME, advice))
-    if _is_of_a_model(path):
+    if os.path.basename(path) == MODEL_DATA_FOLDER and os.path.exists(os.path.join(os.path.dirname(path), "args.json")):
         raise DataError("%s is a model's own copy of its vocabularies and %s" % (path, advice))
     try:
-        written = _written(read_manifest(path))
+        manifest = read_manifest(path)
     except DataError as error:
         raise DataError("%s holds a %s that no preparation wrote (%s) and %s"
                         % (path, FILE_NAME, error, advice)) from error
+    written = {FILE_NAME, VERIFIED_FILE} | {os.path.join(RAW_FOLDER, name) for name in SAMPLE_FILES}
+    written |= {shard.path for split in manifest.splits.values() for shard in split.shards}
+    written |= {info.path for info in manifest.vocabularies.values()}
     for folder, _, files in os.walk(path):
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), path)
             if inside not in written:
                 raise DataError("%s holds %s, which no preparation wrote, and %s" % (path, inside, advice))
-
-
-def _is_of_a_model(path: str) -> bool:
-    return os.path.basename(path) == MODEL_DATA_FOLDER and os.path.exists(
-        os.path.join(os.path.dirname(path), "args.json"))
-
-
-def _written(manifest: Manifest) -> Set[str]:
-    """Returns the files of a data directory, relative to it."""
-    names = {FILE_NAME, VERIFIED_FILE} | {os.path.join(RAW_FOLDER, name) for name in SAMPLE_FILES}
-    names |= {shard.path for split in manifest.splits.values() for shard in split.shards}
-    return names | {info.path for info in manifest.vocabularies.values() if info.path}
 
 
 def _put_in_place(temporary: str, path: str, old: str) -> None:

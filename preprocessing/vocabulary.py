@@ -163,12 +163,10 @@ class Vocabularies:
 
     Args:
         definition: of the dataset.
-        items: {name: vocabulary}; new ones by default.
         numbers: {name: number} that are given already.
     """
 
-    def __init__(self, definition: DatasetDefinition, items: Optional[Mapping[str, Any]] = None,
-                 numbers: Optional[Mapping[str, int]] = None) -> None:
+    def __init__(self, definition: DatasetDefinition, numbers: Optional[Mapping[str, int]] = None) -> None:
         self.definition = definition
         self._features: Dict[str, List[CategoricalFeature]] = {}
         self._columns: Dict[str, slice] = {}
@@ -177,10 +175,9 @@ class Vocabularies:
             self._features.setdefault(feature.vocabulary or feature.name, []).append(feature)
             self._columns[feature.name] = slice(start, start + feature.width)
             start += feature.width
-        self.items: Dict[str, Union[Vocabulary, HashedValues]] = {
+        self._items: Dict[str, Union[Vocabulary, HashedValues]] = {
             name: HashedValues() if features[0].encoding == HASH else Vocabulary()
             for name, features in self._features.items()}
-        self.items.update(items or {})
         self._numbers = dict(numbers or {})
         for name in definition.vocabulary_names:
             self._numbers.setdefault(name, max(self._numbers.values(), default=0) + 1)
@@ -190,7 +187,7 @@ class Vocabularies:
         """Reads the vocabularies of a data directory, or of the copy in a model directory.
 
         Args:
-            directory: holds ``manifest.json`` and ``vocabulary/``.
+            directory: holds ``vocabulary/``.
             manifest: of that directory.
             definition: what to use them for; that of the manifest by default. Vocabularies that it has besides are new.
 
@@ -198,23 +195,21 @@ class Vocabularies:
             DataError: a file is missing, damaged, or not the one that was prepared.
             ConfigError: the definition encodes a vocabulary in another way.
         """
-        definition = definition or manifest.dataset
-        items: Dict[str, Any] = {}
-        left_out = sorted(set(manifest.vocabularies) - set(definition.vocabulary_names))
+        found = cls(definition or manifest.dataset, {name: info.number for name, info in manifest.vocabularies.items()})
+        left_out = sorted(set(manifest.vocabularies) - set(found.definition.vocabulary_names))
         if left_out:
             raise ConfigError("the dataset lacks %s, which the data in %s has; a continuation keeps all features"
                               % (", ".join(left_out), directory))
-        wanted = {feature.vocabulary or feature.name: feature.encoding for feature in definition.categorical}
-        for name, encoding in wanted.items():
-            info = manifest.vocabularies.get(name)
+        for name, features in found._features.items():
+            info, encoding = manifest.vocabularies.get(name), features[0].encoding
             if info is None:
                 continue
             if info.encoding != encoding:
                 raise ConfigError("feature %s: encoding %s, but the data in %s has encoding %s; keep it, or give the "
                                   "feature another name" % (name, encoding, directory, info.encoding))
-            items[name] = HashedValues(info.distinct) if encoding == HASH else Vocabulary.load(
+            found._items[name] = HashedValues(info.distinct) if encoding == HASH else Vocabulary.load(
                 vocabulary_file(manifest, directory, name))
-        return cls(definition, items, {name: info.number for name, info in manifest.vocabularies.items()})
+        return found
 
     def encode(self, frame: pd.DataFrame, grow: bool) -> Tuple[np.ndarray, Dict[str, int]]:
         """Encodes a raw frame.
@@ -231,7 +226,7 @@ class Vocabularies:
         for name, features in self._features.items():
             parts = [_local_values(frame[feature.column].cat, feature) for feature in features]
             texts = np.concatenate([part.texts for part in parts])
-            item = self.items[name]
+            item = self._items[name]
             found = item.add(texts, *_appearances(parts)) if grow else item.codes(texts)
             for feature, part in zip(features, parts):
                 own, found = found[:len(part.texts)], found[len(part.texts):]
@@ -242,18 +237,16 @@ class Vocabularies:
 
     def number(self) -> None:
         """Gives all values their indexes, once all rows are counted."""
-        for name, features in self._features.items():
-            item = self.items[name]
+        for name, item in self._items.items():
             if isinstance(item, Vocabulary):
-                item.number(features[0].min_count)
+                item.number(self._features[name][0].min_count)
 
     def indexes(self, codes: np.ndarray) -> np.ndarray:
         """Replaces codes by indexes, in place: int64 [n, W]."""
-        for name, features in self._features.items():
-            item = self.items[name]
+        for name, item in self._items.items():
             if isinstance(item, Vocabulary):
                 table = item.indexes()
-                for feature in features:
+                for feature in self._features[name]:
                     codes[:, self._columns[feature.name]] = table[codes[:, self._columns[feature.name]]]
         return codes
 
@@ -264,7 +257,7 @@ class Vocabularies:
 
     def save(self, directory: str) -> Dict[str, VocabularyInfo]:
         """Writes the vocabulary files and returns the manifest's entries."""
-        return {name: self.items[name].save(directory, name, self._numbers[name]) if name in self.items
+        return {name: self._items[name].save(directory, name, self._numbers[name]) if name in self._items
                 else VocabularyInfo(self._numbers[name], BINS, 0, 0) for name in self.definition.vocabulary_names}
 
 
