@@ -6,6 +6,7 @@ labels of binary tasks, group, row key) are categorical and trimmed, and a missi
 float32, NaN where missing. A column that is used both ways has its numbers in :func:`number_name`.
 """
 import dataclasses
+import re
 from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from preprocessing.text_files import is_number
 #: Cells that stand for a missing number, whatever the definition says.
 MISSING_NUMBERS = ("", "?", "nan", "NaN", "NAN")
 _BAD_LABEL = PADDING_LABEL
+# What Arrow takes for no number besides.
+_NAN = re.compile(r"-?nan(\(\w*\))?\Z", re.ASCII | re.IGNORECASE)
 # Stands for the value in the text of a problem.
 _VALUE = "\0"
 #: (reason, bool [rows], text, values [rows] or none).
@@ -108,31 +111,33 @@ class FrameBuilder:
         """
         columns: Dict[str, Any] = {}
         problems: List[_Problem] = []
-        for name in self._roles.texts:
+        for name in self._roles.columns:
+            key = number_name(self._roles, name)
+            is_text, is_number_column = name in self._roles.texts, name in self._roles.numbers
             if name not in table.column_names:
-                columns[name] = pd.Categorical.from_codes(np.zeros(len(rows), np.int8), [""])
+                if is_text:
+                    columns[name] = pd.Categorical.from_codes(np.zeros(len(rows), np.int8), [""])
+                if is_number_column:
+                    columns[key] = np.full(len(rows), np.nan, np.float32)
                 continue
             column = table.column(name).combine_chunks() if len(rows) else pa.array([], pa.string())
+            if not is_text and not _holds_text(column.type):
+                columns[key] = _floats(column)
+                continue
             if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
                 column, split = _join_lists(column, self._separators[name])
                 problems.append(("column %s: separator in a value" % name, split,
                                  "column %s: a value holds the separator %r; give another one: separator" % (
                                      name, self._separators[name]), ()))
-            columns[name] = _categories(column, self._missing)
-        for name in self._roles.numbers:
-            key = number_name(self._roles, name)
-            if name not in table.column_names:
-                columns[key] = np.full(len(rows), np.nan, np.float32)
-            elif key != name:
-                texts = columns[name]
-                wrong = np.array([text not in self._missing_numbers and not is_number(text)
-                                  for text in texts.categories], bool)
-                values = np.array([float(text) if is_number(text) else np.nan for text in texts.categories], np.float32)
-                columns[key] = values[texts.codes]
-                problems.append(("column %s: not a number" % name, wrong[texts.codes],
-                                 "column %s: %s is not a number" % (name, _VALUE), texts))
-            else:
-                columns[key] = _floats(table.column(name))
+            texts, codes = _different(column, self._missing)
+            if is_text:
+                columns[name] = _categories(texts, codes)
+            if is_number_column:
+                values, wrong = _numbers(texts, self._missing_numbers)
+                columns[key] = values[codes]
+                shown = np.array([text[:40] for text in texts.to_pylist()], object)[codes] if wrong.any() else ()
+                problems.append(("column %s: not a number" % name, wrong[codes],
+                                 "column %s: %s is not a number" % (name, _VALUE), shown))
         frame = pd.DataFrame(columns, index=rows, copy=False)
         problems += [("column %s: not finite" % name, np.isinf(frame[number_name(self._roles, name)].to_numpy()),
                       "column %s: the number is infinite or beyond float32" % name, ()) for name in self._roles.numbers]
@@ -187,18 +192,36 @@ def _expected(task: TaskDefinition) -> str:
     return " or ".join(repr(text) for text in texts) if len(texts) <= 4 else "one of %s" % ", ".join(map(repr, texts))
 
 
-def _categories(column: pa.Array, missing: pa.Array) -> pd.Categorical:
-    """Returns the trimmed texts of a column; missing ones are the empty text."""
+def _holds_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _different(column: pa.Array, missing: pa.Array) -> Tuple[pa.Array, np.ndarray]:
+    """Returns the trimmed texts of a column, some perhaps twice, and int [rows] places among them; missing ones are
+    the empty text, which is the last one."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     texts = pc.ascii_trim_whitespace(pc.fill_null(to_text(column.dictionary), ""))
     texts = pc.if_else(pc.is_in(texts, value_set=missing), "", texts)
-    codes = column.indices.fill_null(len(texts)).to_numpy()
-    texts = pa.concat_arrays([texts, pa.array([""])])
+    return pa.concat_arrays([texts, pa.array([""])]), column.indices.fill_null(len(texts)).to_numpy()
+
+
+def _categories(texts: pa.Array, codes: np.ndarray) -> pd.Categorical:
     encoded = texts.dictionary_encode()
     if len(encoded.dictionary) < len(texts):
         codes = encoded.indices.to_numpy()[codes]
     return pd.Categorical.from_codes(codes, pd.Index(encoded.dictionary.to_numpy(zero_copy_only=False), dtype=object))
+
+
+def _numbers(texts: pa.Array, missing: Sequence[str]) -> Tuple[np.ndarray, np.ndarray]:
+    """Returns float32 [k], the numbers that texts are, NaN where missing; and bool [k], which are none."""
+    present = pc.if_else(pc.is_in(texts, value_set=pa.array(missing)), pa.scalar(None, pa.string()), texts)
+    try:
+        return _floats(present), np.zeros(len(texts), bool)
+    except pa.ArrowInvalid:
+        values = [float(text) if text and is_number(text) else np.nan for text in present.to_pylist()]
+        return np.array(values, np.float32), np.array([
+            bool(text) and not is_number(text) and not _NAN.match(text) for text in present.to_pylist()], bool)
 
 
 def to_text(values: pa.Array) -> pa.Array:
@@ -244,11 +267,11 @@ def _join_lists(column: pa.Array, separator: str) -> Tuple[pa.Array, np.ndarray]
     return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), values), separator), split
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
+def _floats(column: pa.Array) -> np.ndarray:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     with np.errstate(over="ignore"):
-        return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
 
 
 def _without(frame: pd.DataFrame, problems: Sequence[_Problem]) -> Tuple[pd.DataFrame, List[BadRow]]:

@@ -23,8 +23,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# What Arrow takes for no number besides the texts that it is given.
-_NAN = re.compile(r"-?nan(\(\w*\))?\Z", re.ASCII | re.IGNORECASE)
 _BARE_RETURN = re.compile(rb"\r(?!\n)")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
@@ -194,16 +192,13 @@ def is_number(text: str) -> bool:
     return bool(_NUMBER.match(text)) and abs(float(text)) <= np.finfo(np.float32).max
 
 
-def second_look(block: Block, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
-                ) -> Tuple[bytes, np.ndarray, List[BadRow]]:
+def second_look(block: Block, separator: str, names: Sequence[str]) -> Tuple[bytes, np.ndarray, List[BadRow]]:
     """Finds the lines of a block that cannot be used, one by one.
 
     Args:
         block: the lines.
         separator: between cells.
         names: of the columns in file order; those that begin with a zero byte are not used.
-        numbers: the columns that must be numbers.
-        missing: texts that stand for a missing number.
 
     Returns:
         The usable lines written anew, their line numbers int64 [lines], and every other line.
@@ -215,16 +210,15 @@ def second_look(block: Block, separator: str, names: Sequence[str], numbers: Seq
     bad: List[BadRow] = []
     for line, text in enumerate(block.data.split(b"\n")[:-1], block.first_line):
         try:
-            writer.writerow(_usable_cells(text, separator, names, numbers, missing))
+            writer.writerow(_usable_cells(text, separator, names))
             kept.append(line)
         except ValueError as error:
             bad.append((error.args[0], line, error.args[-1]))
     return output.getvalue().encode("utf-8"), np.array(kept, np.int64), bad
 
 
-def _usable_cells(text: bytes, separator: str, names: Sequence[str], numbers: Sequence[str], missing: Sequence[str]
-                  ) -> List[str]:
-    """Returns the cells of a line as Arrow reads them: numbers without blanks or another spelling of none.
+def _usable_cells(text: bytes, separator: str, names: Sequence[str]) -> List[str]:
+    """Returns the cells of a line, empty those of columns that are not used.
 
     Raises:
         ValueError: (reason,) or (reason, what was found): it cannot be used.
@@ -241,14 +235,4 @@ def _usable_cells(text: bytes, separator: str, names: Sequence[str], numbers: Se
         "".join(cells).encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(NOT_UTF8) from error
-    for position, name in enumerate(names):
-        if name in numbers:
-            cell = cells[position].strip(BLANKS)
-            if cell in missing or _NAN.match(cell):
-                cells[position] = ""
-            elif is_number(cell):
-                cells[position] = repr(float(cell))
-            else:
-                raise ValueError("column %s: not a number" % name,
-                                 "column %s: %r is not a number" % (name, cell[:40]))
     return cells

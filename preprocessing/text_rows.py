@@ -17,7 +17,7 @@ import pyarrow.csv
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import DataError
 from preprocessing.bad_rows import BadRow, BadRows
-from preprocessing.columns import FrameBuilder, Roles, missing_numbers
+from preprocessing.columns import FrameBuilder, Roles
 from preprocessing.text_files import (
     NOT_UTF8,
     OPEN_QUOTES,
@@ -56,7 +56,6 @@ class TextRows:
         self.names_hint = ""
         self.first_row = 1
         self._definition, self._roles, self._separator = definition, roles, definition.files.separator
-        self._missing = missing_numbers(definition)
         self._builder = FrameBuilder(definition, roles)
         self._blocks = read_blocks(info, block_bytes)
         first = next(self._blocks, None)
@@ -162,20 +161,17 @@ class TextRows:
             cell and not is_number(cell) and cell[0].isalpha() for cell in numbers)
 
     def _second_look(self, block: Block, names: Sequence[str]) -> Tuple[pa.Table, np.ndarray, List[BadRow]]:
-        numbers = [name for name in self._roles.numbers if name not in self._roles.texts]
-        good, rows, bad = second_look(block, self._separator, names, numbers, self._missing)
+        good, rows, bad = second_look(block, self._separator, names)
         return self._read_table(good, names), rows, bad
 
     def _read_table(self, data: bytes, names: Sequence[str]) -> pa.Table:
-        used = [name for name in names if name in self._roles.columns]
-        text, number = pa.dictionary(pa.int32(), pa.string()), pa.float64()
-        types = {name: text if name in self._roles.texts else number for name in used}
+        # Also numbers are few different texts as a rule, which are converted faster than all cells.
+        types = {name: pa.dictionary(pa.int32(), pa.string()) for name in names if name in self._roles.columns}
         if not data:
-            return pa.table({name: pa.array([], types[name]) for name in used})
+            return pa.table({name: pa.array([], kind) for name, kind in types.items()})
         return pa.csv.read_csv(
             pa.BufferReader(data),
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(names)),
             parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(names) > 1),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=types, include_columns=used, strings_can_be_null=False,
-                null_values=list(self._missing) + [" " + item for item in self._missing]))
+            convert_options=pa.csv.ConvertOptions(column_types=types, include_columns=list(types),
+                                                  strings_can_be_null=False))
