@@ -25,13 +25,7 @@ def parse_limit(text: Union[int, str]) -> Tuple[int, float]:
 
 
 class BadRows:
-    """The bad rows of one file.
-
-    Args:
-        path: the file, for messages.
-        limit: see :func:`parse_limit`.
-        hint: called with the places when the limit is exceeded; returns what is probably wrong, or an empty text.
-    """
+    """The bad rows of one file; ``hint`` is called when there are too many, and says what is probably wrong, if any."""
 
     def __init__(self, path: str, limit: Union[int, str] = 0, hint: Callable[["BadRows"], str] = lambda _: "") -> None:
         self.path = path
@@ -60,11 +54,8 @@ class BadRows:
         return text
 
     def check(self, rows: int, is_end: bool = True) -> None:
-        """Fails if there are more bad rows than allowed.
-
-        Args:
-            rows: rows of the file so far, bad ones included.
-            is_end: whether these are all; before, only a limit in rows can be exceeded.
+        """Fails if there are more bad rows than allowed among the rows so far; before the end, only a limit in rows can
+        be exceeded.
 
         Raises:
             DataError: names the file, the places and, where it can be guessed, what is wrong with the file.

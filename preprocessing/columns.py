@@ -60,7 +60,7 @@ def roles_of(definition: DatasetDefinition, labels_optional: bool = False, optio
     Args:
         definition: of the dataset.
         labels_optional: labels, weight, group and row key may be absent, and unknown label texts are no errors.
-        optional: further columns that may be absent.
+        optional: further columns that may be absent; their values are missing.
         more_texts: further columns to read as text.
     """
     texts = [feature.column for feature in definition.categorical]

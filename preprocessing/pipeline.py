@@ -31,6 +31,8 @@ from preprocessing.bad_rows import parse_limit
 from preprocessing.output_directory import atomic_directory
 from preprocessing.readers import Reading, find_inputs, read_frames
 from preprocessing.records import RowLayout, RowStore, convert_input2tfrd, row_hashes, shard_sizes, write_shards
+from preprocessing.spark import SparkReader, spark_context
+from preprocessing.splitting import RowSplit, test_rows
 from preprocessing.statistics import DenseAccumulator, LabelAccumulator
 from preprocessing.vocabulary import Vocabularies, get_fea_map
 
@@ -40,21 +42,6 @@ MEMORY_BYTES = 128 << 20
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
 _MOST_WORKERS = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class RowSplit:
-    """How one set of files is split: ``share`` of the rows for testing, 0: none.
-
-    Attributes:
-        share: of the rows, between 0 and 1.
-        by_column: rows with the same value of this column stay together; empty: row by row.
-        by_time: the rows with the greatest values of this column are for testing; empty: by chance.
-    """
-
-    share: float = 0.0
-    by_column: str = ""
-    by_time: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +142,8 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
         earlier[0], earlier[1], definition)
     layout = RowLayout(definition)
     statistics = DenseAccumulator([feature.name for feature in definition.numeric])
-    with _engine(preparation) as context:
+    engine: Any = spark_context(preparation.spark_master) if preparation.spark_master else contextlib.nullcontext()
+    with engine as context:
         parts = [_Part(preparation, layout, name, directory, context) for name in (TRAIN_SPLIT, TEST_SPLIT)]
         for part in parts:
             part.read(vocabularies, statistics if part.name == TRAIN_SPLIT else None)
@@ -200,12 +188,8 @@ class _Part:
         if context is None:
             self._reader = read_frames(definition, paths, reading)
         else:
-            from preprocessing.spark import SparkReader
             self._reader = SparkReader(definition, paths, reading, context)
-        self._takes = None
-        if split.share:
-            from preprocessing.splitting import test_rows
-            self._takes = test_rows(split, preparation.seed, self._reader, name == TEST_SPLIT)
+        self._takes = test_rows(split, preparation.seed, self._reader, name == TEST_SPLIT) if split.share else None
         self._spill = os.path.join(directory, "spill-" + name)
         packed = 10 if definition.files.format == PARQUET else 1
         # Only training needs a shuffle; an unshuffled test split lines up with its files.
@@ -286,14 +270,3 @@ def _whole_records(frames: Iterator[pd.DataFrame], line_per_sample: int) -> Iter
             yield frame.iloc[:whole] if held is not None else frame
     if held is not None:
         yield held
-
-
-@contextlib.contextmanager
-def _engine(preparation: Preparation) -> Iterator[Any]:
-    """Gives the Spark context that reads the files, or None."""
-    if not preparation.spark_master:
-        yield None
-        return
-    from preprocessing.spark import spark_context
-    with spark_context(preparation.spark_master) as context:
-        yield context

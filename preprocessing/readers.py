@@ -85,17 +85,9 @@ _AS_IT_IS = Reading()
 
 def read_frames(definition: DatasetDefinition, paths: Sequence[str], reading: Reading = _AS_IT_IS,
                 labels_optional: bool = False, optional: Sequence[str] = ()) -> "FrameReader":
-    """Reads files as raw frames.
+    """Returns an iterable of the raw frames of files, in order; what was found is in its attributes afterwards.
 
-    Args:
-        definition: the columns and what they are used for.
-        paths: the files, in order.
-        reading: how.
-        labels_optional: labels, weight, group and row key may be absent, and a label that is no label is unknown.
-        optional: columns of features that may be absent; their values are missing.
-
-    Returns:
-        An iterable of raw frames; what was found is in its attributes afterwards.
+    ``labels_optional`` and ``optional`` are those of :func:`preprocessing.columns.roles_of`.
 
     Raises:
         DataError: while iterating: a file is missing, empty, damaged, lacks columns, or has too many bad rows.

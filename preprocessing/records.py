@@ -48,11 +48,7 @@ class _Entry(NamedTuple):
 
 
 class RowLayout:
-    """The columns of a frame of encoded rows, and the entries of a record that they go to.
-
-    Args:
-        definition: of the dataset.
-    """
+    """The columns of a frame of encoded rows, and the entries of a record that they go to."""
 
     def __init__(self, definition: DatasetDefinition) -> None:
         self.definition = definition

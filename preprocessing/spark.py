@@ -25,11 +25,7 @@ _PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class SparkReader(FrameReader):
     """Iterates over the raw frames of files that Spark's executors read; see :class:`FrameReader`.
 
-    Args:
-        definition: the columns and what they are used for.
-        paths: the files, in order, under names that every executor can open.
-        reading: how; each task reads with one thread.
-        context: of :func:`spark_context`.
+    Every executor can open the paths. ``context`` is that of :func:`spark_context`.
     """
 
     def __init__(self, definition: DatasetDefinition, paths: Sequence[str], reading: Reading, context: Any) -> None:

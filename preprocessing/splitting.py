@@ -1,5 +1,6 @@
 """Which rows of one set of files are for testing: by chance, by the hash of a column, or the last part of a time."""
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
+import dataclasses
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,27 @@ from feature_specs.errors import DataError
 from preprocessing.readers import FrameReader
 from preprocessing.statistics import mix
 
-if TYPE_CHECKING:
-    from preprocessing.pipeline import RowSplit
-
 _RANGE = 1 << 32
 # A time of day with an offset at its end.
 _ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
-def test_rows(split: "RowSplit", seed: int, reader: FrameReader, is_test: bool) -> Callable[[pd.DataFrame], np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class RowSplit:
+    """How one set of files is split: ``share`` of the rows for testing, 0: none.
+
+    Attributes:
+        share: of the rows, between 0 and 1.
+        by_column: rows with the same value of this column stay together; empty: row by row.
+        by_time: the rows with the greatest values of this column are for testing; empty: by chance.
+    """
+
+    share: float = 0.0
+    by_column: str = ""
+    by_time: str = ""
+
+
+def test_rows(split: RowSplit, seed: int, reader: FrameReader, is_test: bool) -> Callable[[pd.DataFrame], np.ndarray]:
     """Returns what tells the rows of a split: raw frame of n rows -> bool [n].
 
     Args:

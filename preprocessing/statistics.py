@@ -45,12 +45,7 @@ class _FixedBlocks:
 
 
 class DenseAccumulator(_FixedBlocks):
-    """Collects numeric rows and gives their statistics.
-
-    Args:
-        columns: the columns' names.
-        max_distinct: different values per column up to which all is exact.
-    """
+    """Collects numeric rows and gives their statistics, exact up to ``max_distinct`` different values per column."""
 
     def __init__(self, columns: Sequence[str], max_distinct: int = MAX_DISTINCT) -> None:
         super().__init__()
@@ -70,11 +65,7 @@ class DenseAccumulator(_FixedBlocks):
 
 
 class LabelAccumulator(_FixedBlocks):
-    """Collects the known labels of tasks: moments in the units of the transform, positives, unknown ones.
-
-    Args:
-        tasks: in label order.
-    """
+    """Collects the known labels of tasks: moments in the units of the transform, positives, unknown ones."""
 
     def __init__(self, tasks: Sequence[TaskDefinition]) -> None:
         super().__init__()
@@ -107,11 +98,7 @@ class LabelAccumulator(_FixedBlocks):
 
 
 class DistinctCounter:
-    """Counts different integers: exactly up to a bound, beyond with HyperLogLog (2**14 registers, about 1 % off).
-
-    Args:
-        exact: different values up to which the number is exact.
-    """
+    """Counts different integers: exactly up to a bound, beyond with HyperLogLog (2**14 registers, about 1 % off)."""
 
     _BITS = 14
 

@@ -133,8 +133,7 @@ class Vocabulary:
 class HashedValues:
     """Values that are hashed; only how many different ones there are is kept.
 
-    Args:
-        seen: different values in the data that is continued; they cannot be told from those that come.
+    Those ``seen`` in the data that is continued cannot be told from those that come.
     """
 
     def __init__(self, seen: int = 0) -> None:
@@ -159,12 +158,7 @@ class HashedValues:
 
 
 class Vocabularies:
-    """All vocabularies of a dataset.
-
-    Args:
-        definition: of the dataset.
-        numbers: {name: number} that are given already.
-    """
+    """All vocabularies of a dataset; ``numbers`` are those that names have already."""
 
     def __init__(self, definition: DatasetDefinition, numbers: Optional[Mapping[str, int]] = None) -> None:
         self.definition = definition
@@ -212,11 +206,7 @@ class Vocabularies:
         return found
 
     def encode(self, frame: pd.DataFrame, grow: bool) -> Tuple[np.ndarray, Dict[str, int]]:
-        """Encodes a raw frame.
-
-        Args:
-            frame: of n rows.
-            grow: whether its values are counted, and new ones added.
+        """Encodes a raw frame of n rows; with ``grow`` its values are counted, and new ones added.
 
         Returns:
             int64 [n, W], codes; and {list feature: rows whose list was longer than ``max_length``}.
@@ -272,26 +262,16 @@ class CodedFrame:
 
 def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies, grow: bool = True
                 ) -> Iterator[CodedFrame]:
-    """Numbers the values of frames by first appearance, while the frames flow through.
+    """Numbers the values of raw frames by first appearance, while the frames flow through.
 
-    Args:
-        frames: raw frames.
-        vocabularies: grow; their values have indexes after :meth:`Vocabularies.number`.
-        grow: whether values are counted, and new ones added.
-
-    Yields:
-        Each frame with its codes.
+    With ``grow`` values are counted, and new ones added; they have indexes after :meth:`Vocabularies.number`.
     """
     for frame in frames:
         yield CodedFrame(frame, *vocabularies.encode(frame, grow))
 
 
 def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.ndarray, np.ndarray]:
-    """Encodes a raw frame with finished vocabularies.
-
-    Args:
-        frame: of n rows; labels are not needed.
-        vocabularies: of the data that the model was trained on.
+    """Encodes a raw frame of n rows, perhaps without labels, with finished vocabularies.
 
     Returns:
         int64 [n, W], index or hash of each value, -1 where a list has none; float32 [n, D], raw numbers, NaN where
