@@ -240,17 +240,14 @@ def check_type(column: str, kind: pa.DataType, is_text: bool, is_list: bool) -> 
         DataError: says what the type is and what is expected.
     """
     types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = kind.value_type if types.is_dictionary(kind) else kind
     inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None
-    number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_boolean(
-        kind) or types.is_floating(kind) or types.is_temporal(kind) or types.is_null(kind)
-    if is_list and inner is not None:
-        fits = types.is_string(inner) or types.is_large_string(inner) or types.is_integer(inner) or types.is_null(inner)
-    else:
-        fits = text if is_text else number or types.is_null(kind)
-    if not fits:
+    allowed = [types.is_integer, types.is_null]
+    if is_list or is_text:
+        allowed += [types.is_string, types.is_large_string]
+    if not is_list or inner is None:
+        allowed += [types.is_boolean, types.is_floating, types.is_temporal if is_text else types.is_decimal]
+    if not any(is_of(inner if is_list and inner is not None else kind) for is_of in allowed):
         expected = "a list or text" if is_list else "text or whole numbers" if is_text else "a number"
         raise DataError("column %s: Parquet type %s does not fit; expected %s%s" % (
             column, kind, expected, "; a list feature needs max_length" if inner is not None and not is_list else ""))

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 import time
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Mapping, Optional
 
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
@@ -152,18 +152,16 @@ def _check_sources(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _progress_bar() -> Iterator[Optional[Callable[[str, int], None]]]:
-    """Gives a progress callback that draws a bar, or None where nobody would see it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
+def _progress_bar() -> Iterator[Callable[[str, int], None]]:
+    """Gives a progress callback that draws a bar where standard error is a terminal."""
     from tqdm import tqdm
-    with tqdm(unit="B", unit_scale=True, leave=False) as bar:
-        shown = [""]
+    shown = ""
+    with tqdm(unit="B", unit_scale=True, leave=False, disable=None) as bar:
 
         def update(path: str, done: int) -> None:
-            if path != shown[0]:
-                shown[0] = path
+            nonlocal shown
+            if path != shown:
+                shown = path
                 bar.reset(os.path.getsize(path))
                 bar.set_description(os.path.basename(path), refresh=False)
             bar.update(done - bar.n)
@@ -180,19 +178,15 @@ def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_se
                   for digest, name in inputs[0].items() if digest in inputs[1]]
     for name, split in manifest.splits.items():
         rows += split.rows
-        rates = ", ".join("%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items())
-        parts = ["%-5s %d rows" % (name, split.rows)]
-        parts += ["positive: %s" % rates] if rates else []
-        parts += ["without a label: %s" % ", ".join("%s %d" % item for item in split.unknown_labels.items() if item[1])
-                  ] if any(split.unknown_labels.values()) else []
-        parts.append("out-of-vocabulary values: %d" % sum(split.out_of_vocabulary.values()))
-        parts += ["lists cut to max_length: %s" % ", ".join("%s %d" % item for item in split.cut_lists.items()
-                                                            if item[1])
-                  ] if any(split.cut_lists.values()) else []
-        parts.append("duplicates: %s" % (split.duplicates if split.duplicates >= 0 else "not counted"))
-        parts.append("bad rows: %s" % (", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0"))
-        parts.append("%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6))
-        lines.append("; ".join(parts))
+        rates = ["%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items()]
+        parts = [("positive", ", ".join(rates)), ("without a label", _counts(split.unknown_labels)),
+                 ("out-of-vocabulary values", "%d" % sum(split.out_of_vocabulary.values())),
+                 ("lists cut to max_length", _counts(split.cut_lists)),
+                 ("duplicates", "%d" % split.duplicates if split.duplicates >= 0 else "not counted"),
+                 ("bad rows", ", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0")]
+        lines.append("; ".join(
+            ["%-5s %d rows" % (name, split.rows)] + ["%s: %s" % part for part in parts if part[1]]
+            + ["%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6)]))
         lines += ["warning: %s: %s of %s; check positive: and negative: in the dataset file" % (
             name, "no label is 1" if not count else "every label is 1", task)
             for task, count in split.positives.items() if count in (0, split.rows - split.unknown_labels[task])]
@@ -204,3 +198,7 @@ def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_se
         values, manifest.line_per_sample, seconds, rows / max(read_seconds, 1e-9)))
     lines.append("written: %s" % output_path)
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join("%s %d" % item for item in counts.items() if item[1])
