@@ -6,12 +6,13 @@ import re
 import sys
 from typing import Dict, List, Sequence
 
+from feature_specs.dataset import LIST_SEPARATOR
 from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
 from preprocessing.examine import Column, examine, name_of, quoted, simple_name
-from preprocessing.look import LIST_MARK, Look, read
+from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
 
 ROWS = 100000
@@ -65,7 +66,7 @@ def table(columns: Sequence[Column]) -> str:
         frequent = str(column.values.value_counts().index[0]) if len(column.values) else ""
         lines.append("%-24s %-12s %9d %7.1f%%  %-28s %s\n" % (
             column.name[:24], column.kind, column.distinct, 100 * (1 - len(column.values) / len(column.texts)),
-            frequent.replace(LIST_MARK, "|")[:28], column.why))
+            frequent.replace(LIST_SEPARATOR, "|")[:28], column.why))
     return "".join(lines)
 
 

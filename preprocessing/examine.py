@@ -7,8 +7,9 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 import pandas as pd
 
+from feature_specs.dataset import LIST_SEPARATOR
 from preprocessing.columns import MISSING_NUMBERS
-from preprocessing.look import LIST_MARK, Look
+from preprocessing.look import Look
 from preprocessing.splitting import times_of_texts
 from preprocessing.text_files import is_number
 
@@ -89,7 +90,7 @@ def examine(look: Look) -> List[Column]:
                 is_number(text) or text in MISSING_NUMBERS for text in different):
             numbers = pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)))
         column = Column(name, texts, values, len(different), numbers)
-        column.separator = LIST_MARK if look.types.get(name) == "list" else ""
+        column.separator = LIST_SEPARATOR if look.types.get(name) == "list" else ""
         column.kind, column.why = _kind(column, different, look.types.get(name) == "time")
         if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
             column.keys["encoding"] = "hash"
@@ -118,7 +119,7 @@ def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str
         column.separator = _list_separator(column.values)
     if column.separator:
         lengths = column.values.str.count(re.escape(column.separator)) + 1
-        if column.separator != LIST_MARK:
+        if column.separator != LIST_SEPARATOR:
             column.keys["separator"] = json.dumps(column.separator)
         column.keys["max_length"] = "%d" % np.clip(np.ceil(np.quantile(lengths, 0.99)), 1, 50)
         column.distinct = int(column.values.str.split(column.separator).explode().nunique())

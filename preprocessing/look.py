@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from feature_specs.dataset import CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
+from feature_specs.dataset import LIST_SEPARATOR, CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
 from feature_specs.errors import DataError
 from preprocessing.columns import MISSING_NUMBERS, Roles, check_type, to_text
 from preprocessing.readers import FrameReader, Reading
@@ -15,8 +15,6 @@ from preprocessing.text_files import InputFile, cells_of, is_number, is_parquet,
 _ALWAYS_MISSING = ("\\N", "NULL", "null")
 # Words that mean a missing value where everything else in the column is a number.
 _MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
-#: Between the values of a Parquet list.
-LIST_MARK = "\x1f"
 _SEPARATORS = "\t,;|"
 _SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
 
@@ -27,7 +25,7 @@ class Look:
 
     Attributes:
         paths: the files.
-        frame: the rows looked at, as trimmed texts; the values of a Parquet list with :data:`LIST_MARK` between them.
+        frame: the rows looked at, as trimmed texts; values of a Parquet list with ``LIST_SEPARATOR`` between them.
         is_all: whether these are all rows.
         files: how the files are written, as in a dataset file.
         warnings: what is odd.
@@ -140,7 +138,7 @@ def _read_parquet(paths: Sequence[str], rows: int) -> Look:
             warnings.append("%s; it is left out" % error)
             continue
         if types[name] == "list":
-            texts[name] = [LIST_MARK.join(map(str, item or [])) for item in column.to_pylist()]
+            texts[name] = [LIST_SEPARATOR.join(map(str, item or [])) for item in column.to_pylist()]
         elif pa.types.is_floating(column.type):
             texts[name] = ["" if item is None or item != item else "%.9g" % item for item in column.to_pylist()]
         else:
