@@ -26,6 +26,8 @@ from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"
 FOLDER = "vocabulary"
+# Values in a chunk of a vocabulary file: one Arrow array holds 2 GB of text at most.
+_CHUNK = 1 << 20
 
 
 class Vocabulary:
@@ -42,13 +44,16 @@ class Vocabulary:
 
     def __init__(self, values: Optional[pa.Array] = None, counts: Sequence[int] = (),
                  indexes: Sequence[int] = ()) -> None:
-        self._texts: List[pa.Array] = []
+        # Texts in the order of their codes: whole chunks, and what was added after them.
+        self._chunks: List[pa.Array] = []
+        self._recent: List[pa.Array] = [pa.array([], pa.string())]
         self._hashes, self._codes = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         # By code; no value has code 0.
         self._counts, self._indexes = np.zeros(1, np.int64), np.zeros(1, np.int64)
         if values is not None:
-            texts = values.to_numpy(zero_copy_only=False)
-            self._append(texts, _hash_array(texts))
+            for start in range(0, len(values), _CHUNK):
+                texts = values.slice(start, _CHUNK).to_numpy(zero_copy_only=False)
+                self._append(texts, _hash_array(texts))
             self._counts[1:], self._indexes[1:] = counts, indexes
 
     def __len__(self) -> int:
@@ -91,7 +96,11 @@ class Vocabulary:
         places = np.searchsorted(self._hashes, hashes[order])
         self._codes = np.insert(self._codes, places, len(self) + 1 + order)
         self._hashes = np.insert(self._hashes, places, hashes[order])
-        self._texts.append(pa.array(texts, pa.string()))
+        self._recent.append(pa.array(texts, pa.string()))
+        settled = sum(map(len, self._chunks))
+        if len(self) - settled >= max(_CHUNK, settled // 8):
+            self._chunks.append(pa.concat_arrays(self._recent))
+            self._recent = self._recent[:1]
         self._counts, self._indexes = (np.append(array, np.zeros(len(texts), np.int64))
                                        for array in (self._counts, self._indexes))
 
@@ -109,7 +118,7 @@ class Vocabulary:
         path = "%s/%s.parquet" % (FOLDER, name)
         full = os.path.join(directory, path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        texts = pa.concat_arrays(self._texts or [pa.array([], pa.string())])
+        texts = pa.chunked_array(self._chunks + [pa.concat_arrays(self._recent)])
         table = pa.table({"value": texts, "count": self._counts[1:], "index": self._indexes[1:]})
         pa.parquet.write_table(table, full, compression="zstd")
         return VocabularyInfo(number, VOCABULARY, int(self._indexes.max()) + 1, len(self), path, sha256_of_file(full))
