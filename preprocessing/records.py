@@ -5,6 +5,7 @@ budget their order depends on the seed and the number of rows only. Beyond it ea
 file, and each bucket is shuffled when it is read; the order then depends also on the number of buckets, never on how
 the rows were read.
 """
+import collections
 import itertools
 import os
 from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -144,6 +145,8 @@ class RowStore:
         self._buckets = 1 if seed is None else int(np.clip(4 * expected_bytes // memory_bytes, 8, 256))
         self._random = np.random.RandomState(seed)
         self._streams: Dict[int, IO[bytes]] = {}
+        # Rows of each piece that was written to a bucket.
+        self._sizes: Dict[int, List[int]] = collections.defaultdict(list)
         self.rows = 0
 
     def append(self, frame: pd.DataFrame) -> None:
@@ -161,8 +164,12 @@ class RowStore:
         for stream in self._streams.values():
             stream.close()
         for bucket in sorted(self._streams):
-            frames = self._read(bucket)
-            yield from frames if self._seed is None else _pieces(list(frames), [self._seed, bucket])
+            if self._seed is None:
+                yield from map(self._layout.join, self._read(bucket))
+                continue
+            pieces = list(self._read(bucket))
+            rows = {name: np.concatenate([piece[name] for piece in pieces]) for name in self._layout.entries}
+            yield from _pieces([self._layout.join(rows)], [self._seed, bucket])
         held, self._frames = self._frames, []
         yield from _pieces(held, self._seed)
 
@@ -170,21 +177,22 @@ class RowStore:
         # One draw per row, in file order: which bucket a row goes to does not depend on the blocks.
         bucket = (self._random.random_sample(len(frame)) * self._buckets).astype(np.int64)
         order = np.argsort(bucket, kind="stable")
-        ordered = frame.take(order)
+        arrays = [np.ascontiguousarray(frame.iloc[:, entry.columns].to_numpy(entry.kind)[order])
+                  for entry in self._layout.entries.values()]
         bounds = np.searchsorted(bucket[order], np.arange(self._buckets + 1))
         for number in np.unique(bucket).tolist():
             if number not in self._streams:
                 self._streams[number] = open(self._path(number), "wb")  # noqa: SIM115
-            for entry in self._layout.entries.values():
-                rows = ordered.iloc[bounds[number]:bounds[number + 1], entry.columns]
-                np.save(self._streams[number], rows.to_numpy(entry.kind))
+            start, end = bounds[number], bounds[number + 1]
+            self._streams[number].write(b"".join(array[start:end].tobytes() for array in arrays))
+            self._sizes[number].append(end - start)
 
-    def _read(self, bucket: int) -> Iterator[pd.DataFrame]:
+    def _read(self, bucket: int) -> Iterator[Dict[str, np.ndarray]]:
         path = self._path(bucket)
-        size = os.path.getsize(path)
         with open(path, "rb") as stream:
-            while stream.tell() < size:
-                yield self._layout.join({name: np.load(stream) for name in self._layout.entries})
+            for rows in self._sizes[bucket]:
+                yield {name: np.fromfile(stream, entry.kind, rows * entry.width).reshape(rows, entry.width)
+                       for name, entry in self._layout.entries.items()}
         os.unlink(path)
 
     def _path(self, bucket: int) -> str:
