@@ -10,7 +10,22 @@ import difflib
 import gc
 import glob
 import os
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 import numpy as np
 import pandas as pd
@@ -32,6 +47,8 @@ BLOCK_BYTES, BLOCK_ROWS = 8 << 20, 1 << 15
 _MOST_WORKERS = 8
 
 _Converted = Tuple[pd.DataFrame, List[BadRow], int]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +159,8 @@ class FrameReader:
         report = BadRows(path, reading.max_bad_rows, file.hint)
         self.reports.append(report)
         rows, self.first_row, self.last_row = 0, file.first_row, file.first_row - 1
-        for frame, problems, lines in _converted(file, workers):
+        convert: Callable[[Any], _Converted] = file.convert
+        for frame, problems, lines in ordered_map(convert, file.blocks(), workers):
             for problem in sorted(problems, key=lambda item: item[1]):
                 report.add(*problem)
             self.last_row += lines
@@ -245,15 +263,15 @@ class _ParquetRows:
         return frame, problems, batch.num_rows
 
 
-def _converted(file: Any, workers: int) -> Iterator[_Converted]:
-    """Converts the blocks of a file in threads; they come in order, and few of them are held at a time."""
+def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], workers: int) -> Iterator[_R]:
+    """Applies a function in threads; results come in the order of the items, few of which are held at a time."""
     if workers <= 1:
-        yield from map(file.convert, file.blocks())
+        yield from map(function, items)
         return
     waiting: Deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for block in file.blocks():
-            waiting.append(pool.submit(file.convert, block))
+        for item in items:
+            waiting.append(pool.submit(function, item))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:
