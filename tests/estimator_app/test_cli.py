@@ -23,7 +23,7 @@ def test_help_shows_the_values_that_a_run_would_use(fresh):
     assert shown_default(text, "--batch_size") == "32" and shown_default(text, "--reference_init") == "true"
     # Without --data_dir it is the sample, which is census data.
     text = fresh.here("train", "--help").out
-    assert shown_default(text, "--learning_rate") == "0.024" and shown_default(text, "--drop_dense") == (
+    assert shown_default(text, "--learning_rate") == "0.004" and shown_default(text, "--drop_dense") == (
         "instance_weight")
     for flag in ("--fresh", "--eval_mode", "--ranks", "--continue_on", "--warm_start_from", "--verify_data"):
         assert flag in text
