@@ -95,9 +95,9 @@ run_test() {
   ensure_env requirements-dev.txt
   if ((!has_path && !marker)); then
     if ((all)); then
-      say "all tests, with those that train for minutes, kill processes and start many: some 45 minutes on two cores"
+      say "all tests, with those that train for minutes, kill processes and start many: some 30 minutes on two cores"
     else
-      say "the quick tests: some 10 minutes on two cores (test --all: also those that take minutes each)"
+      say "the quick tests: some 8 minutes on two cores (test --all: also those that take minutes each)"
     fi
   fi
   # Two processes, each with whole files: fixtures of a file are made once.
