@@ -120,8 +120,9 @@ _FOLDS = (("ce253ec86c448b44fb3ba9a30d12dcfc2e9210cbde71efada3730c22e9ac212a",
            "7c02ad0a1e7ab1083c8b9d4b627203a051dd7b5eab46d99fa44de33470de8db9"),
           ("a9574e59ce961eec2121627760b6e9b0974ce1637b3fe69ac32cb14a4bfab485",
            "351cc52e0d15b6c721466276fc24671d40936899e3d01fadeaf312915b8c5634"))
-for _number, (_base, _test) in enumerate(_FOLDS, 1):
-    DATA_SETS["films" if _number == 1 else "films%d" % _number] = DataSet(
-        os.path.join(_FOLDER, "films.yaml"), dict(_FILMS, **{"u%d.base" % _number: _base, "u%d.test" % _number: _test}),
+DATA_SETS.update({
+    "films" if number == 1 else "films%d" % number: DataSet(
+        os.path.join(_FOLDER, "films.yaml"), dict(_FILMS, **{"u%d.base" % number: base, "u%d.test" % number: test}),
         "https://files.grouplens.org/datasets/movielens/ml-100k.zip (MovieLens 100K: research use, no redistribution "
-        "without permission)", functools.partial(_films, _number))
+        "without permission)", functools.partial(_films, number))
+    for number, (base, test) in enumerate(_FOLDS, 1)})

@@ -80,7 +80,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
         prefetch=config.prefetch or min(_MOST_BATCHES, _BATCHES_PER_THREAD * threads(config.threads)),
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups,
         admission=admission if config.use_faae else None)
-    model_fn = make_model_fn(scheduled(model, numbers.epochs), specs, numbers.eval_steps, run.rank_size,
+    model_fn = make_model_fn(with_schedule(model, numbers.epochs), specs, numbers.eval_steps, run.rank_size,
                              (numbers.data_start, numbers.max_steps))
     train_input_fn = None
     if phase.kind != EVALUATE and numbers.plan is not None:
@@ -94,7 +94,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
     return Runtime(run, estimator, train_input_fn, eval_input_fn, guard)
 
 
-def scheduled(model: Model, epochs: int) -> Model:
+def with_schedule(model: Model, epochs: int) -> Model:
     """Returns the model with the schedule of the tables' rate that passes over the rows ask for where it is ``auto``.
 
     In a single pass a falling rate would give the last rows next to no weight, and what appears only there.

@@ -33,5 +33,5 @@ def test_the_rate_of_the_tables_falls_where_rows_come_again(runtime, schedule, e
     class Model:
         config: Config
 
-    found = runtime.scheduled(Model(Config(sparse_learning_rate_schedule=schedule)), epochs)
+    found = runtime.with_schedule(Model(Config(sparse_learning_rate_schedule=schedule)), epochs)
     assert found.config.sparse_learning_rate_schedule == expected
