@@ -96,7 +96,7 @@ def _data_of(arguments: Sequence[str]) -> str:
     """Returns the data directory of a training: as given, what its model directory was trained on, or the sample."""
     given, model_dir = _flag(arguments, "--data_dir"), _flag(arguments, "--model_dir")
     stages = [] if given or not model_dir else directory.read_stages(model_dir)
-    return given or (str(stages[-1].data["directory"]) if stages else str(SAMPLE_DIR))
+    return given or (stages[-1].data.directory if stages else str(SAMPLE_DIR))
 
 
 def preset_of(data_dir: str) -> str:

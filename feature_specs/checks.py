@@ -2,11 +2,10 @@
 import dataclasses
 import math
 import re
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union, get_type_hints
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 from feature_specs.errors import ConfigError
 
-_T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]*\Z")
 
 
@@ -65,41 +64,40 @@ def check_unique(what: str, names: Sequence[str]) -> None:
 
 # {type of a field: what it is called, whether a value of JSON data is one}.
 _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
+    Any: ("anything", lambda value: True),
     str: ("text", lambda value: isinstance(value, str)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", is_whole),
+    int: ("a whole number of 64 bits", lambda value: is_whole(value) and abs(value) < 1 << 63),
+    float: ("a finite number", is_finite),
     Optional[int]: ("a whole number or null", lambda value: value is None or is_whole(value)),
     Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or is_finite(value)),
-    Tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, (list, tuple)) and all(
-        isinstance(item, str) for item in value)),
 }
 
 
-def build(kind: Type[_T], data: Any) -> _T:
-    """Builds a frozen dataclass from JSON data; its fields are plain, dataclasses, or tuples of such.
+def build(hint: Any, data: Any, what: str = "") -> Any:
+    """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value.
 
     Raises:
-        ConfigError: a key is missing or unknown, or a value is not of its field's type.
+        ConfigError: a key is missing or unknown, or a value is of another type; ``what`` names it.
     """
+    if hint in _KINDS:
+        kind, fits = _KINDS[hint]
+        if not fits(data):
+            raise ConfigError("%s: %s is expected, found %s" % (what, kind, _cut(repr(data))))
+        return float(data) if hint is float else data
+    if not dataclasses.is_dataclass(hint) and hint.__origin__ is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ConfigError("%s: a list is expected, found %s" % (what, _cut(repr(data))))
+        return tuple(build(hint.__args__[0], item, what) for item in data)
     if not isinstance(data, Mapping):
-        raise ConfigError("%s: an object is expected, found %r" % (kind.__name__, data))
-    hints = get_type_hints(kind)
+        raise ConfigError("%s: an object is expected, found %s" % (what or hint.__name__, _cut(repr(data))))
+    if not dataclasses.is_dataclass(hint):
+        return {name: build(hint.__args__[1], item, "%s of %s" % (what, name)) for name, item in data.items()}
+    hints = get_type_hints(hint)
     missing, unknown = sorted(set(hints) - set(data)), sorted(set(data) - set(hints))
     if missing or unknown:
-        raise ConfigError("%s: missing keys %s, unknown keys %s" % (kind.__name__, missing, unknown))
-    return kind(**{name: _build_field("%s.%s" % (kind.__name__, name), hint, data[name])
-                   for name, hint in hints.items()})
-
-
-def _build_field(name: str, hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value)
-    if hint not in _KINDS:
-        return tuple(build(hint.__args__[0], item) for item in value)
-    what, fits = _KINDS[hint]
-    if not fits(value):
-        raise ConfigError("%s: %s is expected, found %s" % (name, what, _cut(repr(value))))
-    return tuple(value) if isinstance(value, list) else value
+        raise ConfigError("%s: missing keys %s, unknown keys %s" % (what or hint.__name__, missing, unknown))
+    return hint(**{name: build(kind, data[name], "%s.%s" % (hint.__name__, name)) for name, kind in hints.items()})
 
 
 def _cut(text: str) -> str:

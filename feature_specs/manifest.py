@@ -7,9 +7,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import Any, Dict, Mapping, Tuple, get_type_hints
+from typing import Any, Dict, Mapping, Tuple
 
-from feature_specs.checks import build, is_finite, is_whole
+from feature_specs.checks import build, check_range, is_whole, shown
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -23,10 +23,6 @@ TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
-# {field: least and greatest value} of whole numbers that do not go from 0 to 2**63 - 1.
-_RANGES = {"Shard.rows": (0, MAX_ROWS), "Shard.records": (0, MAX_ROWS), "Split.rows": (0, MAX_ROWS),
-           "Split.duplicates": (-1, MAX_ROWS), "VocabularyInfo.number": (1, (1 << 22) - 1),
-           "VocabularyInfo.size": (0, 1 << KEY_BITS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +49,11 @@ class DenseStatistics:
     bin_edges: Tuple[float, ...]
     bin_counts: Tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        edges = self.bin_edges
+        if any(left >= right for left, right in zip(edges, edges[1:])) or len(self.bin_counts) != len(edges) + 1:
+            raise ConfigError("bins are not ascending, or do not fit their counts")
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -63,6 +64,11 @@ class Shard:
     records: int
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        _check_inside(self.path)
+        for name in ("rows", "records"):
+            check_range("%s: %s" % (self.path, name), getattr(self, name), 0, MAX_ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +99,10 @@ class Split:
     inputs: Tuple[Mapping[str, Any], ...]
     shards: Tuple[Shard, ...]
 
+    def __post_init__(self) -> None:
+        check_range("rows of a split", self.rows, 0, MAX_ROWS)
+        check_range("duplicates of a split", self.duplicates, -1, MAX_ROWS)
+
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyInfo:
@@ -114,6 +124,13 @@ class VocabularyInfo:
     distinct: int
     path: str = ""
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.path:
+            _check_inside(self.path)
+        check_range("number of a vocabulary", self.number, 1, (1 << 22) - 1)
+        check_range("size of a vocabulary", self.size, 0, 1 << KEY_BITS)
+        check_range("distinct of a vocabulary", self.distinct, 0, 1 << 63)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,9 +202,8 @@ class Manifest:
         """
         try:
             return _parse(data)
-        except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            text = "missing key %s" % error if isinstance(error, KeyError) else str(error)
-            raise DataError("not a valid manifest: %s" % text) from error
+        except (ConfigError, RecursionError) as error:
+            raise DataError("not a valid manifest: %s" % error) from error
 
 
 def write_manifest(manifest: Manifest, directory: str) -> str:
@@ -219,37 +235,24 @@ def read_manifest(directory: str) -> Manifest:
 
 
 def _parse(data: Any) -> Manifest:
-    if not isinstance(data, Mapping):
-        raise DataError("an object is expected, found %s" % type(data).__name__)
-    version = data["format_version"]
+    version = data.get("format_version") if isinstance(data, Mapping) else None
     if version != FORMAT_VERSION:
-        newer = is_whole(version) and version > FORMAT_VERSION
-        raise DataError("format_version %r%s; this program reads version %d" % (
+        newer = is_whole(version) and int(version or 0) > FORMAT_VERSION
+        raise ConfigError("format_version %r%s; this program reads version %d" % (
             version, " is newer; update the program" if newer else "", FORMAT_VERSION))
     _check_text(data)
-    dataset = build(DatasetDefinition, data["dataset"])
-    manifest = Manifest(
-        dataset=dataset,
-        line_per_sample=_read(int, data["line_per_sample"], "line_per_sample", 1, 1 << 20),
-        vocabularies={name: _read(VocabularyInfo, data["vocabularies"][name], name)
-                      for name in dataset.vocabulary_names},
-        vocabulary_splits=_read(Tuple[str, ...], data["vocabulary_splits"], "vocabulary_splits"),
-        dense_statistics={feature.name: _read(DenseStatistics, data["dense_statistics"][feature.name], feature.name)
-                          for feature in dataset.numeric},
-        label_statistics={task: LabelStatistics(_read(float, item["mean"], task), _read(float, item["std"], task))
-                          for task, item in ((name, data["label_statistics"][name]) for name in dataset.task_names)},
-        seed=_read(int, data["seed"], "seed"),
-        splits=_read(Mapping[str, Split], data["splits"], "split"),
-        continues=_read(str, data["continues"], "continues"))
-    for name, info in manifest.vocabularies.items():
-        if info.path:
-            _check_inside(info.path, "vocabulary %s" % name)
+    manifest = build(Manifest, {name: value for name, value in data.items() if name != "format_version"})
+    dataset = manifest.dataset
+    check_range("line_per_sample", manifest.line_per_sample, 1, 1 << 20)
+    for what, found, names in (
+            ("vocabularies", manifest.vocabularies, dataset.vocabulary_names),
+            ("dense_statistics", manifest.dense_statistics, [feature.name for feature in dataset.numeric]),
+            ("label_statistics", manifest.label_statistics, dataset.task_names)):
+        if set(found) != set(names):
+            raise ConfigError("%s of %s are expected, found those of %s" % (what, shown(tuple(names)),
+                                                                            shown(tuple(found))))
     if len({info.number for info in manifest.vocabularies.values()}) != len(manifest.vocabularies):
-        raise DataError("two vocabularies have one number")
-    for name, item in manifest.dense_statistics.items():
-        edges = item.bin_edges
-        if any(left >= right for left, right in zip(edges, edges[1:])) or len(item.bin_counts) != len(edges) + 1:
-            raise DataError("bins of %s are not ascending, or do not fit their counts" % name)
+        raise ConfigError("two vocabularies have one number")
     for name, split in manifest.splits.items():
         _check_split(name, split, dataset)
     return manifest
@@ -260,48 +263,26 @@ def _check_text(data: Any) -> None:
     try:
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError("the text that ends with %r is not valid Unicode" % error.object[
+        raise ConfigError("the text that ends with %r is not valid Unicode" % error.object[
             max(0, error.start - 40):error.end]) from error
-
-
-def _read(hint: Any, data: Any, what: str, low: int = 0, high: int = 2 ** 63 - 1) -> Any:
-    """Returns a value of an annotated type: a dataclass of this module, a tuple or mapping, text or a number."""
-    if dataclasses.is_dataclass(hint):
-        return hint(**{name: _read(kind, data[name], "%s.%s" % (what, name),
-                                   *_RANGES.get("%s.%s" % (hint.__name__, name), ()))
-                       for name, kind in get_type_hints(hint).items()})
-    if hint is int and not (is_whole(data) and low <= data <= high):
-        raise DataError("%s must be a whole number of at least %d, found %r" % (what, low, data))
-    if hint is float and not is_finite(data):
-        raise DataError("%s must be a finite number, found %r" % (what, data))
-    if hint is str and not isinstance(data, str):
-        raise DataError("%s must be text, found %r" % (what, data))
-    if hint in (int, float, str, Any):
-        return float(data) if hint is float else data
-    if hint.__origin__ is tuple:
-        return tuple(_read(hint.__args__[0], item, what) for item in data)
-    is_named = dataclasses.is_dataclass(hint.__args__[1])
-    return {name: _read(hint.__args__[1], item, name if is_named else what) for name, item in data.items()}
 
 
 def _check_split(name: str, split: Split, dataset: DatasetDefinition) -> None:
     """Refuses a split whose numbers do not fit together, or to the tasks."""
-    for shard in split.shards:
-        _check_inside(shard.path, "shard of split %s" % name)
     if sum(shard.rows for shard in split.shards) != split.rows:
-        raise DataError("the shards of split %s do not hold its %d rows" % (name, split.rows))
+        raise ConfigError("the shards of split %s do not hold its %d rows" % (name, split.rows))
     missing = [task for task in dataset.task_names if task not in split.unknown_labels]
     if missing:
-        raise DataError("split %s counts no labels of %s" % (name, ", ".join(missing)))
+        raise ConfigError("split %s counts no labels of %s" % (name, ", ".join(missing)))
     binary = [task.name for task in dataset.tasks if task.kind == BINARY]
     if not set(binary) <= set(split.positives) <= set(dataset.task_names):
-        raise DataError("positives of split %s: counts of the binary tasks (%s) are expected, found those of %s"
+        raise ConfigError("positives of split %s: counts of the binary tasks (%s) are expected, found those of %s"
                         % (name, ", ".join(binary) or "none", ", ".join(sorted(split.positives)) or "none"))
 
 
-def _check_inside(path: str, what: str) -> None:
+def _check_inside(path: str) -> None:
     if os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
-        raise DataError("path %r of %s does not stay inside the data directory" % (path, what))
+        raise ConfigError("path %r does not stay inside the data directory" % path)
 
 
 def _sha256_of(data: Any) -> str:

@@ -13,7 +13,7 @@ from estimator_app import __version__
 from estimator_app.config import NPU, Config, from_mapping
 from estimator_app.model_dir import checkpoints
 from estimator_app.model_dir.history import METRICS_FILE
-from feature_specs.checks import shown
+from feature_specs.checks import build, shown
 from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
@@ -39,6 +39,25 @@ _PATTERN_CHARACTERS = "[]*?\\"
 
 
 @dataclasses.dataclass(frozen=True)
+class DataNote:
+    """Which data was trained on.
+
+    Attributes:
+        directory: absolute path.
+        identity, encoding: of its :class:`Manifest`.
+        inputs: name and SHA-256 of the files that it was prepared from.
+        train_rows, test_rows: rows of its splits.
+    """
+
+    directory: str
+    identity: str
+    encoding: str
+    inputs: Tuple[Tuple[str, ...], ...]
+    train_rows: int
+    test_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """A stretch of steps that were trained with the same settings on the same data.
 
@@ -46,8 +65,7 @@ class Stage:
         from_step: global step at which it begins.
         data_start: global step at which training on this data began; epochs and schedules are counted from there.
         config: settings, {field: value}.
-        data: {"directory", "identity", "encoding", "inputs", "train_rows", "test_rows"} of the data; inputs: name and
-            SHA-256 of the files that it was prepared from.
+        data: what was trained on.
         ranks: number of ranks.
         versions: of the program and its packages.
     """
@@ -55,7 +73,7 @@ class Stage:
     from_step: int
     data_start: int
     config: Mapping[str, Any]
-    data: Mapping[str, Any]
+    data: DataNote
     ranks: int
     versions: Mapping[str, str]
 
@@ -109,26 +127,10 @@ def read_stages(model_dir: str) -> List[Stage]:
         if version != FORMAT_VERSION:
             raise UserError("%s has format version %r; this program reads version %d; train again in another "
                             "--model_dir" % (path, version, FORMAT_VERSION))
-        stages = [Stage(**stage) for stage in data["stages"]]
-        for stage in stages:
-            _check_stage(stage)
-        return stages
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return list(build(Tuple[Stage, ...], data["stages"], "stages"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise UserError("%s cannot be read (%s); put a sound copy in its place: the other files of the directory are "
                         "untouched" % (path, error)) from error
-
-
-def _check_stage(stage: Stage) -> None:
-    """Raises ValueError where a part of a stage is missing or of another type."""
-    if not all(isinstance(part, dict) for part in (stage.config, stage.data, stage.versions)):
-        raise ValueError("a stage without settings, data or versions")
-    for number in (stage.from_step, stage.data_start, stage.ranks, stage.data.get("train_rows"),
-                   stage.data.get("test_rows")):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise ValueError("a stage with the step, ranks or rows %r" % (number,))
-    for name in ("directory", "identity", "encoding"):
-        if not isinstance(stage.data.get(name), str):
-            raise ValueError("a stage with the %s %r of its data" % (name, stage.data.get(name)))
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:
@@ -192,7 +194,7 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
     _refuse_differences(config, found, MODEL_FIELDS,
                         "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
                         "settings, or start over with --fresh" % model_dir)
-    if manifest.identity() == last.data["identity"]:
+    if manifest.identity() == last.data.identity:
         if step:
             _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
                                                              "start over with --fresh")
@@ -208,7 +210,7 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
                         % (config.data_dir, model_dir, _data_difference(trained_on, manifest), model_dir))
     check_same_encoding(trained_on, manifest, config, may_grow=True)
     # The vocabularies of data that was begun with hold those of the data before it.
-    if manifest.continues not in [stage.data["identity"] for stage in begun[len(stages) - 1:]]:
+    if manifest.continues not in [stage.data.identity for stage in begun[len(stages) - 1:]]:
         raise DataError("%s does not continue the data of the model in %s: prepare it with --vocabulary_from %s"
                         % (config.data_dir, model_dir, model_dir))
     return step
@@ -220,12 +222,10 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
     Called when a step is about to be trained, so that the notes always tell what the weights were trained with.
     """
     os.makedirs(config.model_dir, exist_ok=True)
-    data = {"directory": os.path.abspath(config.data_dir), "identity": manifest.identity(),
-            "encoding": manifest.encoding_fingerprint(),
-            "inputs": [[name, digest] for name, digest in dict.fromkeys(
-                (item["name"], item["sha256"]) for split in manifest.splits.values() for item in split.inputs)],
-            "train_rows": manifest.split(TRAIN_SPLIT).rows,
-            "test_rows": manifest.split(TEST_SPLIT).rows}
+    inputs = dict.fromkeys((item["name"], item["sha256"]) for split in manifest.splits.values()
+                           for item in split.inputs)
+    data = DataNote(os.path.abspath(config.data_dir), manifest.identity(), manifest.encoding_fingerprint(),
+                    tuple(inputs), manifest.split(TRAIN_SPLIT).rows, manifest.split(TEST_SPLIT).rows)
     stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())
     stages = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
     if not stages or dataclasses.replace(stages[-1], from_step=from_step) != stage:

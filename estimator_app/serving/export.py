@@ -200,9 +200,9 @@ def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str,
     best = checkpoints.read_best(model_dir)
     metrics = [entry for entry in history.evaluations(model_dir) if entry["global_step"] == step]
     # Paths of the training machine are of no use elsewhere.
-    stages = [dict(dataclasses.asdict(stage), config=_without(stage.config, "data_dir", "model_dir"),
-                   data=_without(stage.data, "directory"))
-              for stage in directory.read_stages(model_dir) if stage.from_step < step]
+    stages = [dict(stage, config=_without(stage["config"], "data_dir", "model_dir"),
+                   data=_without(stage["data"], "directory"))
+              for stage in map(dataclasses.asdict, directory.read_stages(model_dir)) if stage["from_step"] < step]
     return {
         "format_version": CARD_FORMAT, "dataset": dataset.name, "tasks": list(dataset.task_names),
         "checkpoint_step": step, "is_best_checkpoint": best is not None and best.step == step,
@@ -236,7 +236,7 @@ def _without(values: Mapping[str, Any], *names: str) -> Dict[str, Any]:
 def _check_rows(trained: TrainedModel, request: ExportRequest, folder: str) -> CheckRows:
     config = trained.model.config
     # Where it was when the model was trained: a relative path means nothing in another working directory.
-    data_dir = request.data_dir or str(directory.read_stages(config.model_dir)[-1].data["directory"])
+    data_dir = request.data_dir or directory.read_stages(config.model_dir)[-1].data.directory
     if not request.data_dir and not os.path.isfile(os.path.join(data_dir, FILE_NAME)):
         sparse, dense = _drawn_rows(trained.model.manifest, request.check_rows)
         return CheckRows(sparse, dense, {}, "rows drawn from the manifest, for which the signatures agree (the "

@@ -52,7 +52,7 @@ def train(request: TrainRequest) -> Dict[str, Any]:
         # The process that planned the phases has made the directory ready.
         with contextlib.nullcontext() if rank_id else phase_locked(config.model_dir):
             stages = directory.read_stages(config.model_dir)
-            if stages and stages[-1].data["identity"] != model.manifest.identity():
+            if stages and stages[-1].data.identity != model.manifest.identity():
                 raise DataError("%s was prepared anew while it was in use; bring the data back and the same command "
                                 "resumes" % config.data_dir)
             start = checkpoints.latest(config.model_dir) or 0
