@@ -15,7 +15,6 @@ from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
 
 SUM, CONCAT = "sum", "concat"
-RELU, GLU = "relu", "glu"
 SCHEDULES = ("fixed", "cosine")
 AUTO, CPU, NPU = "auto", "cpu", "npu"
 DEVICES = (AUTO, CPU, NPU)
@@ -54,8 +53,6 @@ class Config:
     tower_layers: Tuple[int, ...] = _field((8,), "units of a tower's hidden layers, comma-separated", "units", low=1,
                                            high=8192)
     task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", "experts", low=1, high=1024)
-    expert_activation: str = _field(RELU, "of an expert's first layer; glu: values times sigmoids of as many more "
-                                          "units", choices=(RELU, GLU))
     expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", low=0.0, high=0.95)
     batch_norm: bool = _field(False, "batch normalisation in the experts")
     reference_init: bool = _field(False, "constant 0.1 for every weight, as the original port has it (degenerate)")
@@ -78,8 +75,6 @@ class Config:
                                                          "cosine", choices=SCHEDULES + (AUTO,))
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
                                       "gradient", low=0.0, high=1.0)
-    label_smoothing: float = _field(0.0, "labels 0 and 1 become half of this and 1 less half of this in training",
-                                    low=0.0, high=0.5)
     task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; a task "
                                                "that is not named has 1", "task=weight")
     seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)

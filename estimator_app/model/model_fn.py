@@ -37,7 +37,7 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
         logits, task_labels = tasks.related(output.logits), tasks.labels(features)
         row_weights = features[WEIGHT][:, 0] if WEIGHT in features else None
         if is_training:
-            loss = tasks.training_loss(logits, task_labels, row_weights, config.label_smoothing)
+            loss = tasks.training_loss(logits, task_labels, row_weights)
             loss = loss if output.penalty is None else loss + output.penalty
             has_lists = any(table.has_lists for table in model.encoding.tables)
             return tf.estimator.EstimatorSpec(mode, loss=loss,
@@ -48,7 +48,7 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
         metrics = tasks.metrics(logits, features, batch)
         metrics.update(expert_metrics(output.experts, output.gates, batch.valid, batch.merge))
         # The Estimator averages this over batches; the exact loss of all rows is the metric mean_loss.
-        return tf.estimator.EstimatorSpec(mode, loss=tasks.training_loss(logits, task_labels, None, 0.0),
+        return tf.estimator.EstimatorSpec(mode, loss=tasks.training_loss(logits, task_labels, None),
                                           eval_metric_ops=metrics)
 
     return model_fn

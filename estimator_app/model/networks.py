@@ -11,7 +11,7 @@ import dataclasses
 import math
 from typing import Dict, Optional, Sequence, Tuple, Type
 
-from estimator_app.config import GLU, Config
+from estimator_app.config import Config
 from estimator_app.model.lazy import tf
 from feature_specs.errors import ConfigError
 
@@ -97,7 +97,7 @@ class Mmoe(Network):
     @property
     def width(self) -> int:
         """All experts' first layers, then ``expert_num`` logits of each gate."""
-        return self.config.expert_num * (expert_units(self.config) + len(self.tasks))
+        return self.config.expert_num * (self.config.expert_layers[0] + len(self.tasks))
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
         """Builds the experts, a softmax gate per task and the towers."""
@@ -118,7 +118,7 @@ class SharedBottom(Network):
     @property
     def width(self) -> int:
         """All experts' first layers."""
-        return self.config.expert_num * expert_units(self.config)
+        return self.config.expert_num * self.config.expert_layers[0]
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
         """Builds the bottom and the towers."""
@@ -138,7 +138,7 @@ class Ple(Network):
     def width(self) -> int:
         """Shared experts, then those of each task; then each gate's logits of the experts that it weighs."""
         shared, own, tasks = self.config.expert_num, self.config.task_expert_num, len(self.tasks)
-        return (shared + own * tasks) * expert_units(self.config) + tasks * (shared + own)
+        return (shared + own * tasks) * self.config.expert_layers[0] + tasks * (shared + own)
 
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
         """Builds all experts, a gate per task and the towers."""
@@ -172,26 +172,17 @@ def make_network(config: Config, tasks: Sequence[str]) -> Network:
     return NETWORKS[config.model](config, tasks)
 
 
-def expert_units(config: Config) -> int:
-    """Returns the units that an expert reads of the first layer: those of its first layer, twice with ``glu``."""
-    return config.expert_layers[0] * (2 if config.expert_activation == GLU else 1)
-
-
 def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bool) -> tf.Tensor:
     """Returns the experts' outputs, float32 [batch, count, expert_layers[-1]].
 
     Args:
-        first: float32 [batch, count * expert_units], their first layers without activation.
+        first: float32 [batch, count * expert_layers[0]], their first layers without activation.
         count: number of experts.
         config: further layers, batch normalisation, dropout.
         is_training: whether dropout acts and batch normalisation uses the batch.
     """
-    first = tf.reshape(_normalised(first, "experts_0", config, is_training), [-1, count, expert_units(config)])
-    if config.expert_activation == GLU:
-        values, gates = tf.split(first, 2, axis=2)
-        hidden = values * tf.sigmoid(gates)
-    else:
-        hidden = tf.nn.relu(first)
+    first = tf.reshape(_normalised(first, "experts_0", config, is_training), [-1, count, config.expert_layers[0]])
+    hidden = tf.nn.relu(first)
     for number, units in enumerate(config.expert_layers[1:], 1):
         with tf.compat.v1.variable_scope("experts_%d" % number):
             # [count, batch, n] x [count, n, units]: one product for all experts.

@@ -53,7 +53,7 @@ class Task:
         """Returns the name of a score of this task, such as ``auc_click``."""
         return "%s_%s" % (score, self.name)
 
-    def loss(self, logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns the loss of every row, float32 [batch]; ``logits`` and ``labels`` float32 [batch]."""
         raise NotImplementedError
 
@@ -73,10 +73,8 @@ class BinaryTask(Task):
     losses = ("log_loss",)
     neither = ("calibration",)
 
-    def loss(self, logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-        """Log loss; a label y becomes y * (1 - s) + s / 2."""
-        if label_smoothing:
-            labels = labels * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Log loss."""
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits, name=self.metric("log_loss"))
 
     def predictions(self, logits: tf.Tensor) -> tf.Tensor:
@@ -115,9 +113,8 @@ class RegressionTask(Task):
     def _scale(self) -> float:
         return self.statistics.std if self.statistics.std > 0 else 1.0
 
-    def loss(self, logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    def loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Half the squared error, in standard deviations of the training labels."""
-        del label_smoothing
         return 0.5 * tf.square(logits - (self.transformed(labels) - self.statistics.mean) / self._scale)
 
     def predictions(self, logits: tf.Tensor) -> tf.Tensor:
@@ -224,7 +221,7 @@ class TaskSet:
         return {name: of(name) for name in self.tasks}
 
     def training_loss(self, logits: Mapping[str, tf.Tensor], labels: Mapping[str, Labels],
-                      row_weights: Optional[tf.Tensor], label_smoothing: float) -> tf.Tensor:
+                      row_weights: Optional[tf.Tensor]) -> tf.Tensor:
         """Returns what is minimised, float32 scalar: weighted losses of all tasks and rows over tasks times rows.
 
         It divides by the rows of the batch, not by those that count, so that the ranks of a global batch agree.
@@ -233,11 +230,10 @@ class TaskSet:
             logits: of :meth:`related`.
             labels: of :meth:`labels`.
             row_weights: float32 [batch], or None.
-            label_smoothing: see :meth:`Task.loss`.
         """
         total = []
         for name, task in self.tasks.items():
-            rows = task.weight * labels[name].counts * task.loss(logits[name], labels[name].values, label_smoothing)
+            rows = task.weight * labels[name].counts * task.loss(logits[name], labels[name].values)
             total.append(rows if row_weights is None else rows * row_weights)
         stacked = tf.stack(total)
         return tf.reduce_sum(stacked) / tf.cast(tf.size(stacked), tf.float32)

@@ -29,7 +29,7 @@ FORMAT_VERSION = 2
 
 # What decides the variables of a model and the meaning of its inputs.
 MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_layers", "tower_layers",
-                "expert_activation", "task_expert_num", "batch_norm", "reference_init",
+                "task_expert_num", "batch_norm", "reference_init",
                 "dense_transform", "dense_bins", "drop_dense")
 # What decides which rows a step reads; a run that is resumed must read on where it stopped.
 ORDER_FIELDS = ("seed", "shuffle_rows", "window_rows")

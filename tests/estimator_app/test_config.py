@@ -37,7 +37,7 @@ def test_the_reference_preset_has_the_settings_of_the_original():
     assert (config.batch_size, config.train_epoch, config.learning_rate, config.sparse_learning_rate) == (
         32, 100, 0.001, 0.001)
     assert config.reference_init and config.dense_transform == "none" and config.dense_bins == 0
-    assert config.expert_dropout == config.embedding_l2 == config.label_smoothing == 0.0
+    assert config.expert_dropout == config.embedding_l2 == 0.0
     assert config.learning_rate_schedule == config.sparse_learning_rate_schedule == "fixed"
 
 

@@ -133,7 +133,7 @@ class Tasks:
         statistics = self.statistics[name]
         return statistics.mean + (statistics.std or 1.0) * np.asarray(logits[name], np.float64)
 
-    def row_losses(self, logits, labels, name, smoothing=0.0):
+    def row_losses(self, logits, labels, name):
         """float64 [n], NaN in rows that do not count."""
         column = labels[:, list(self.dataset.task_names).index(name)].astype(np.float64)
         losses = np.full(len(column), np.nan)
@@ -143,17 +143,16 @@ class Tasks:
                 error = self.transformed(name, column[row]) - outputs[row]
                 losses[row] = 0.5 * (error / (self.statistics[name].std or 1.0)) ** 2
             else:
-                target = {0.0: smoothing / 2, 1.0: 1 - smoothing / 2}[column[row]]
                 p = outputs[row]
-                losses[row] = -(target * math.log(p) + (1 - target) * math.log1p(-p))
+                losses[row] = -(math.log(p) if column[row] else math.log1p(-p))
         return losses
 
-    def training_loss(self, logits, labels, row_weights=None, task_weights=None, smoothing=0.0):
+    def training_loss(self, logits, labels, row_weights=None, task_weights=None):
         weights = np.ones(len(labels)) if row_weights is None else row_weights
         total = 0.0
         for name in self.dataset.task_names:
             total += (task_weights or {}).get(name, 1.0) * np.nansum(
-                self.row_losses(logits, labels, name, smoothing) * weights)
+                self.row_losses(logits, labels, name) * weights)
         return total / (len(labels) * self.dataset.num_tasks)
 
 

@@ -47,18 +47,18 @@ def run(tasks, logits, labels, function):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("smoothing, weights", [(0.0, ()), (0.2, ()), (0.0, ("buy=3", "watch=0.25", "rate=0"))])
-def test_the_training_loss(manifest, weighted, smoothing, weights):
+@pytest.mark.parametrize("weights", [(), ("buy=3", "watch=0.25", "rate=0")])
+def test_the_training_loss(manifest, weighted, weights):
     logits, labels, row_weights = arrays()
     tasks = make_tasks(manifest, weights)
     found, gradients = run(tasks, logits, labels, lambda joint, given_labels, own: [
         (loss, tf.gradients(loss, [own[name] for name in NAMES])) for loss in [tasks.training_loss(
-            joint, given_labels, tf.constant(row_weights) if weighted else None, smoothing)]][0])
+            joint, given_labels, tf.constant(row_weights) if weighted else None)]][0])
     oracle = Tasks(manifest.dataset, manifest.label_statistics)
     by_task = {text.split("=")[0]: float(text.split("=")[1]) for text in weights}
 
     def expected(values):
-        return oracle.training_loss(values, labels, row_weights if weighted else None, by_task, smoothing)
+        return oracle.training_loss(values, labels, row_weights if weighted else None, by_task)
 
     assert found == pytest.approx(expected(logits), rel=1e-5)
     for name, gradient in zip(NAMES, gradients):
@@ -96,7 +96,7 @@ def test_the_loss_divides_by_all_rows_so_that_parts_of_a_batch_agree_with_the_wh
 
     def loss(rows):
         return run(tasks, {name: value[rows] for name, value in logits.items()}, labels[rows],
-                   lambda joint, found, own: tasks.training_loss(joint, found, tf.constant(weights[rows]), 0.0))
+                   lambda joint, found, own: tasks.training_loss(joint, found, tf.constant(weights[rows])))
 
     halves = [loss(slice(0, ROWS // 2)), loss(slice(ROWS // 2, ROWS))]
     assert np.mean(halves) == pytest.approx(loss(slice(0, ROWS)), rel=1e-5)
@@ -106,8 +106,8 @@ def test_a_batch_of_unknown_labels_has_loss_zero_and_no_gradient(manifest):
     logits, _, _ = arrays()
     tasks = make_tasks(manifest)
     found = run(tasks, logits, np.full((ROWS, 5), np.nan, np.float32), lambda joint, labels, own: [
-        tasks.training_loss(joint, labels, None, 0.0),
-        tf.gradients(tasks.training_loss(joint, labels, None, 0.0), list(own.values()))])
+        tasks.training_loss(joint, labels, None),
+        tf.gradients(tasks.training_loss(joint, labels, None), list(own.values()))])
     assert found[0] == 0.0 and all((value == 0).all() for value in found[1])
 
 
@@ -134,7 +134,7 @@ def test_a_regression_without_transform_and_without_deviation(manifest):
     tasks = make_tasks(plain)
     labels, logits = np.array([[4.0], [np.nan]], np.float32), {"watch": np.array([0.5, 9.0], np.float32)}
     loss, prediction = run(tasks, logits, labels, lambda joint, found, own: (
-        tasks.training_loss(joint, found, None, 0.0), tasks.predictions(own)["watch"]))
+        tasks.training_loss(joint, found, None), tasks.predictions(own)["watch"]))
     assert loss == pytest.approx(0.5 * (4.0 - 3.5) ** 2 / 2)
     np.testing.assert_allclose(prediction, [3.5, 12.0])
     assert tasks.main_metric == "mean_loss" and tasks.selectable() == [

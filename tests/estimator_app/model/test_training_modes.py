@@ -126,7 +126,7 @@ def test_training_equals_plain_tensorflow_with_lazy_adam(tmp_path, layer, model)
     dataset = LIGHT if layer == "concat" else without_dims(LIGHT)
     manifest, arrays = write_data(tmp_path / "data", ROWS, 30, dataset=dataset)
     config = training.settings_of(
-        tmp_path / "data", tmp_path / "m", input_layer=layer, model=model, embedding_l2=0.01, label_smoothing=0.1,
+        tmp_path / "data", tmp_path / "m", input_layer=layer, model=model, embedding_l2=0.01,
         task_weights=("buy=2", "watch=0.5"), learning_rate_schedule="cosine", sparse_learning_rate_schedule="cosine",
         dense_bins=0)
     training.train(config, manifest, phase=PHASE)
@@ -203,7 +203,7 @@ def gradients_of(made, vectors, numbers, rows, weights):
             output = made.network(inputs, True)
         features = {LABEL: tf.constant(rows.labels), WEIGHT: tf.constant(rows.weight)}
         loss = made.tasks.training_loss(made.tasks.related(output.logits), made.tasks.labels(features),
-                                        features[WEIGHT], config.label_smoothing)
+                                        features[WEIGHT])
         variables = {item.op.name: item for item in tf.compat.v1.trainable_variables()}
         if weights is None:
             session.run(tf.compat.v1.global_variables_initializer())
