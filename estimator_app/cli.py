@@ -156,11 +156,8 @@ def _train(parsed: argparse.Namespace) -> int:
         numbers = steps.step_numbers(config, model.manifest, 0, 0, 1)
         steps.resolve_eval_mode(steps.TRAIN_AND_EVALUATE, NPU, len(steps.stops(0, numbers)))
     launch.check_flags(parsed, resolved)
-    needs = model.needs()
     if not parsed.phase:
-        needs.check(_available_memory())
-        sys.stdout.write(needs.describe() + "\n")
-        sys.stdout.flush()
+        model.needs().check(_available_memory())
     if parsed.eval_mode == steps.ALTERNATE and not parsed.phase:
         return alternation.alternate(request, parsed.rest)
     _quiet_tensorflow(parsed.debug)

@@ -247,9 +247,11 @@ def memory(host: Host, tables: float) -> Finding:
     available = host.available_memory()
     if available is None:
         return OK, "unknown", ""
-    limit, used = (host.read("/sys/fs/cgroup/memory.%s" % name).strip() for name in ("max", "current"))
+    limit, used, parts = (host.read("/sys/fs/cgroup/memory.%s" % name).strip() for name in ("max", "current", "stat"))
     if is_digits(limit) and is_digits(used):
-        available = min(available, max(0, int(limit) - int(used)))
+        # Of what is used, files that nobody has looked at lately make room.
+        cached = re.search(r"^inactive_file (\d+)$", parts, re.MULTILINE | re.ASCII)
+        available = min(available, max(0, int(limit) - int(used) + int(cached.group(1) if cached else 0)))
     text = "%s available" % _size(available)
     if tables:
         text += ", the tables on this host take %s" % _size(tables)

@@ -74,12 +74,13 @@ def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
             reason = run.stop_reason(history.evaluations(run.config.model_dir))
             if reason:
                 sys.stdout.write("early stopping: %s\n" % reason)
-                return
+                break
             if not is_begun:
                 begin_stage(run)
                 is_begun = True
         sys.stdout.flush()
         yield phase
+    sys.stdout.write(report.written(run.config.model_dir))
 
 
 def phase_flags(arguments: Sequence[str]) -> List[str]:

@@ -23,13 +23,17 @@ def complete_report(model_dir: str, tasks: TaskSet) -> None:
         write_report(model_dir, tasks)
 
 
-def write_report(model_dir: str, tasks: TaskSet) -> str:
-    """Writes the report of a model directory from its ``metrics.jsonl`` and returns its path."""
+def written(model_dir: str) -> str:
+    """Returns the line that names what a training has written."""
+    return "model directory %s, report %s\n" % (model_dir, os.path.join(model_dir, REPORT_FILE))
+
+
+def write_report(model_dir: str, tasks: TaskSet) -> None:
+    """Writes the report of a model directory from its ``metrics.jsonl``."""
     # The template library costs a part of the start-up, which only the end of a run pays.
     import jinja2
 
-    evaluations = history.evaluations(model_dir)
-    training = [entry for entry in history.read(model_dir) if entry["kind"] == history.TRAIN]
+    evaluations, entries = history.evaluations(model_dir), history.read(model_dir)
     scores = tasks.score_names()
     known = {name for entry in evaluations for name in entry}
     columns = [name for name in ["global_step", "examples", MEAN_LOSS] + scores + [
@@ -39,10 +43,8 @@ def write_report(model_dir: str, tasks: TaskSet) -> str:
         written=time.strftime("Written %Y-%m-%d %H:%M:%S UTC", time.gmtime()), rows=evaluations,
         warnings=collapse_warnings(evaluations[-1]) if evaluations else [], columns=columns,
         whole=("global_step", "examples"), best=checkpoints.read_best(model_dir),
-        settings=_text(settings) if os.path.isfile(settings) else "", figures=_figures(training, evaluations, tasks))
-    path = os.path.join(model_dir, REPORT_FILE)
-    replace_text(path, html)
-    return path
+        settings=_text(settings) if os.path.isfile(settings) else "", figures=_figures(entries, evaluations, tasks))
+    replace_text(os.path.join(model_dir, REPORT_FILE), html)
 
 
 def _text(path: str) -> str:
@@ -50,14 +52,16 @@ def _text(path: str) -> str:
         return stream.read()
 
 
-def _figures(training: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]],
+def _figures(entries: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]],
              tasks: TaskSet) -> List[Dict[str, str]]:
     """Returns {"title", "data"} of every figure: the main scores on one scale, the losses, the speed."""
+    training = [entry for entry in entries if entry["kind"] == history.TRAIN]
+    borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
     losses = _points(training, "loss")
     made = [("Scores", [(name, _points(evaluations, name)) for name in tasks.main_scores()]),
             ("Loss", [("training, smoothed", _smoothed(losses)), ("evaluation", _points(evaluations, MEAN_LOSS))]),
             ("Training speed, examples/s", [("training", _points(training, "examples_per_second"))])]
-    return [_curves(title, series) for title, series in made]
+    return [_curves(title, series, borders) for title, series in made]
 
 
 def _points(entries: Sequence[Mapping[str, Any]], name: str) -> List[Tuple[int, float]]:
@@ -74,7 +78,9 @@ def _smoothed(points: Sequence[Tuple[int, float]]) -> List[Tuple[int, float]]:
     return found
 
 
-def _curves(title: str, series: Sequence[Tuple[str, Sequence[Tuple[int, float]]]]) -> Dict[str, str]:
+def _curves(title: str, series: Sequence[Tuple[str, Sequence[Tuple[int, float]]]], borders: Sequence[int]
+            ) -> Dict[str, str]:
+    """Draws a figure; ``borders`` are the steps after which other data was trained and evaluated."""
     # The plot library costs a second of start-up, which only the end of a run pays.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -85,6 +91,8 @@ def _curves(title: str, series: Sequence[Tuple[str, Sequence[Tuple[int, float]]]
     for name, points in series:
         if points:
             axes.plot(*zip(*points), marker="o", markersize=3, label=name)
+    for number, step in enumerate(borders):
+        axes.axvline(step, color="gray", linestyle=":", label="_" if number else "other data")
     if any(points for _, points in series):
         axes.legend()
     axes.set_xlabel("step")

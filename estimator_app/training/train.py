@@ -101,9 +101,9 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
             else:
                 _train_and_evaluate(request, runtime, recorder)
             if run.rank_id == 0:
-                path = report.write_report(model_dir, run.model.tasks)
+                report.write_report(model_dir, run.model.tasks)
                 if not request.phase:
-                    sys.stdout.write("model directory %s, report %s\n" % (model_dir, path))
+                    sys.stdout.write(report.written(model_dir))
             return recorder.last
     except BadLossError as error:
         if run.rank_id:

@@ -261,6 +261,8 @@ def test_the_memory_of_the_tables(root):
     put(root, "sys/fs/cgroup/memory.max", "3000000000\n")
     put(root, "sys/fs/cgroup/memory.current", "1000000000\n")
     assert cpu(root)["memory"].found == "2.0 GB available"
+    put(root, "sys/fs/cgroup/memory.stat", "anon 100000000\ninactive_file 700000000\nactive_file 1\n")
+    assert cpu(root)["memory"].found == "2.7 GB available"
     put(root, "sys/fs/cgroup/memory.max", "max\n")
     assert cpu(root)["memory"].found == "8.2 GB available"
     os.remove(str(root / "proc/meminfo"))

@@ -29,6 +29,7 @@ def test_it_trains_the_same_model_and_owes_nothing(fresh, whole):
             continue  # It ended by itself.
     done = fresh.train(*ALTERNATE, seconds=600).ok()
     assert "already" not in done.out
+    assert done.out.count("tables: ") == 1 and done.out.endswith("model directory model, report model/report.html\n")
     assert runs.recorded(fresh.model, "eval") == runs.recorded(whole.model, "eval")
     runs.assert_same_weights(fresh.model, whole.model, 30)
     assert checkpoints.read_best(fresh.model, contents=True) == checkpoints.read_best(whole.model)
@@ -38,6 +39,7 @@ def test_it_trains_the_same_model_and_owes_nothing(fresh, whole):
 def test_a_phase_that_outlives_its_parent_keeps_the_directory(fresh):
     process = start(fresh, 200, lambda: runs.recorded(fresh.model))
     (child,) = children_of(process.pid)
+    os.kill(child, signal.SIGSTOP)  # else it may have ended before the next command looks
     process.kill()
     try:
         fresh.here(*runs.TRAIN).refused("is in use by process %d on host" % child)

@@ -2,11 +2,14 @@
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from estimator_app.model.tasks import make_tasks
 from estimator_app.model_dir import checkpoints
+from estimator_app.training import report
 from feature_specs.manifest import read_manifest
 from tests.estimator_app.training.test_resume import snapshot
 from tests.support import kill_harness, runs
@@ -43,6 +46,10 @@ def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whol
     assert first == runs.stages(whole.model)[0]
     assert [[name for name, _ in stage["data"]["inputs"]] for stage in (first, second)] == [
         ["data.train.csv", "data.test.csv"], ["data2.train.csv", "data2.test.csv"]]
+    tasks = make_tasks(read_manifest(str(tomorrow.root / "data2")))
+    with mock.patch("matplotlib.axes.Axes.axvline") as line:
+        report.write_report(str(tomorrow.root / "whole"), tasks)
+    assert [call[0][0] for call in line.call_args_list] == [30] * 3  # in every figure
 
     # Before its first step the tables are bit for bit what they were: killed right after the restore, then stopped.
     harness = kill_harness.Harness(tomorrow.root, ON, 1, 20.0)
