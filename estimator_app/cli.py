@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
     debug = "--debug" in arguments
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING)
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Nothing that a command writes may be writable by others; the SDK refuses to load such slices (rec_sdk_api 5.3).
     os.umask(os.umask(0o022) | 0o022)
     try:
@@ -120,8 +122,6 @@ def _quiet_tensorflow(debug: bool) -> None:
         if limit != resource.RLIM_INFINITY and limit < least:
             raise ConfigError("the limit of %s is %d kB; TensorFlow ends without a word below %d kB: raise it"
                               % (what, limit >> 10, least >> 10))
-    if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import warnings
     with warnings.catch_warnings():
         # TensorFlow 1.15 warns about NumPy's future at every import.
