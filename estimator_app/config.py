@@ -71,8 +71,7 @@ class Config:
     sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", low=1e-8, high=10.0)
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",
                                          choices=SCHEDULES)
-    sparse_learning_rate_schedule: str = _field("fixed", "of the embedding tables; auto: fixed in a single pass, else "
-                                                         "cosine", choices=SCHEDULES + (AUTO,))
+    sparse_learning_rate_schedule: str = _field("fixed", "of the embedding tables", choices=SCHEDULES)
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
                                       "gradient", low=0.0, high=1.0)
     task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; a task "

@@ -8,7 +8,7 @@ from mx_rec.graph.modifier import GraphModifierHook
 from mx_rec.util.initialize import init, terminate_config_initializer
 from npu_bridge.npu_init import NPUEstimator, NPURunConfig
 
-from estimator_app.config import AUTO, Config
+from estimator_app.config import Config
 from estimator_app.model.definition import Model
 from estimator_app.model.model_fn import make_model_fn
 from estimator_app.model_dir import checkpoints
@@ -80,8 +80,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
         prefetch=config.prefetch or min(_MOST_BATCHES, _BATCHES_PER_THREAD * threads(config.threads)),
         feature_spec_mode=not config.use_modify_graph, lookups=config.lookups,
         admission=admission if config.use_faae else None)
-    model_fn = make_model_fn(with_schedule(model, numbers.epochs), specs, numbers.eval_steps, run.rank_size,
-                             (numbers.data_start, numbers.max_steps))
+    model_fn = make_model_fn(model, specs, numbers.eval_steps, run.rank_size, (numbers.data_start, numbers.max_steps))
     train_input_fn = None
     if phase.kind != EVALUATE and numbers.plan is not None:
         train_input_fn = make_train_input_fn(
@@ -92,17 +91,6 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
     estimator = NPUEstimator(model_fn=model_fn, config=run_config(config, save_steps), warm_start_from=warm_start)
     eval_input_fn = make_eval_input_fn(settings, TEST_SPLIT, config.eval_batch_size)
     return Runtime(run, estimator, train_input_fn, eval_input_fn, guard)
-
-
-def with_schedule(model: Model, epochs: int) -> Model:
-    """Returns the model with the schedule of the tables' rate that passes over the rows ask for where it is ``auto``.
-
-    In a single pass a falling rate would give the last rows next to no weight, and what appears only there.
-    """
-    if model.config.sparse_learning_rate_schedule != AUTO:
-        return model
-    schedule = "fixed" if epochs == 1 else "cosine"
-    return dataclasses.replace(model, config=model.config.replace(sparse_learning_rate_schedule=schedule))
 
 
 def build_evaluation(model: Model) -> Runtime:

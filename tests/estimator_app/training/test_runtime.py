@@ -24,14 +24,3 @@ def test_threads_follow_the_cores_unless_they_are_set(runtime, tmp_path):
     # At small batches every op is over sooner than another thread wakes up.
     assert threads(batch_size=32) == (1, 16) and threads(batch_size=512) == (16, 16)
     assert threads(batch_size=32, threads=3) == (3, 3)
-
-
-@pytest.mark.parametrize("schedule, epochs, expected", [
-    ("auto", 1, "fixed"), ("auto", 2, "cosine"), ("cosine", 1, "cosine"), ("fixed", 2, "fixed")])
-def test_the_rate_of_the_tables_falls_where_rows_come_again(runtime, schedule, epochs, expected):
-    @dataclasses.dataclass(frozen=True)
-    class Model:
-        config: Config
-
-    found = runtime.with_schedule(Model(Config(sparse_learning_rate_schedule=schedule)), epochs)
-    assert found.config.sparse_learning_rate_schedule == expected
