@@ -193,43 +193,51 @@ def deepctr_scores(specification: Specification) -> Dict[str, Dict[str, float]]:
     splits = {name: Rows(specification[name]) for name in ("fit", "validate", "train", "test")}
     numbers = [number for number in range(len(specification["tasks"]))
                if all(np.isfinite(rows.label[:, number]).all() for rows in splits.values())]
-    tasks = [specification["tasks"][number] for number in numbers]
+    for rows in splits.values():
+        rows.label = rows.label[:, numbers]
+    given = dict(specification, tasks=[specification["tasks"][number] for number in numbers])
     passes = [count for count in PASSES if count * len(splits["train"].label) <= MOST_EXAMPLES] or list(FEW_PASSES)
-
-    def scores_of(train: Rows, test: Rows, stops: List[int], seed: int) -> List[Dict[str, float]]:
-        import tensorflow as tf
-        tf.keras.backend.clear_session()
-        tf.compat.v1.set_random_seed(seed)
-        np.random.seed(seed)
-        scale = _logarithm(train.dense)
-        center, spread = np.nanmean(scale, axis=0), np.maximum(np.nanstd(scale, axis=0), 1e-6)
-        columns, inputs = _deepctr_inputs(train, specification["fields"], center, spread)
-        _, held_out = _deepctr_inputs(test, specification["fields"], center, spread)
-        labels = [_deepctr_labels(train.label[:, number], task, train.label[:, number])
-                  for number, task in zip(numbers, tasks)]
-        model = _deepctr_model(columns, tasks)
-        found: List[Dict[str, float]] = []
-        for count in range(1, max(stops) + 1):
-            model.fit(inputs, labels, batch_size=256, epochs=1, verbose=0, shuffle=True)
-            if count in stops:
-                outputs = model.predict(held_out, batch_size=4096)
-                outputs = outputs if isinstance(outputs, list) else [outputs]
-                found.append({})
-                for number, task, output in zip(numbers, tasks, outputs):
-                    binary = task["type"] == "binary"
-                    theirs = _deepctr_labels(test.label[:, number], task, train.label[:, number])
-                    known = train.label[:, number]
-                    unit = 1.0 if binary else float((np.log1p(known) if task["transform"] == "log" else known).std())
-                    value = area(theirs, output[:, 0]) if binary else unit * _rmse(theirs, output[:, 0])
-                    found[-1][("auc_" if binary else "rmse_") + task["name"]] = value
-        return found
-
-    tried = scores_of(splits["fit"], splits["validate"], passes, 1)
-    best = max(range(len(passes)), key=lambda place: sum(
-        value if name.startswith("auc_") else -value for name, value in tried[place].items()))
-    results = [scores_of(splits["train"], splits["test"], [passes[best]], seed)[0] for seed in SEEDS]
-    print("deepctr: %d passes; %s" % (passes[best], results), file=sys.stderr)
+    tried = _deepctr_run(given, splits["fit"], splits["validate"], passes, 1)
+    goodness = [sum(value if name.startswith("auc_") else -value for name, value in found.items()) for found in tried]
+    best = passes[int(np.argmax(goodness))]
+    results = [_deepctr_run(given, splits["train"], splits["test"], [best], seed)[0] for seed in SEEDS]
+    print("deepctr: %d passes; %s" % (best, results), file=sys.stderr)
     return {"deepctr": {name: float(np.mean([item[name] for item in results])) for name in results[0]}}
+
+
+def _deepctr_run(specification: Specification, train: Rows, test: Rows, stops: List[int], seed: int
+                 ) -> List[Dict[str, float]]:
+    """Trains once, and scores the test rows after each of so many passes."""
+    import tensorflow as tf
+    tf.keras.backend.clear_session()
+    tf.compat.v1.set_random_seed(seed)
+    np.random.seed(seed)
+    fields, tasks, scale = specification["fields"], specification["tasks"], _logarithm(train.dense)
+    center, spread = np.nanmean(scale, axis=0), np.maximum(np.nanstd(scale, axis=0), 1e-6)
+    columns, inputs = _deepctr_inputs(train, fields, center, spread)
+    _, held_out = _deepctr_inputs(test, fields, center, spread)
+    labels = [_deepctr_labels(known, task, known) for known, task in zip(train.label.T, tasks)]
+    model = _deepctr_model(columns, tasks)
+    found = []
+    for count in range(1, max(stops) + 1):
+        model.fit(inputs, labels, batch_size=256, epochs=1, verbose=0, shuffle=True)
+        if count in stops:
+            found.append(deepctr_metrics(model.predict(held_out, batch_size=4096), tasks, train.label, test.label))
+    return found
+
+
+def deepctr_metrics(outputs: Any, tasks: List[Specification], train: Any, test: Any) -> Dict[str, float]:
+    """Returns {metric: value} of outputs [n, 1], one or a list with one per task, for labels [n, T] of test rows."""
+    found = {}
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    for task, known, labels, output in zip(tasks, train.T, test.T, outputs):
+        right = _deepctr_labels(labels, task, known)
+        if task["type"] == "binary":
+            found["auc_" + task["name"]] = area(right, output[:, 0])
+        else:
+            unit = np.log1p(known) if task["transform"] == "log" else known
+            found["rmse_" + task["name"]] = float(unit.std()) * _rmse(right, output[:, 0])
+    return found
 
 
 def _logarithm(dense: Any) -> Any:

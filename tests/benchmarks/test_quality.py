@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import mean_squared_error, roc_auc_score
 
 from benchmarks import _data, _peers, _public, quality
 from feature_specs.dataset_file import load_dataset
@@ -81,6 +81,20 @@ def test_the_peers_area_is_that_of_scikit_learn():
     random = np.random.RandomState(1)
     labels, scores = random.randint(0, 2, 500), random.randint(0, 40, 500).astype(float)
     assert _peers.area(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_deepctrs_outputs_are_judged_in_the_units_of_the_transform():
+    random = np.random.RandomState(2)
+    train, test = (np.column_stack([random.randint(0, 2, count), random.gamma(2.0, 3.0, count)])
+                   for count in (300, 200))
+    tasks = [{"name": "click", "type": "binary"}, {"name": "watch", "type": "regression", "transform": "log"}]
+    scores, logs = random.rand(200, 1), random.normal(1.0, 1.0, (200, 1))
+    # The model predicts in standard deviations of the training labels.
+    scaled = (logs - np.log1p(train[:, 1]).mean()) / np.log1p(train[:, 1]).std()
+    found = _peers.deepctr_metrics([scores, scaled], tasks, train, test)
+    assert found["auc_click"] == pytest.approx(roc_auc_score(test[:, 0], scores[:, 0]), abs=1e-12)
+    assert found["rmse_watch"] == pytest.approx(mean_squared_error(np.log1p(test[:, 1]), logs[:, 0]) ** 0.5, rel=1e-5)
+    assert _peers.deepctr_metrics(scores, tasks[:1], train[:, :1], test[:, :1]) == {"auc_click": found["auc_click"]}
 
 
 def test_peers_get_the_rows_of_the_records_without_padding(tmp_path):
