@@ -9,6 +9,7 @@ import tensorflow as tf  # noqa: E402
 
 from estimator_app import config as config_module  # noqa: E402
 from estimator_app.model.definition import Model, make_model  # noqa: E402
+from estimator_app.parsers import preset_of  # noqa: E402
 from feature_specs.cores import usable_cores  # noqa: E402
 from feature_specs.manifest import TRAIN_SPLIT, read_manifest  # noqa: E402
 
@@ -19,7 +20,7 @@ Batch = Dict[str, np.ndarray]
 
 def make(data_dir: str, preset: str, **settings: Any) -> Model:
     """Returns the model of prepared data with a preset and further settings."""
-    config = config_module.from_arguments(dict(settings, data_dir=data_dir), preset, {})
+    config = config_module.from_arguments(dict(settings, data_dir=data_dir), preset_of(data_dir, preset)[1], {})
     return make_model(config, read_manifest(data_dir))
 
 

@@ -256,7 +256,7 @@ def _preflight(parsed: argparse.Namespace) -> int:
 def _table_bytes(data_dir: str) -> int:
     """Returns the memory that the tables of a training with the dataset's preset need."""
     from estimator_app.model.definition import make_model
-    config = config_module.from_arguments({"data_dir": data_dir}, preset_of(data_dir), os.environ)
+    config = config_module.from_arguments({"data_dir": data_dir}, preset_of(data_dir)[1], os.environ)
     return make_model(config, read_manifest(data_dir)).needs().memory_bytes
 
 

@@ -21,6 +21,8 @@ DEVICES = (AUTO, CPU, NPU)
 CACHE_MODES = ("HBM", "DDR", "SSD")
 PRESET_DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 DEFAULT_PRESET = "default"
+# The settings of a preset that take the place of the others where values come rarely in the data.
+_RARE = "where_values_are_rare"
 
 # Switches of the original script (rec_sdk_api 7.2); each sets the field of its name in small letters.
 ENVIRONMENT_SWITCHES = ("USE_DYNAMIC", "CACHE_MODE", "USE_FAAE", "USE_DYNAMIC_EXPANSION", "USE_MULTI_LOOKUP",
@@ -171,8 +173,12 @@ def preset_names() -> List[str]:
     return sorted(name[:-len(".json")] for name in os.listdir(PRESET_DIRECTORY) if name.endswith(".json"))
 
 
-def read_preset(name: str) -> Dict[str, Any]:
+def read_preset(name: str, has_rare_values: bool = False) -> Dict[str, Any]:
     """Reads a preset: a name that comes with the app, or the path of a JSON file.
+
+    Args:
+        name: of the preset.
+        has_rare_values: whether values come rarely in the data, for which a preset may have other settings.
 
     Raises:
         ConfigError: there is no such preset, or it is not an object of known settings.
@@ -183,10 +189,13 @@ def read_preset(name: str) -> Dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError("preset %r cannot be read (%s); give one of %s or the path of a JSON file"
                           % (name, error, ", ".join(preset_names()))) from error
-    if not isinstance(values, dict):
+    rare = values.pop(_RARE, {}) if isinstance(values, dict) else None
+    if not isinstance(rare, dict):
         raise ConfigError("preset %s: an object of settings is expected" % path)
     values.pop("_comment", None)
-    return from_mapping(values, "preset %s" % path)
+    source = "preset %s" % path
+    found, others = from_mapping(values, source), from_mapping(rare, source)
+    return {**found, **others} if has_rare_values else found
 
 
 def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
@@ -234,14 +243,16 @@ def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
                              % (", ".join(preset_names()), name))
 
 
-def from_arguments(flags: Mapping[str, Any], preset: str, environment: Mapping[str, str]) -> Config:
+def from_arguments(flags: Mapping[str, Any], preset: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
     """Builds the configuration of a command line; of the flags that were given, those that are no fields do not count.
+
+    ``preset`` is that of :func:`read_preset`.
 
     Raises:
         ConfigError: anything is unknown, out of range or contradictory.
     """
     given = {name: value for name, value in flags.items() if name in _NAMES}
-    return Config(**{**read_preset(preset), **from_environment(environment), **given})
+    return Config(**{**preset, **from_environment(environment), **given})
 
 
 def _shown(value: Any) -> str:

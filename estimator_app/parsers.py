@@ -3,7 +3,7 @@ import argparse
 import difflib
 import os
 import sys
-from typing import List, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from estimator_app import config as config_module
 from estimator_app.config import Config
@@ -99,11 +99,14 @@ def _data_of(arguments: Sequence[str]) -> str:
     return given or (stages[-1].data.directory if stages else str(SAMPLE_DIR))
 
 
-def preset_of(data_dir: str) -> str:
-    """Returns the preset of a training where none is given: the dataset's own, or the default."""
-    if os.path.isfile(os.path.join(data_dir, FILE_NAME)):
-        return read_manifest(data_dir).dataset.preset or config_module.DEFAULT_PRESET
-    return "census" if data_dir == SAMPLE_DIR else config_module.DEFAULT_PRESET
+def preset_of(data_dir: str, given: str = "") -> Tuple[str, Dict[str, Any]]:
+    """Returns name and settings of the preset of a training: as given, the dataset's own, or the default."""
+    if not os.path.isfile(os.path.join(data_dir, FILE_NAME)):
+        name = given or ("census" if data_dir == SAMPLE_DIR else config_module.DEFAULT_PRESET)
+        return name, config_module.read_preset(name)
+    manifest = read_manifest(data_dir)
+    name = given or manifest.dataset.preset or config_module.DEFAULT_PRESET
+    return name, config_module.read_preset(name, manifest.has_rare_values)
 
 
 def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
@@ -111,9 +114,9 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     from estimator_app.model.networks import NETWORKS
     from estimator_app.training.steps import AUTO, EVAL_MODES
     data_dir = _data_of(arguments)
-    preset = _flag(arguments, "--preset") or preset_of(data_dir)
+    name, preset = preset_of(data_dir, _flag(arguments, "--preset"))
     shown = config_module.from_arguments({"data_dir": data_dir}, preset, os.environ)
-    config_module.add_preset_argument(parser, preset)
+    config_module.add_preset_argument(parser, name)
     config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)})
     parser.add_argument("--fresh", action="store_true",
                         help="start over; the old run moves into a folder inside the model directory, exports and "

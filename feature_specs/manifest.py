@@ -21,6 +21,7 @@ FILE_NAME = "manifest.json"
 MODEL_DATA_FOLDER = "data"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
+_ROWS_PER_VALUE = 10
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
 
@@ -166,6 +167,12 @@ class Manifest:
     seed: int
     splits: Mapping[str, Split]
     continues: str = ""
+
+    @property
+    def has_rare_values(self) -> bool:
+        """Whether fewer than ten training rows come on a different value: further passes learn such rows by heart."""
+        values = sum(info.distinct for info in self.vocabularies.values())
+        return values * _ROWS_PER_VALUE > self.split(TRAIN_SPLIT).rows
 
     def split(self, name: str) -> Split:
         """Returns a split by name.

@@ -20,7 +20,7 @@ TRAIN, EVALUATE = "train", "eval"
 _ALL = "all"
 _MAX_INT32 = 2 ** 31 - 1
 # What --train_epoch 0 makes of the data; chosen on validation rows, see docs/quality.md.
-_ROWS_PER_VALUE, _ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 10, 600, 2, 10
+_ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 1500, 2, 10
 _ENOUGH_STEPS_OF_RARE, _MOST_PASSES_OF_RARE = 70, 8
 _PHASE = re.compile(r"(train:(?P<start>\d{1,10}):(?P<stop>\d{1,10})|eval:(?P<step>\d{1,10}))\Z")
 
@@ -80,8 +80,7 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
     there, or as many as make a few steps at least, where a new model begins. Where every value comes often, as many
     passes as make enough steps.
     """
-    values = sum(info.distinct for info in manifest.vocabularies.values())
-    if values * _ROWS_PER_VALUE > manifest.split(TRAIN_SPLIT).rows:
+    if manifest.has_rare_values:
         return 1 if manifest.continues else min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
     return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
 

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
                         help="random validation splits that every trial is trained on; its value is their mean "
                              "[splits] (default: 1)")
     config_module.add_preset_argument(parser, preset)
-    values = dict(vars(config_module.from_arguments({}, preset, os.environ)))
+    values = dict(vars(config_module.from_arguments({}, config_module.read_preset(preset), os.environ)))
     values.update(dict.fromkeys(search_space.read_entries(space or search_space.DEFAULT_FILE),
                                 "searched unless given"))
     shown: Any = argparse.Namespace(**values)
@@ -97,7 +97,7 @@ def run(parsed: argparse.Namespace) -> int:
         if getattr(parsed, name) < 1:
             raise ConfigError("--%s %d is out of range; allowed: 1 and more" % (name, getattr(parsed, name)))
     parsed.preset = parsed.preset or _preset_of(parsed.dataset)
-    base = config_module.from_arguments(vars(parsed), parsed.preset, os.environ)
+    base = config_module.from_arguments(vars(parsed), config_module.read_preset(parsed.preset), os.environ)
     space, fixed = search_space.read_space(parsed.space, base), _fixed(parsed)
     space = {name: item for name, item in space.items() if name not in fixed}
     if not space:
@@ -112,24 +112,27 @@ def run(parsed: argparse.Namespace) -> int:
         dataset = load_dataset(parsed.dataset)
         definition = hashlib.sha256(json.dumps(dataset.definition.to_dict(), sort_keys=True).encode()).hexdigest()
         data = _prepared_splits(parsed, paths, dataset, hashlib.sha256((digest + definition).encode()).hexdigest())
-        tasks = make_model(base, read_manifest(data[0])).tasks
+        manifest = read_manifest(data[0])
+        preset = config_module.read_preset(parsed.preset, manifest.has_rare_values)
+        base = config_module.from_arguments(vars(parsed), preset, os.environ)
+        tasks = make_model(base, manifest).tasks
         tasks.check_selectable("--metric", parsed.metric)
         with _optuna_errors(parsed.output_path):
-            search = Search(parsed, base, space, data, tasks, {"training files": digest, "dataset file": definition})
-            return search.run(parsed.trials)
+            digests = {"training files": digest, "dataset file": definition}
+            return Search(parsed, preset, base, space, data, tasks, digests).run(parsed.trials)
 
 
 class Search:
     """A study and how its trials are run."""
 
-    def __init__(self, parsed: argparse.Namespace, base: Config, space: Dict[str, BaseDistribution],
-                 data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str]):
+    def __init__(self, parsed: argparse.Namespace, preset: Mapping[str, Any], base: Config,
+                 space: Dict[str, BaseDistribution], data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str]):
         """Opens or makes the study.
 
-        ``base`` are the settings that trials start from, ``data`` the prepared data of each validation split,
-        ``digests`` is {what must not change: its hash}.
+        ``base`` are the settings that trials start from, the preset's and those that flags fix, ``data`` the prepared
+        data of each validation split, ``digests`` is {what must not change: its hash}.
         """
-        self._parsed, self._base, self._space, self._data = parsed, base, space, data
+        self._parsed, self._preset, self._base, self._space, self._data = parsed, preset, base, space, data
         self._directory, self._metric = parsed.output_path, parsed.metric or tasks.main_metric
         self._lower_is_better = tasks.is_loss(self._metric)
         self._received: List[int] = []
@@ -277,8 +280,7 @@ class Search:
         path = os.path.join(self._directory, PRESET_FILE)
         comment = "Found by tune: trial %d of %d, %s %.5f on validation rows (splits: %d)." % (
             best.number, ended, self._metric, best.value, len(self._data))
-        _write_json(path, {"_comment": comment, **config_module.read_preset(self._parsed.preset),
-                           **_fixed(self._parsed), **best.params})
+        _write_json(path, {"_comment": comment, **self._preset, **_fixed(self._parsed), **best.params})
         sys.stdout.write("written: %s; train --preset %s\n" % (path, path))
 
     def _trial_directory(self, number: int) -> str:

@@ -19,6 +19,8 @@ def test_help_shows_the_values_that_a_run_would_use(fresh):
     """The dataset's preset, a preset that is named, and the default one; the flags of a launch are there too."""
     text = fresh.here("train", "--help", "--data_dir", "data").ok().out
     assert shown_default(text, "--batch_size") == "512" and shown_default(text, "--input_layer") == "concat"
+    # Values are rare in this data.
+    assert shown_default(text, "--learning_rate") == "0.004" and shown_default(text, "--embedding_l2") == "0.0"
     text = fresh.here("train", "--help", "--data_dir", "data", "--preset", "reference").out
     assert shown_default(text, "--batch_size") == "32" and shown_default(text, "--reference_init") == "true"
     # Without --data_dir it is the sample, which is census data.

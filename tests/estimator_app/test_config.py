@@ -13,7 +13,8 @@ def parse(arguments, environment=None):
     module.add_preset_argument(parser, module.DEFAULT_PRESET)
     module.add_arguments(parser, Config())
     parsed = vars(parser.parse_args(arguments))
-    return module.from_arguments(parsed, parsed.pop("preset") or module.DEFAULT_PRESET, environment or {})
+    preset = module.read_preset(parsed.pop("preset") or module.DEFAULT_PRESET)
+    return module.from_arguments(parsed, preset, environment or {})
 
 
 def test_flags_win_over_environment_and_preset():
@@ -39,6 +40,17 @@ def test_the_reference_preset_has_the_settings_of_the_original():
     assert config.reference_init and config.dense_transform == "none" and config.dense_bins == 0
     assert config.expert_dropout == config.embedding_l2 == 0.0
     assert config.learning_rate_schedule == config.sparse_learning_rate_schedule == "fixed"
+
+
+def test_a_preset_may_have_other_settings_where_values_are_rare(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text('{"learning_rate": 0.1, "expert_num": 2, "where_values_are_rare": {"learning_rate": 0.2}}')
+    assert module.read_preset(str(path)) == {"learning_rate": 0.1, "expert_num": 2}
+    assert module.read_preset(str(path), has_rare_values=True) == {"learning_rate": 0.2, "expert_num": 2}
+    for block, words in (("3", "an object of settings is expected"), ('{"rate": 1}', "unknown setting rate")):
+        path.write_text('{"where_values_are_rare": %s}' % block)
+        with pytest.raises(ConfigError, match=words):
+            module.read_preset(str(path))
 
 
 def test_cache_mode_switch():

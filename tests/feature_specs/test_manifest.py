@@ -44,6 +44,16 @@ def test_fingerprint_changes_with_the_vocabulary_only_where_it_should(written):
     assert Manifest.from_dict(data).identity() != Manifest.from_dict(same).identity()
 
 
+@pytest.mark.parametrize("values, rare", [(4, False), (5, True)])
+def test_values_are_rare_where_fewer_than_ten_rows_come_on_one(written, values, rare):
+    data = written[1].to_dict()
+    for info in data["vocabularies"].values():
+        info["distinct"] = 0
+    first, second = list(data["vocabularies"].values())[:2]
+    first["distinct"], second["distinct"] = 1, values - 1
+    assert data["splits"]["train"]["rows"] == 40 and Manifest.from_dict(data).has_rare_values is rare
+
+
 def test_every_vocabulary_has_a_number_of_its_own(written):
     numbers = [info.number for info in written[1].vocabularies.values()]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))

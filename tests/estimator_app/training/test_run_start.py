@@ -30,7 +30,7 @@ SETTINGS = {
 def prepare(place, fresh=False, continue_on=False, verify_data=False, **changes):
     """Makes the model directory ready as ``train`` does; returns the run and what was told."""
     config = config_module.from_arguments(dict(SETTINGS, data_dir=place.data, model_dir=place.model, **changes),
-                                          "default", {})
+                                          config_module.read_preset("default"), {})
     request = TrainRequest(make_model(config, load_data(config)), fresh, verify_data, continue_on)
     with contextlib.redirect_stdout(io.StringIO()) as stream:
         run = prepare_run(request, 1)

@@ -43,18 +43,14 @@ def test_alternation_in_full():
         Phase(TRAIN, 8, 10, 2, 0), Phase(EVALUATE, 10, 10, 0, 3)]
 
 
-@pytest.mark.parametrize("rows, values, per_epoch, epochs", [
-    (500000, 200000, 976, 1), (10000, 1001, 70, 1), (10000, 1001, 69, 2), (10000, 1001, 28, 3), (100, 90, 1, 8),
-    (10000, 1000, 400, 2), (10000, 1000, 100, 6), (10000, 10, 101, 6), (10000, 10, 99, 7), (1000, 10, 1, 10),
-    (10 ** 7, 1000, 20000, 2)])
-def test_passes_follow_from_how_often_values_come(rows, values, per_epoch, epochs):
-    half = SimpleNamespace(distinct=values // 2)
-    rest = SimpleNamespace(distinct=values - values // 2)
-    manifest = SimpleNamespace(vocabularies={"a": half, "b": rest}, split=lambda name: SimpleNamespace(rows=rows),
-                               continues="")
+@pytest.mark.parametrize("rare, per_epoch, epochs", [
+    (True, 976, 1), (True, 70, 1), (True, 69, 2), (True, 28, 3), (True, 1, 8), (False, 1000, 2), (False, 250, 6),
+    (False, 249, 7), (False, 150, 10), (False, 1, 10), (False, 20000, 2)])
+def test_passes_follow_from_how_often_values_come(rare, per_epoch, epochs):
+    manifest = SimpleNamespace(has_rare_values=rare, continues="")
     assert epochs_of(manifest, per_epoch) == epochs
     manifest.continues = "the day before"
-    assert epochs_of(manifest, per_epoch) == (1 if values * 10 > rows else epochs)
+    assert epochs_of(manifest, per_epoch) == (1 if rare else epochs)
     assert numbers(epochs * 5, 4).epochs == epochs
 
 

@@ -60,7 +60,7 @@ def test_the_best_trial_becomes_the_preset_and_the_study_continues(root, played)
     assert preset["learning_rate"] == pytest.approx(calls[1]["learning_rate"])
     assert "auc_mean 0.80000" in preset["_comment"] and preset["expert_layers"] == [4]
     # The first trial is the preset itself; a flag holds its field fixed.
-    assert calls[0]["learning_rate"] == Config(**read_preset("default")).learning_rate
+    assert calls[0]["learning_rate"] == Config(**read_preset("default", has_rare_values=True)).learning_rate
     assert {call["expert_num"] for call in calls} == {1} and done.out.count("trial ") >= 3
     again = runs.run_here(root, "tune", "--trials", 4, *FLAGS).ok()
     assert len(calls) == 4 and "best of 4 trials" in again.out
