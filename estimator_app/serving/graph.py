@@ -95,9 +95,11 @@ class ServingGraph:
         is_sum = model.config.input_layer == SUM
         pooled = [self._pooled(keys[table_keys(layout.name)], layout, is_sum) for layout in encoding.tables]
         vectors: Dict[str, tf.Tensor] = {}
+        blocks: List[tf.Tensor] = []
         for layout, table_vectors in zip(encoding.tables, pooled if not is_sum else ()):
             vectors.update(zip((field.name for field in layout.fields), tf.unstack(table_vectors, axis=1)))
-        inputs = Inputs(model.config, tf.add_n(pooled) if is_sum else None, vectors, numbers)
+            blocks.append(tf.reshape(table_vectors, [-1, len(layout.fields) * model.table_dim(layout)]))
+        inputs = Inputs(model.config, tf.add_n(pooled) if is_sum else None, vectors, numbers, tuple(blocks))
         with tf.compat.v1.variable_scope(model.config.model, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
             output = model.network(inputs, False)
         return {name: tf.expand_dims(value, 1) for name, value in model.tasks.predictions(output.logits).items()}
