@@ -100,6 +100,7 @@ def _rows(path: str, separator: str) -> List[List[str]]:
 DATA_SETS: Dict[str, DataSet] = {
     "census": DataSet("census", {}, "UCI data set 117 (CC BY 4.0)", _census),
     "shop": DataSet("shop", {}, "", _shop),
+    "shop_apart": DataSet(os.path.join(_FOLDER, "shop_apart.yaml"), {}, "", _shop),
     "adult": DataSet(
         os.path.join(_FOLDER, "adult.yaml"),
         {"adult.data": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
