@@ -47,7 +47,7 @@ def _columns() -> Dict[str, Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     """Returns of each column the texts of its n values, int64 [n, 2] least number and how many of a range (0, 0: none),
     float64 [groups, n] shares, bool [n] whether only test files have the value."""
     with open(_TEXTS, encoding="ascii") as stream:
-        content = yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.safe_load(stream)
     found = {}
     for name, values in content.items():
         ranges = [text.split("..") if ".." in text else ("0", "-1") for text in values]
