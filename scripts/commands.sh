@@ -97,7 +97,7 @@ run_test() {
     if ((all)); then
       say "all tests, with those that train for minutes, kill processes and start many: some 30 minutes on two cores"
     else
-      say "the quick tests: some 8 minutes on two cores (test --all: also those that take minutes each)"
+      say "the quick tests: some 5 minutes on two idle cores (test --all: also those that take minutes each)"
     fi
   fi
   # Two processes, each with whole files: fixtures of a file are made once.

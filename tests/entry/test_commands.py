@@ -24,7 +24,7 @@ def test_test_leaves_long_tests_out_by_default(ready):
 
 def test_test_says_first_what_runs_and_how_long(ready):
     quick, every, own = (ready.run("test", *flags).err for flags in ([], ["--all"], ["-m", "realdata"]))
-    assert "8 minutes" in quick and "--all" in quick
+    assert "5 minutes" in quick and "--all" in quick
     assert "30 minutes" in every
     assert "minutes" not in own
 
