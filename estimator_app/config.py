@@ -192,9 +192,14 @@ def read_preset(name: str, has_rare_values: bool = False) -> Dict[str, Any]:
     rare = values.pop(_RARE, {}) if isinstance(values, dict) else None
     if not isinstance(rare, dict):
         raise ConfigError("preset %s: an object of settings is expected" % path)
-    values.pop("_comment", None)
-    source = "preset %s" % path
-    found, others = from_mapping(values, source), from_mapping(rare, source)
+    found, others = (from_mapping({key: value for key, value in part.items() if key != "_comment"}, "preset %s" % path)
+                     for part in (values, rare))
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for key, value in [*found.items(), *others.items()]:  # also what this data does not ask for
+        try:
+            _check_value(fields[key], value)
+        except ConfigError as error:
+            raise ConfigError("preset %s: %s" % (path, error)) from error
     return {**found, **others} if has_rare_values else found
 
 

@@ -1,7 +1,7 @@
 """Checks of names, choices and numbers, and frozen dataclasses built from JSON: what is wrong is a ConfigError."""
 import dataclasses
-import math
 import re
+import sys
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 from feature_specs.errors import ConfigError
@@ -33,8 +33,8 @@ def is_whole(value: Any) -> bool:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a number, neither infinite nor NaN; true and false are none."""
-    return is_whole(value) or isinstance(value, float) and math.isfinite(value)
+    """Whether a value is a number of float64's range, not NaN; true and false are none."""
+    return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
 def check_name(role: str, name: Any) -> None:
@@ -67,9 +67,9 @@ _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
     Any: ("anything", lambda value: True),
     str: ("text", lambda value: isinstance(value, str)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number of 64 bits", lambda value: is_whole(value) and abs(value) < 1 << 63),
+    int: ("a whole number from 0 to 2**63 - 1", lambda value: is_whole(value) and 0 <= value < 1 << 63),
     float: ("a finite number", is_finite),
-    Optional[int]: ("a whole number or null", lambda value: value is None or is_whole(value)),
+    Optional[int]: ("a whole number from 0 on, or null", lambda value: value is None or is_whole(value) and value >= 0),
     Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or is_finite(value)),
 }
 
@@ -78,8 +78,9 @@ def build(hint: Any, data: Any, what: str = "") -> Any:
     """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value.
 
     Raises:
-        ConfigError: a key is missing or unknown, or a value is of another type; ``what`` names it.
+        ConfigError: a key is missing or unknown, or a value is of another type; ``what`` is the path that leads to it.
     """
+    what = what or getattr(hint, "__name__", "")
     if hint in _KINDS:
         kind, fits = _KINDS[hint]
         if not fits(data):
@@ -88,16 +89,16 @@ def build(hint: Any, data: Any, what: str = "") -> Any:
     if not dataclasses.is_dataclass(hint) and hint.__origin__ is tuple:
         if not isinstance(data, (list, tuple)):
             raise ConfigError("%s: a list is expected, found %s" % (what, _cut(repr(data))))
-        return tuple(build(hint.__args__[0], item, what) for item in data)
+        return tuple(build(hint.__args__[0], item, "%s[%d]" % (what, place)) for place, item in enumerate(data))
     if not isinstance(data, Mapping):
-        raise ConfigError("%s: an object is expected, found %s" % (what or hint.__name__, _cut(repr(data))))
+        raise ConfigError("%s: an object is expected, found %s" % (what, _cut(repr(data))))
     if not dataclasses.is_dataclass(hint):
-        return {name: build(hint.__args__[1], item, "%s of %s" % (what, name)) for name, item in data.items()}
+        return {name: build(hint.__args__[1], item, "%s.%s" % (what, name)) for name, item in data.items()}
     hints = get_type_hints(hint)
     missing, unknown = sorted(set(hints) - set(data)), sorted(set(data) - set(hints))
     if missing or unknown:
-        raise ConfigError("%s: missing keys %s, unknown keys %s" % (what or hint.__name__, missing, unknown))
-    return hint(**{name: build(kind, data[name], "%s.%s" % (hint.__name__, name)) for name, kind in hints.items()})
+        raise ConfigError("%s: missing keys %s, unknown keys %s" % (what, missing, unknown))
+    return hint(**{name: build(kind, data[name], "%s.%s" % (what, name)) for name, kind in hints.items()})
 
 
 def _cut(text: str) -> str:

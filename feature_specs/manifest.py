@@ -7,9 +7,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
-from feature_specs.checks import build, check_range, is_whole, shown
+from feature_specs.checks import build, check_range, shown
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -21,7 +21,6 @@ FILE_NAME = "manifest.json"
 MODEL_DATA_FOLDER = "data"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
-_ROWS_PER_VALUE = 10
 #: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
 MAX_ROWS = 1 << 36
 
@@ -73,6 +72,15 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
+class InputEntry:
+    """A file that rows were read from: its name without folders, size in bytes and SHA-256, both as it is on disk."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Split:
     """The rows of one split and where they are.
 
@@ -82,10 +90,10 @@ class Split:
         unknown_labels: {task: rows without a label}.
         out_of_vocabulary: {categorical feature with a vocabulary: values that the vocabulary lacks}.
         cut_lists: {list feature: rows whose list was longer than ``max_length``}.
-        duplicates: rows that are exact copies of an earlier row, or -1 where they were not counted.
+        duplicates: rows that are exact copies of an earlier row; None where they were not counted.
         contradictions: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
         bad_rows: {reason: rows left out}; of files that were split, all stand with the training rows.
-        inputs: one {"name", "size" in bytes, "sha256"} per input file.
+        inputs: the files that the rows were read from.
         shards: the files, in order.
     """
 
@@ -94,15 +102,14 @@ class Split:
     unknown_labels: Mapping[str, int]
     out_of_vocabulary: Mapping[str, int]
     cut_lists: Mapping[str, int]
-    duplicates: int
+    duplicates: Optional[int]
     contradictions: Mapping[str, int]
     bad_rows: Mapping[str, int]
-    inputs: Tuple[Mapping[str, Any], ...]
+    inputs: Tuple[InputEntry, ...]
     shards: Tuple[Shard, ...]
 
     def __post_init__(self) -> None:
         check_range("rows of a split", self.rows, 0, MAX_ROWS)
-        check_range("duplicates of a split", self.duplicates, -1, MAX_ROWS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +138,6 @@ class VocabularyInfo:
             _check_inside(self.path)
         check_range("number of a vocabulary", self.number, 1, (1 << 22) - 1)
         check_range("size of a vocabulary", self.size, 0, 1 << KEY_BITS)
-        check_range("distinct of a vocabulary", self.distinct, 0, 1 << 63)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +161,8 @@ class Manifest:
         label_statistics: {task: statistics of the training rows}.
         seed: seed of the shuffle when writing.
         splits: {"train": ..., "test": ...}.
+        has_rare_values: whether fewer than ten training rows came on a different value; of data that continues other
+            data: whether it was so there. Further passes over such rows learn them by heart.
         continues: identity of the data whose vocabularies and statistics this data continues; empty for none.
     """
 
@@ -166,13 +174,8 @@ class Manifest:
     label_statistics: Mapping[str, LabelStatistics]
     seed: int
     splits: Mapping[str, Split]
+    has_rare_values: bool
     continues: str = ""
-
-    @property
-    def has_rare_values(self) -> bool:
-        """Whether fewer than ten training rows come on a different value: further passes learn such rows by heart."""
-        values = sum(info.distinct for info in self.vocabularies.values())
-        return values * _ROWS_PER_VALUE > self.split(TRAIN_SPLIT).rows
 
     def split(self, name: str) -> Split:
         """Returns a split by name.
@@ -244,7 +247,7 @@ def read_manifest(directory: str) -> Manifest:
 def _parse(data: Any) -> Manifest:
     version = data.get("format_version") if isinstance(data, Mapping) else None
     if version != FORMAT_VERSION:
-        newer = is_whole(version) and int(version or 0) > FORMAT_VERSION
+        newer = isinstance(version, int) and version > FORMAT_VERSION
         raise ConfigError("format_version %r%s; this program reads version %d" % (
             version, " is newer; update the program" if newer else "", FORMAT_VERSION))
     _check_text(data)

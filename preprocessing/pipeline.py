@@ -42,6 +42,8 @@ MEMORY_BYTES = 128 << 20
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
 _MOST_WORKERS = 64
+#: Values on which fewer training rows come are rare.
+ROWS_PER_VALUE = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Preparation:
         vocabulary_from: data or model directory whose vocabularies and statistics are continued; empty for none.
         reading: how the files are read; ``num_workers`` 0: one thread per core.
         memory_bytes: bytes of encoded rows kept in memory per split.
-        duplicate_row_cap: above so many rows duplicates are not counted (-1). They are found by 64-bit hashes: n rows
+        duplicate_row_cap: above so many rows duplicates are not counted. They are found by 64-bit hashes: n rows
             have a false one with a chance of about n * n / 2**65.
         spark_master: the Spark cluster that reads the files; empty: threads of this process do.
     """
@@ -153,8 +155,11 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
     if earlier is not None:
         dense.update((name, item) for name, item in earlier[1].dense_statistics.items() if name in dense)
         labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
+    saved = vocabularies.save(directory)
+    is_rare = sum(info.distinct for info in saved.values()) * ROWS_PER_VALUE > splits[TRAIN_SPLIT].rows
     manifest = Manifest(
-        dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=vocabularies.save(directory),
+        dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=saved,
+        has_rare_values=is_rare if earlier is None else earlier[1].has_rare_values,
         vocabulary_splits=preparation.vocabulary_splits, dense_statistics=dense, label_statistics=labels,
         seed=preparation.seed, splits=splits, continues=earlier[1].identity() if earlier is not None else "")
     write_manifest(manifest, directory)
@@ -247,7 +252,7 @@ class _Part:
         shards = write_shards(self._directory, self.name,
                               shard_sizes(rows, settings.line_per_sample, settings.num_shards), records())
         shutil.rmtree(self._spill, ignore_errors=True)
-        duplicates = -1
+        duplicates: Optional[int] = None
         if rows <= settings.duplicate_row_cap:
             hashes = np.sort(np.concatenate(self._hashes))
             duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))

@@ -171,7 +171,7 @@ def _progress_bar() -> Iterator[Callable[[str, int], None]]:
 
 def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_seconds: float, seconds: float) -> None:
     lines, rows = [], 0
-    inputs = [{item["sha256"]: item["name"] for item in manifest.split(name).inputs}
+    inputs = [{item.sha256: item.name for item in manifest.split(name).inputs}
               for name in (TRAIN_SPLIT, TEST_SPLIT)]
     if not is_split:
         lines += ["warning: %s is among the training and the test files: its scores say nothing of new rows" % name
@@ -182,7 +182,7 @@ def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_se
         parts = [("positive", ", ".join(rates)), ("without a label", _counts(split.unknown_labels)),
                  ("out-of-vocabulary values", "%d" % sum(split.out_of_vocabulary.values())),
                  ("lists cut to max_length", _counts(split.cut_lists)),
-                 ("duplicates", "%d" % split.duplicates if split.duplicates >= 0 else "not counted"),
+                 ("duplicates", "not counted" if split.duplicates is None else "%d" % split.duplicates),
                  ("bad rows", ", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0")]
         lines.append("; ".join(
             ["%-5s %d rows" % (name, split.rows)] + ["%s: %s" % part for part in parts if part[1]]

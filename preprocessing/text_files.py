@@ -7,11 +7,12 @@ import io
 import os
 import re
 import zlib
-from typing import IO, Any, Dict, Iterator, List, Sequence, Tuple
+from typing import IO, Any, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 from feature_specs.errors import DataError
+from feature_specs.manifest import InputEntry
 from preprocessing.bad_rows import BadRow
 
 MAX_LINE_BYTES = 16 << 20
@@ -35,9 +36,9 @@ class InputFile:
     size: int = 0
     sha256: str = ""
 
-    def entry(self) -> Dict[str, Any]:
+    def entry(self) -> InputEntry:
         """Returns the file's entry in the manifest."""
-        return {"name": os.path.basename(self.path), "size": self.size, "sha256": self.sha256}
+        return InputEntry(os.path.basename(self.path), self.size, self.sha256)
 
 
 @dataclasses.dataclass(frozen=True)

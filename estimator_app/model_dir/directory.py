@@ -25,7 +25,7 @@ REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"
 # Ends the name of an old run whose move is under way.
 _MOVING = ".moving"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # What decides the variables of a model and the meaning of its inputs.
 MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_layers", "tower_layers",
@@ -222,8 +222,7 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
     Called when a step is about to be trained, so that the notes always tell what the weights were trained with.
     """
     os.makedirs(config.model_dir, exist_ok=True)
-    inputs = dict.fromkeys((item["name"], item["sha256"]) for split in manifest.splits.values()
-                           for item in split.inputs)
+    inputs = dict.fromkeys((item.name, item.sha256) for split in manifest.splits.values() for item in split.inputs)
     data = DataNote(os.path.abspath(config.data_dir), manifest.identity(), manifest.encoding_fingerprint(),
                     tuple(inputs), manifest.split(TRAIN_SPLIT).rows, manifest.split(TEST_SPLIT).rows)
     stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())

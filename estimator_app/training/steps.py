@@ -77,11 +77,13 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
     """Returns the passes over the training rows where the settings leave them to the data.
 
     Values that come few times each are learnt by heart in further passes, and scores of other rows fall: one pass
-    there, or as many as make a few steps at least, where a new model begins. Where every value comes often, as many
-    passes as make enough steps.
+    there, or as many as make a few steps at least. Where every value comes often, as many passes as make enough steps.
+    Rows that continue other data are passed once.
     """
+    if manifest.continues:
+        return 1
     if manifest.has_rare_values:
-        return 1 if manifest.continues else min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
+        return min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
     return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
 
 

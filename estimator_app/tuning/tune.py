@@ -54,7 +54,8 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, space: str) -> None:
     """Adds the flags of the command; those of ``train`` hold a setting fixed.
 
-    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty: the help shows what a run would use.
+    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty: the help shows what the preset has where
+    values come often.
     """
     preset = preset or _preset_of(dataset or "census")
     parser.add_argument("--trials", type=int, required=True, metavar="N",

@@ -246,3 +246,12 @@ def test_what_is_unexpected_says_so_and_debug_shows_where(fresh, monkeypatch):
                                             "where\n"
     with pytest.raises(ZeroDivisionError):
         fresh.here(*(runs.TRAIN + ("--debug",)))
+
+
+def test_prepare_is_quiet_without_the_entry_script(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "estimator_app", "prepare", "--sample", "--sample_train_rows", "50", "--sample_test_rows",
+         "20", "--output_path", str(tmp_path / "d")], cwd=PROJECT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, universal_newlines=True, check=True)
+    assert "cpu_feature_guard" not in done.stderr and "written: " in done.stdout

@@ -47,7 +47,8 @@ def test_a_preset_may_have_other_settings_where_values_are_rare(tmp_path):
     path.write_text('{"learning_rate": 0.1, "expert_num": 2, "where_values_are_rare": {"learning_rate": 0.2}}')
     assert module.read_preset(str(path)) == {"learning_rate": 0.1, "expert_num": 2}
     assert module.read_preset(str(path), has_rare_values=True) == {"learning_rate": 0.2, "expert_num": 2}
-    for block, words in (("3", "an object of settings is expected"), ('{"rate": 1}', "unknown setting rate")):
+    for block, words in (("3", "an object of settings is expected"), ('{"rate": 1}', "unknown setting rate"),
+                         ('{"learning_rate": "fast"}', "preset .*p.json: learning_rate must be of type float")):
         path.write_text('{"where_values_are_rare": %s}' % block)
         with pytest.raises(ConfigError, match=words):
             module.read_preset(str(path))

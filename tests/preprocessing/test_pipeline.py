@@ -192,7 +192,7 @@ def test_several_files_are_one_split(prepared, tmp_path):
     write(tmp_path / "days" / "2.tsv", text_of(TRAIN[90:]))
     for paths in ((str(tmp_path / "days"),), (str(tmp_path / "days" / "*.tsv"),)):
         manifest = prepare(preparation(tmp_path, train_paths=paths))
-        assert [entry["name"] for entry in manifest.splits["train"].inputs] == ["1.tsv", "2.tsv"]
+        assert [entry.name for entry in manifest.splits["train"].inputs] == ["1.tsv", "2.tsv"]
         assert "%s" % read_records(tmp_path / "out", "train") == "%s" % read_records(prepared[0] / "out", "train")
 
 
@@ -221,6 +221,17 @@ def test_tomorrow_continues_today(prepared, tmp_path):
         assert new == old if old else (new == 0 and seen.count(value) < 2) or new >= numbered
     given = sorted(index for index in after["index"] if index)
     assert given == list(range(1, second.vocabularies["item"].size))
+
+
+def test_values_are_rare_where_fewer_than_ten_rows_come_on_one(tmp_path):
+    paths = [(write(tmp_path / ("%d.tsv" % count), text_of(toy_rows(count, 1))),) for count in (1500, 150)]
+    many = prepare(preparation(tmp_path, train_paths=paths[0]))
+    distinct = sum(info.distinct for info in many.vocabularies.values())
+    assert 15 < distinct < 150 and many.has_rare_values is False
+    few = preparation(tmp_path, train_paths=paths[1], output_path=str(tmp_path / "few"))
+    assert prepare(few).has_rare_values is True
+    # A day more does not make the values of a model rare.
+    assert prepare(dataclasses.replace(few, vocabulary_from=str(tmp_path / "out"))).has_rare_values is False
 
 
 def test_a_split_by_column_keeps_values_together_and_by_time_takes_the_last(tmp_path):
@@ -325,7 +336,7 @@ def test_duplicates_are_counted_up_to_a_bound(tmp_path):
     path = write(tmp_path / "d.tsv", text_of(rows + rows[:7] + rows[:2]))
     settings = preparation(tmp_path, train_paths=(path,))
     assert prepare(settings).splits["train"].duplicates == 9
-    assert prepare(dataclasses.replace(settings, duplicate_row_cap=40)).splits["train"].duplicates == -1
+    assert prepare(dataclasses.replace(settings, duplicate_row_cap=40)).splits["train"].duplicates is None
 
 
 def split_by_time(tmp_path, times, share=0.25):

@@ -149,6 +149,7 @@ def write_data(directory, train_rows=100, test_rows=37, line_per_sample=4, shard
               for split, rows in arrays.items()}
     train = arrays["train"]
     manifest = Manifest(
+        has_rare_values=False,
         dataset=dataset, line_per_sample=line_per_sample, vocabularies=write_vocabularies(directory, dataset),
         vocabulary_splits=("train",),
         dense_statistics={feature.name: statistics(train.dense[:, n]) for n, feature in enumerate(dataset.numeric)},

@@ -29,6 +29,11 @@ def test_it_trains_the_same_model_and_owes_nothing(fresh, whole):
             continue  # It ended by itself.
     done = fresh.train(*ALTERNATE, seconds=600).ok()
     assert "already" not in done.out
+    # The phases take the part of the preset that this data asks for, as the process that plans them does.
+    assert runs.stages(fresh.model)[0]["config"]["embedding_l2"] == 0.0
+    refused = fresh.here(*(runs.TRAIN + ALTERNATE + ("--seed", "7")))
+    refused.refused("trained with other settings (seed: found 2020, expected 7)")
+    assert refused.out == ""
     assert done.out.count("tables: ") == 1 and done.out.endswith("model directory model, report model/report.html\n")
     assert runs.recorded(fresh.model, "eval") == runs.recorded(whole.model, "eval")
     runs.assert_same_weights(fresh.model, whole.model, 30)

@@ -310,9 +310,11 @@ def test_damaged_settings_are_named_and_cost_nothing(trained, name, words):
 @pytest.mark.parametrize("change, words", [
     (lambda stage: stage["data"].pop("identity"), "missing keys .'identity'"),
     (lambda stage: stage["data"].pop("directory"), "missing keys .'directory'"),
-    (lambda stage: stage.update(ranks="1"), "Stage.ranks: a whole number of 64 bits is expected, found '1'"),
-    (lambda stage: stage.update(ranks=float("inf")), "Stage.ranks: .* found inf"),
-    (lambda stage: stage.update(from_step=True), "Stage.from_step: .* found True"),
+    (lambda stage: stage.update(ranks="1"), "stages.0..ranks: a whole number .* is expected, found '1'"),
+    (lambda stage: stage.update(ranks=float("inf")), "stages.0..ranks: .* found inf"),
+    (lambda stage: stage.update(from_step=True), "stages.0..from_step: .* found True"),
+    (lambda stage: stage.update(data_start=-50), "stages.0..data_start: .* found -50"),
+    (lambda stage: stage["data"].update(train_rows=-7), "stages.0..data.train_rows: .* found -7"),
     (lambda stage: stage["config"].update(drop_dense=[1]), "drop_dense must be a list of texts"),
     (lambda stage: stage["config"].update(task_weights=[1]), "task_weights must be a list of texts")])
 def test_settings_with_values_of_another_type(trained, change, words):
