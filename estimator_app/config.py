@@ -187,8 +187,10 @@ def read_preset(name: str, has_rare_values: bool = False) -> Dict[str, Any]:
     try:
         values = json.loads(read_small_text(path))
     except (OSError, ValueError) as error:
-        raise ConfigError("preset %r cannot be read (%s); give one of %s or the path of a JSON file"
-                          % (name, error, ", ".join(preset_names()))) from error
+        near = difflib.get_close_matches(name, preset_names(), 1)
+        raise ConfigError("preset %r cannot be read (%s)%s; give one of %s or the path of a JSON file" % (
+            name, getattr(error, "strerror", None) or error, ", did you mean %s?" % near[0] if near else "",
+            ", ".join(preset_names()))) from error
     rare = values.pop(_RARE, {}) if isinstance(values, dict) else None
     if not isinstance(rare, dict):
         raise ConfigError("preset %s: an object of settings is expected" % path)

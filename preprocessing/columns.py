@@ -188,7 +188,9 @@ def _loose(text: str) -> str:
 
 
 def _expected(task: TaskDefinition) -> str:
-    texts = list(task.negative or ("0",)) + list(task.positive or ("1",))
+    if not task.positive:
+        return "'0' or '1', or what positive: and negative: name in the dataset file"
+    texts = list(task.negative) + list(task.positive)
     return " or ".join(repr(text) for text in texts) if len(texts) <= 4 else "one of %s" % ", ".join(map(repr, texts))
 
 

@@ -9,7 +9,7 @@ from typing import Callable, Iterator, Mapping, Optional
 
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
-from feature_specs.errors import ConfigError
+from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from preprocessing import sample
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
@@ -106,7 +106,13 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
                                               args.sample_seed)
             draft = dataclasses.replace(draft, train_paths=(train,), test_paths=(test,))
         read_from = time.perf_counter()
-        manifest = prepare_in(draft, directory)
+        try:
+            manifest = prepare_in(draft, directory)
+        except DataError as error:
+            if args.dataset or args.sample or args.vocabulary_from:
+                raise
+            raise DataError("%s; without --dataset rows are read as those of the census: describe FILE --output "
+                            "my.yaml drafts a dataset file for others" % error) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, bool(args.split), args.output_path, read_seconds, time.perf_counter() - started)
     return manifest

@@ -68,7 +68,10 @@ run_setup() {
     ensure_extra "$extra"
     lock+=" and requirements-$extra.txt"
   done
-  if ((tf2 || peers)); then ensure_tf2; fi
+  if ((tf2 || peers)); then
+    ensure_tf2
+    lock+=", $TF2_VENV TensorFlow 2"
+  fi
   if ((peers)); then ensure_tf2_peers; fi
   say "ready: $VENV holds the packages of $lock"
 }

@@ -191,29 +191,33 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
         return 0
     last = stages[-1]
     found = last.to_config(model_dir)
+    same_data = manifest.identity() == last.data.identity
+    if not same_data and step:  # first: another dataset has another preset, too
+        _check_continuation(manifest, config, begun[len(stages) - 1:], continue_on)
     _refuse_differences(config, found, MODEL_FIELDS,
                         "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
-                        "settings, or start over with --fresh" % model_dir)
-    if manifest.identity() == last.data.identity:
-        if step:
-            _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
-                                                             "start over with --fresh")
-            if config.batch_size * ranks != found.batch_size * last.ranks:
-                raise ConfigError(_other_batch(config, found, ranks, last.ranks))
-        return last.data_start
-    if not step:
-        return 0
-    trained_on = read_data(model_dir)
+                        "settings and --preset, or start over with --fresh" % model_dir)
+    if same_data and step:
+        _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
+                                                         "start over with --fresh")
+        if config.batch_size * ranks != found.batch_size * last.ranks:
+            raise ConfigError(_other_batch(config, found, ranks, last.ranks))
+    return last.data_start if same_data else step or 0
+
+
+def _check_continuation(manifest: Manifest, config: Config, stages: List[Stage], continue_on: bool) -> None:
+    """Refuses (DataError) other data than a model was trained on, unless it continues the data of one of its stages
+    and this was asked for."""
+    model_dir, trained_on = config.model_dir, read_data(config.model_dir)
     if not continue_on:
         raise DataError("%s is not the data that the model in %s was trained on (%s); train on that data, in another "
                         "--model_dir, or, where this data was prepared with --vocabulary_from %s, with --continue_on"
                         % (config.data_dir, model_dir, _data_difference(trained_on, manifest), model_dir))
     check_same_encoding(trained_on, manifest, config, may_grow=True)
     # The vocabularies of data that was begun with hold those of the data before it.
-    if manifest.continues not in [stage.data.identity for stage in begun[len(stages) - 1:]]:
+    if manifest.continues not in [stage.data.identity for stage in stages]:
         raise DataError("%s does not continue the data of the model in %s: prepare it with --vocabulary_from %s"
                         % (config.data_dir, model_dir, model_dir))
-    return step
 
 
 def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int) -> None:

@@ -250,8 +250,22 @@ def test_what_is_unexpected_says_so_and_debug_shows_where(fresh, monkeypatch):
 
 def test_prepare_is_quiet_without_the_entry_script(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    rows = ["--sample_train_rows", "50", "--sample_test_rows", "20"]
     done = subprocess.run(
-        [sys.executable, "-m", "estimator_app", "prepare", "--sample", "--sample_train_rows", "50", "--sample_test_rows",
-         "20", "--output_path", str(tmp_path / "d")], cwd=PROJECT, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, universal_newlines=True, check=True)
+        [sys.executable, "-m", "estimator_app", "prepare", "--sample", "--output_path", str(tmp_path / "d")] + rows,
+        cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
     assert "cpu_feature_guard" not in done.stderr and "written: " in done.stdout
+
+
+def test_other_data_is_told_before_the_settings_of_its_preset(fresh, whole):
+    """The small data has another preset than the census, and that is not what is wrong."""
+    fresh.here("prepare", "--sample", "--sample_train_rows", "600", "--sample_test_rows", "50", "--output_path",
+               "census").ok()
+    fresh.here("train", "--device", "cpu", "--data_dir", "census", "--model_dir", whole.model).refused(
+        "census is not the data that the model in", "was trained on (feature", "--continue_on")
+
+
+def test_rows_that_no_dataset_was_named_for(tmp_path):
+    (tmp_path / "log.tsv").write_text("user\tclick\n" + "u1\t0\n" * 20)
+    runs.run_here(tmp_path, "prepare", "--train_data_path", "log.tsv", "--split", "0.5", "--output_path", "d").refused(
+        "expected 42", "without --dataset rows are read as those of the census: describe FILE")

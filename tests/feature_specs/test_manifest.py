@@ -67,7 +67,7 @@ def change(path, value):
     (("vocabularies", "city", "path"), "../x", "does not stay inside"),
     (("vocabularies", "city", "size"), -1, "vocabularies.city.size: a whole number from 0 to .* found -1"),
     (("dataset", "tasks"), [], "no task given"),
-    (("dense_statistics", "price", "mean"), float("nan"), "dense_statistics.price.mean: a finite number is expected, found nan"),
+    (("dense_statistics", "price", "mean"), float("nan"), "dense_statistics.price.mean: a finite number is"),
     (("dense_statistics", "price", "bin_edges"), [3.0, 1.0], "not ascending"),
     (("label_statistics", "watch", "mean"), 10 ** 400, "label_statistics.watch.mean: a finite number is expected"),
     (("splits", "train", "positives", "click"), -1, "positives.click: a whole number from 0 to"),

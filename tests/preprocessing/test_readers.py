@@ -229,7 +229,7 @@ def parquet(path, **changes):
      "whole numbers; a list feature needs max_length"),
     ({"seen": pa.array([[1.5]] * 4)}, "column seen: Parquet type list<item: double> does not fit; expected a list"),
     ({"city": pa.array([1.5] * 4)}, "categories must be text or whole numbers"),
-    ({"click": pa.array([7] * 4)}, "row 1: label of click '7': expected '0' or '1'"),
+    ({"click": pa.array([7] * 4)}, "label of click '7': expected '0' or '1', or what positive: and negative: name"),
     ({"seen": pa.array([["a,b"]] * 4)}, "row 1: column seen: a value holds the separator ','"),
     ({"price": pa.array([1.0, float("inf"), 1.0, 1.0])}, "row 2: column price: the number is infinite"),
 ])
