@@ -58,7 +58,7 @@ def test_an_old_pip_is_replaced_first(sandbox):
 def test_an_interrupted_install_leaves_no_stamp(ready, number):
     (ready.project / "requirements.txt").write_text("one==2 --hash=sha256:00\n")
     started = ready.folder / "started"
-    process = ready.start_until(started, "train", FAKE_PIP="touch '%s'; sleep 200" % started)
+    process = ready.start_until(started, "train", FAKE_PIP=": > '%s'; sleep 200" % started)
     os.killpg(process.pid, number)
     process.communicate(timeout=60)
     assert process.returncode != 0
