@@ -24,6 +24,10 @@ def parse_limit(text: Union[int, str]) -> Tuple[int, float]:
     return (int(match.group(1)), 0.0) if match.group(1) else (0, float(match.group(2)) / 100)
 
 
+class BadRowsError(DataError):
+    """A file has more rows that cannot be used than are allowed."""
+
+
 class BadRows:
     """The bad rows of one file; ``hint`` is called when there are too many, and says what is probably wrong, if any."""
 
@@ -58,13 +62,13 @@ class BadRows:
         be exceeded.
 
         Raises:
-            DataError: names the file, the places and, where it can be guessed, what is wrong with the file.
+            BadRowsError: names the file, the places and, where it can be guessed, what is wrong with the file.
         """
         number, share = self._limit
         allowed = max(number, int(math.floor(share * rows)))
         if self.total > allowed and (is_end or not share):
             hint = self._hint(self)
-            raise DataError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
+            raise BadRowsError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
                             "with --max_bad_rows" % (
                                 self.path, self.total, "" if is_end else "the first ", rows, allowed, self.describe(),
                                 " (%s)" % hint if hint else ""))

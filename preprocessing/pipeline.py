@@ -42,8 +42,8 @@ MEMORY_BYTES = 128 << 20
 #: Rows per split up to which exact copies are counted (8 bytes of memory per row).
 DUPLICATE_ROW_CAP = 20000000
 _MOST_WORKERS = 64
-#: Values on which fewer training rows come are rare.
-ROWS_PER_VALUE = 10
+# Values on which fewer training rows come are rare.
+_ROWS_PER_VALUE = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
         dense.update((name, item) for name, item in earlier[1].dense_statistics.items() if name in dense)
         labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
     saved = vocabularies.save(directory)
-    is_rare = sum(info.distinct for info in saved.values()) * ROWS_PER_VALUE > splits[TRAIN_SPLIT].rows
+    is_rare = sum(info.distinct for info in saved.values()) * _ROWS_PER_VALUE > splits[TRAIN_SPLIT].rows
     manifest = Manifest(
         dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=saved,
         has_rare_values=is_rare if earlier is None else earlier[1].has_rare_values,

@@ -9,9 +9,10 @@ from typing import Callable, Iterator, Mapping, Optional
 
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
-from feature_specs.errors import ConfigError, DataError
+from feature_specs.errors import ConfigError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
 from preprocessing import sample
+from preprocessing.bad_rows import BadRowsError
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading
@@ -108,10 +109,10 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         read_from = time.perf_counter()
         try:
             manifest = prepare_in(draft, directory)
-        except DataError as error:
+        except BadRowsError as error:
             if args.dataset or args.sample or args.vocabulary_from:
                 raise
-            raise DataError("%s; without --dataset rows are read as those of the census: describe FILE --output "
+            raise BadRowsError("%s; without --dataset rows are read as those of the census: describe FILE --output "
                             "my.yaml drafts a dataset file for others" % error) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, bool(args.split), args.output_path, read_seconds, time.perf_counter() - started)

@@ -268,7 +268,7 @@ def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies
 
 
 def encode_examples(arrays: Mapping[str, np.ndarray]) -> List[bytes]:
-    """Serializes ``tf.train.Example`` messages, many at a time: one message object each takes some sixty times as long.
+    """Serializes ``tf.train.Example`` messages, many at a time: one message object each takes several times as long.
 
     Args:
         arrays: {feature: int64 or float32 [records, n]}.

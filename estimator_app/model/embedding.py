@@ -9,7 +9,7 @@ from mx_rec.core.embedding import create_table, sparse_lookup
 from estimator_app.config import SUM, Config
 from estimator_app.model.definition import Model, table_capacity
 from estimator_app.model.networks import REFERENCE_CONSTANT, Inputs
-from estimator_app.model.pooling import Seam, row_weights
+from estimator_app.model.pooling import Seam, by_field, row_weights
 from feature_specs.encoding import TableLayout
 from feature_specs.records import DENSE_FEATURE, TIMESTAMP, table_keys
 from feature_specs.spec_list import FeatureSpecLists
@@ -55,8 +55,9 @@ def embed(features: Dict[str, tf.Tensor], model: Model, specs: FeatureSpecLists,
         if is_sum:
             sums.append(mean)
         else:
-            vectors.update(zip((field.name for field in layout.fields), tf.unstack(mean, axis=1)))
-            blocks.append(tf.reshape(mean, [-1, len(layout.fields) * dim]))
+            named, block = by_field(mean, layout, dim)
+            vectors.update(named)
+            blocks.append(block)
     return Inputs(config, tf.add_n(sums) if is_sum else None, vectors, features[DENSE_FEATURE], tuple(blocks))
 
 

@@ -1,5 +1,5 @@
 """How looked-up rows become field vectors; stock TensorFlow, the same in training and in the exported graph."""
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -25,6 +25,12 @@ def pool(embedded: tf.Tensor, weights: Optional[tf.Tensor], widths: Optional[Seq
     if all(width == 1 for width in widths):
         return rows
     return tf.stack([tf.reduce_sum(part, axis=1) for part in tf.split(rows, list(widths), axis=1)], axis=1)
+
+
+def by_field(pooled: tf.Tensor, layout: TableLayout, dim: int) -> Tuple[Dict[str, tf.Tensor], tf.Tensor]:
+    """Returns a table's vectors, float32 [batch, fields, dim], as {field: float32 [batch, dim]} and side by side."""
+    names = [field.name for field in layout.fields]
+    return dict(zip(names, tf.unstack(pooled, axis=1))), tf.reshape(pooled, [-1, len(names) * dim])
 
 
 class Seam:

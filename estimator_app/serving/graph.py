@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from estimator_app.config import SUM
 from estimator_app.model.networks import Inputs
-from estimator_app.model.pooling import row_weights
+from estimator_app.model.pooling import by_field, row_weights
 from estimator_app.serving.weights import TrainedModel
 from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature
@@ -97,8 +97,9 @@ class ServingGraph:
         vectors: Dict[str, tf.Tensor] = {}
         blocks: List[tf.Tensor] = []
         for layout, table_vectors in zip(encoding.tables, pooled if not is_sum else ()):
-            vectors.update(zip((field.name for field in layout.fields), tf.unstack(table_vectors, axis=1)))
-            blocks.append(tf.reshape(table_vectors, [-1, len(layout.fields) * model.table_dim(layout)]))
+            named, block = by_field(table_vectors, layout, model.table_dim(layout))
+            vectors.update(named)
+            blocks.append(block)
         inputs = Inputs(model.config, tf.add_n(pooled) if is_sum else None, vectors, numbers, tuple(blocks))
         with tf.compat.v1.variable_scope(model.config.model, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
             output = model.network(inputs, False)

@@ -1,4 +1,5 @@
 """The protocol's arithmetic, the arrays that peers get, and the joined film ratings."""
+import dataclasses
 import json
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_the_peers_area_is_that_of_scikit_learn():
     random = np.random.RandomState(1)
     labels, scores = random.randint(0, 2, 500), random.randint(0, 40, 500).astype(float)
     assert _peers.area(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_shop_apart_is_the_shop_without_given():
+    shop, apart = (load_dataset(_public.DATA_SETS[name].dataset).definition for name in ("shop", "shop_apart"))
+    assert any(task.given for task in shop.tasks)
+    tasks = tuple(dataclasses.replace(task, given="") for task in shop.tasks)
+    assert dataclasses.replace(shop, name=apart.name, tasks=tasks) == apart
 
 
 def test_deepctrs_outputs_are_judged_in_the_units_of_the_transform():

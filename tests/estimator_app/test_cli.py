@@ -269,3 +269,9 @@ def test_rows_that_no_dataset_was_named_for(tmp_path):
     (tmp_path / "log.tsv").write_text("user\tclick\n" + "u1\t0\n" * 20)
     runs.run_here(tmp_path, "prepare", "--train_data_path", "log.tsv", "--split", "0.5", "--output_path", "d").refused(
         "expected 42", "without --dataset rows are read as those of the census: describe FILE")
+
+
+def test_a_missing_file_is_no_question_of_the_dataset(tmp_path):
+    line = runs.run_here(tmp_path, "prepare", "--train_data_path", "nowhere.csv", "--split", "0.5", "--output_path",
+                         "d").refused("nowhere.csv: no such file")
+    assert "--dataset" not in line
