@@ -56,7 +56,7 @@ def machine_facts() -> Dict[str, Any]:
 
 
 def alternate(sides: Dict[str, Callable[[], float]], pairs: int, warm_up: int = 1) -> Dict[str, List[float]]:
-    """Runs all sides in turn.
+    """Runs all sides in turn, and says on standard error how far it is.
 
     Args:
         sides: {name: function that measures once}.
@@ -70,6 +70,8 @@ def alternate(sides: Dict[str, Callable[[], float]], pairs: int, warm_up: int = 
     for number in range(pairs + warm_up):
         for name, measure in sides.items():
             value = measure()
+            sys.stderr.write("round %d of %d%s, %s: %s\n" % (
+                number + 1, pairs + warm_up, "" if number >= warm_up else " (warm-up)", name, _short(value)))
             if number >= warm_up:
                 found[name].append(value)
     return found

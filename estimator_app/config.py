@@ -223,7 +223,8 @@ def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Sequence[str] = (),
-                  choices: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+                  choices: Optional[Mapping[str, Sequence[str]]] = None,
+                  meanings: Optional[Mapping[str, str]] = None) -> None:
     """Adds a flag per field.
 
     Args:
@@ -231,13 +232,14 @@ def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Seque
         shown: the values that a run without further flags would use, for the help.
         names: only these fields; empty for all.
         choices: {field: allowed values} of fields whose values other modules know.
+        meanings: {field: what the value shown comes to}, where the value does not say it.
     """
     for field in dataclasses.fields(Config):
         if names and field.name not in names:
             continue
         meta = field.metadata
-        text = "%s%s (default: %s)" % (meta["help"], " [%s]" % meta["unit"] if meta["unit"] else "",
-                                       _shown(getattr(shown, field.name)))
+        text = "%s%s (default: %s%s)" % (meta["help"], " [%s]" % meta["unit"] if meta["unit"] else "",
+                                         _shown(getattr(shown, field.name)), (meanings or {}).get(field.name, ""))
         parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
                             metavar=_metavar(field, (choices or {}).get(field.name, meta["choices"])),
                             help=text.replace("%", "%%"))

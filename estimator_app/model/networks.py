@@ -217,8 +217,7 @@ def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
         for number, units in enumerate(config.tower_layers):
             inputs = tf.nn.relu(dense(inputs, units, "hidden_%d" % number, config))
         both = dense(inputs, 2, "output", config)
-        # The difference as a product: TensorFlow merges the two backward passes of a step only as far as their ops are
-        # equal, and the negations in the gradients of slices and subtraction stay apart.
+        # The difference as a product: slices would have their gradients padded and added up.
         return tf.reshape(tf.matmul(both, tf.constant([[-1.0], [1.0]])), [-1])
 
 

@@ -4,6 +4,7 @@ from typing import Any, List, Tuple, Union
 
 import tensorflow as tf
 from mx_rec.constants.constants import ASCEND_SPARSE_LOOKUP_ID_OFFSET, ASCEND_SPARSE_LOOKUP_LOCAL_EMB
+from mx_rec.graph.merge_lookup import do_merge_lookup
 from mx_rec.optimizers.lazy_adam import create_hash_optimizer
 from mx_rec.optimizers.lazy_adam_by_addr import create_hash_optimizer_by_address
 from mx_rec.util.variable import get_dense_and_sparse_variable
@@ -25,18 +26,20 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
     """
     dense_optimizer = tf.compat.v1.train.AdamOptimizer(
         scheduled(config.learning_rate, config.learning_rate_schedule, steps))
+    if config.use_modify_graph:
+        # What a lookup stands for there is put in its place before anything is differentiated.
+        do_merge_lookup(is_train=True)
     dense_variables, sparse_variables = get_dense_and_sparse_variable()
-    # The dense gradients come first: computing them merges the lookups in graph-modification mode.
-    # Ungated, so that TensorFlow merges its backward ops with the equal ones of the sparse gradients below.
-    dense_gradients = [
-        (gradient, variable) for gradient, variable in dense_optimizer.compute_gradients(
-            loss, var_list=dense_variables, gate_gradients=dense_optimizer.GATE_NONE) if gradient is not None]
+    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
+    # One backward pass for both sides: of two, TensorFlow would merge only the ops that are equal to the last bit.
+    found = tf.gradients(loss, dense_variables + sources)
+    dense_gradients = [(gradient, variable) for gradient, variable in zip(found, dense_variables)
+                       if gradient is not None]
     if rank_size > 1:
         dense_gradients = [(allreduce_sum(gradient) / rank_size, variable) for gradient, variable in dense_gradients]
-    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
     sparse_gradients = [_with_penalty(gradient, source, config, has_lists)
-                        for gradient, source in zip(tf.gradients(loss, sources), sources)]
-    # No variable may change before the last gradient is there: the two backward passes read the same weights.
+                        for gradient, source in zip(found[len(dense_variables):], sources)]
+    # No variable may change before the last gradient is there: the backward pass reads the weights.
     gradients = [gradient for gradient, _ in dense_gradients] + [
         getattr(gradient, "values", gradient) for gradient in sparse_gradients if gradient is not None]
     moving_averages = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)

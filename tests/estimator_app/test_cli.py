@@ -1,6 +1,7 @@
 """The command line itself: help, exit statuses, suggestions, and one line for every fault of the environment."""
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -29,6 +30,18 @@ def test_help_shows_the_values_that_a_run_would_use(fresh):
         "instance_weight")
     for flag in ("--fresh", "--eval_mode", "--ranks", "--continue_on", "--warm_start_from", "--verify_data"):
         assert flag in text
+
+
+def test_help_shows_how_many_passes_the_data_asks_for(fresh):
+    """As many as the training makes; where the data cannot say it, the setting alone."""
+    text = fresh.here("train", "--help", "--data_dir", "data").ok().out
+    assert shown_default(text, "--train_epoch") == "0"  # its rows do not fill a batch of the preset
+    (fresh.root / "small.json").write_text('{"batch_size": 16, "train_epoch": 0}')
+    flags = ("--data_dir", "data", "--preset", "small.json")
+    found = shown_default(fresh.here("train", "--help", *flags).ok().out, "--train_epoch")
+    passes = re.match(r"0, which is (\d+) on data with batches of 16\Z", found).group(1)
+    done = fresh.here("train", "--model_dir", "small", "--device", "cpu", "--eval_interval", "100000", *flags).ok()
+    assert "(%s epochs, by the data)" % passes in done.out
 
 
 def test_prepare_looks_at_the_datasets_preset(tmp_path):
