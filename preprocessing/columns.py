@@ -7,7 +7,7 @@ float32, NaN where missing. A column that is used both ways has its numbers in :
 """
 import dataclasses
 import re
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -39,12 +39,14 @@ class Roles:
         texts: columns that are read as text.
         numbers: columns that are read as numbers.
         optional: columns that may be absent.
+        unread: those of them that nobody asks for: their values count as missing, and cannot be wrong.
         check_labels: whether a label, weight or number out of range makes a row unusable; else it is unknown.
     """
 
     texts: Tuple[str, ...]
     numbers: Tuple[str, ...]
     optional: Tuple[str, ...] = ()
+    unread: Tuple[str, ...] = ()
     check_labels: bool = True
 
     @property
@@ -52,15 +54,20 @@ class Roles:
         """All columns, each once."""
         return tuple(dict.fromkeys(self.texts + self.numbers))
 
+    @property
+    def read(self) -> FrozenSet[str]:
+        """The columns whose values are read."""
+        return frozenset(self.columns) - frozenset(self.unread)
 
-def roles_of(definition: DatasetDefinition, labels_optional: bool = False, optional: Sequence[str] = (),
+
+def roles_of(definition: DatasetDefinition, features: Optional[Collection[str]] = None,
              more_texts: Sequence[str] = ()) -> Roles:
     """Returns how the columns of a definition are read.
 
     Args:
         definition: of the dataset.
-        labels_optional: labels, weight, group and row key may be absent, and unknown label texts are no errors.
-        optional: further columns that may be absent; their values are missing.
+        features: names of the features that are asked for, the row key besides: all other columns may be absent and
+            are not read. None: everything is read and must be there.
         more_texts: further columns to read as text.
     """
     texts = [feature.column for feature in definition.categorical]
@@ -69,13 +76,14 @@ def roles_of(definition: DatasetDefinition, labels_optional: bool = False, optio
     numbers = [feature.column for feature in definition.numeric]
     numbers += [task.column for task in definition.tasks if task.kind == REGRESSION]
     numbers += [definition.weight] if definition.weight else []
-    may_lack = list(optional)
-    if labels_optional:
-        features = {feature.column for feature in definition.features}
-        may_lack += [name for name in [task.column for task in definition.tasks] + [
-            definition.weight, definition.group, definition.row_key] if name and name not in features]
-    return Roles(tuple(dict.fromkeys(texts)), tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(may_lack)),
-                 not labels_optional)
+    columns = dict.fromkeys(texts + numbers)
+    texts, numbers = list(dict.fromkeys(texts)), list(dict.fromkeys(numbers))
+    if features is None:
+        return Roles(tuple(texts), tuple(numbers))
+    asked, row_key = {feature.column for feature in definition.features if feature.name in features}, definition.row_key
+    unread = tuple(name for name in columns if name not in asked and name != row_key)
+    may_lack = unread + ((row_key,) if row_key and row_key not in asked else ())
+    return Roles(tuple(texts), tuple(numbers), may_lack, unread, check_labels=False)
 
 
 def number_name(roles: Roles, column: str) -> str:

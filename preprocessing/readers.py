@@ -13,6 +13,7 @@ import os
 from typing import (
     Any,
     Callable,
+    Collection,
     Deque,
     Dict,
     FrozenSet,
@@ -64,6 +65,7 @@ class Reading:
         progress: called with (path, bytes of it read so far).
         rows_needed: whether a file without a usable row is an error; a file without a header that the definition
             expects always is.
+        hashes: whether the files are hashed.
     """
 
     max_bad_rows: Union[int, str] = 0
@@ -73,6 +75,7 @@ class Reading:
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
     progress: Optional[Callable[[str, int], None]] = None
     rows_needed: bool = True
+    hashes: bool = True
 
 
 def find_inputs(patterns: Sequence[str], each_once: bool = True) -> List[str]:
@@ -101,15 +104,15 @@ _AS_IT_IS = Reading()
 
 
 def read_frames(definition: DatasetDefinition, paths: Sequence[str], reading: Reading = _AS_IT_IS,
-                labels_optional: bool = False, optional: Sequence[str] = ()) -> "FrameReader":
+                features: Optional[Collection[str]] = None) -> "FrameReader":
     """Returns an iterable of the raw frames of files, in order; what was found is in its attributes afterwards.
 
-    ``labels_optional`` and ``optional`` are those of :func:`preprocessing.columns.roles_of`.
+    ``features`` are those of :func:`preprocessing.columns.roles_of`.
 
     Raises:
         DataError: while iterating: a file is missing, empty, damaged, lacks columns, or has too many bad rows.
     """
-    return FrameReader(definition, paths, reading, roles_of(definition, labels_optional, optional, reading.more_texts))
+    return FrameReader(definition, paths, reading, roles_of(definition, features, reading.more_texts))
 
 
 class FrameReader:
@@ -146,7 +149,7 @@ class FrameReader:
             gc.unfreeze()
 
     def _read(self, path: str) -> Iterator[pd.DataFrame]:
-        info, reading = InputFile(path), self._reading
+        info, reading = InputFile(path, is_hashed=self._reading.hashes), self._reading
         self.inputs.append(info)
         workers = reading.num_workers or min(usable_cores(), _MOST_WORKERS)
         file: Union[TextRows, _ParquetRows]
@@ -219,7 +222,8 @@ class _ParquetRows:
         self._builder = FrameBuilder(definition, roles)
         self._lists = {feature.column for feature in definition.categorical if feature.is_list}
         try:
-            info.sha256, info.size = sha256_of_file(info.path), os.path.getsize(info.path)
+            info.size = os.path.getsize(info.path)
+            info.sha256 = sha256_of_file(info.path) if info.is_hashed else ""
             self._file = pa.parquet.ParquetFile(info.path)
         except (OSError, pa.ArrowException) as error:
             raise DataError("%s cannot be read as Parquet: %s" % (info.path, str(error).splitlines()[0])) from error
@@ -238,7 +242,7 @@ class _ParquetRows:
             DataError: a column has another type, or the file is damaged.
         """
         schema = self._file.schema_arrow
-        used = [name for name in self.names if name in self._roles.columns]
+        used = [name for name in self.names if name in self._roles.read]
         try:
             for name in used:
                 check_type(name, schema.field(name).type, name in self._roles.texts, name in self._lists)

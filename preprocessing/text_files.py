@@ -30,11 +30,12 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
 @dataclasses.dataclass
 class InputFile:
-    """What was learnt of a file while reading it: size in bytes and SHA-256, both as it is on disk."""
+    """What was learnt of a file while reading it: size in bytes and, where it is hashed, SHA-256, as it is on disk."""
 
     path: str
     size: int = 0
     sha256: str = ""
+    is_hashed: bool = True
 
     def entry(self) -> InputEntry:
         """Returns the file's entry in the manifest."""
@@ -51,7 +52,7 @@ class Block:
 
 
 class _HashingFile(io.RawIOBase):
-    """A raw file that hashes what is read."""
+    """A raw file that counts and hashes what is read."""
 
     def __init__(self, stream: IO[bytes], info: InputFile) -> None:
         self._stream, self._info, self._digest = stream, info, hashlib.sha256()
@@ -62,9 +63,10 @@ class _HashingFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._stream.read(len(buffer))
         buffer[:len(data)] = data
-        self._digest.update(data)
         self._info.size += len(data)
-        self._info.sha256 = self._digest.hexdigest()
+        if self._info.is_hashed:
+            self._digest.update(data)
+            self._info.sha256 = self._digest.hexdigest()
         return len(data)
 
 

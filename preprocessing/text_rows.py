@@ -7,7 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from typing import Iterator, List, Sequence, Tuple
+from typing import Collection, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -65,8 +65,7 @@ class TextRows:
             first = self._without_header(first, info.path)
         elif first:
             self.names = self._names_without_header()
-        # Names that begin with a zero byte are of columns that are not used.
-        self._shown = self._without_unused(self.names)
+        self._shown = _only(self._roles.read, self.names)
         self._blocks = itertools.chain([first], self._blocks) if first else self._blocks
 
     def blocks(self) -> Iterator[Block]:
@@ -140,14 +139,11 @@ class TextRows:
         # Which of them is absent shows in the rows: with the right ones, numbers are numbers and labels are labels.
         for absent in itertools.combinations(reversed(optional), lacking):
             names = [name for name in every if name not in absent]
-            table, rows, bad = self._second_look(block, self._without_unused(names))
+            table, rows, bad = self._second_look(block, _only(self._roles.columns, names))
             wrong = len({line for _, line, _ in bad + builder.build(table, rows)[1]})
             if wrong < fewest:
                 best, fewest = names, wrong
         return best
-
-    def _without_unused(self, names: Sequence[str]) -> List[str]:
-        return [name if name in self._roles.columns else "\0%d" % place for place, name in enumerate(names)]
 
     def _is_header(self, line: bytes) -> bool:
         """Whether a line of a file without a header holds names: no number where numbers must be."""
@@ -175,3 +171,8 @@ class TextRows:
             parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(names) > 1),
             convert_options=pa.csv.ConvertOptions(column_types=types, include_columns=list(types),
                                                   strings_can_be_null=False))
+
+
+def _only(used: Collection[str], names: Sequence[str]) -> List[str]:
+    """Returns the names with others, which begin with a zero byte, for the columns that are not used."""
+    return [name if name in used else "\0%d" % place for place, name in enumerate(names)]

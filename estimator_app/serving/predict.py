@@ -111,7 +111,7 @@ def predict(request: Prediction) -> Done:
 
         with open_output(request.output) as stream, _progress(paths) as progress:
             reading = Reading(max_bad_rows=request.max_bad_rows, num_workers=threads, block_bytes=_BLOCK_BYTES,
-                              progress=progress, rows_needed=False)
+                              progress=progress, rows_needed=False, hashes=False)
             pieces = _pieces(trained.model, paths, vocabularies, reading, request.batch_size)
             writer = _Writer(stream, trained, request.format)
             for piece, values in ordered_map(scored, pieces, threads):
@@ -184,10 +184,10 @@ def _pieces(model: Model, paths: Sequence[str], vocabularies: Vocabularies, read
             batch_size: int) -> Iterator[_Piece]:
     """Yields all rows in order; together the pieces cover every line of every file."""
     dataset = model.manifest.dataset
-    # What the model does not look at may be absent.
-    dropped = [feature.column for feature in dataset.numeric if feature.name in model.config.drop_dense]
+    # What the model does not look at may be absent, or wrong.
+    seen = [feature.name for feature in dataset.features if feature.name not in model.config.drop_dense]
     for path in paths:
-        frames = read_frames(dataset, [path], reading, labels_optional=True, optional=dropped)
+        frames = read_frames(dataset, [path], reading, seen)
         # The first row of a file comes after its header.
         start = 1
         for frame in frames:

@@ -134,7 +134,8 @@ def test_rows_are_encoded_for_prediction_as_in_preparation(prepared, tmp_path):
     names = ["years", "price", "city", "tags", "seen", "item", "user"]
     rows = [[dict(zip(COLUMNS, row))[name] for name in names]
             for row in TEST] + [["3", "?", "new", "", "", "i99", "u99"]]
-    frames = list(read_frames(TOY, [write(tmp_path / "p.tsv", text_of(rows, names))], labels_optional=True))
+    features = [feature.name for feature in TOY.features]
+    frames = list(read_frames(TOY, [write(tmp_path / "p.tsv", text_of(rows, names))], features=features))
     vocabularies = Vocabularies.load(str(path / "out"), manifest)
     sparse, dense = encode_frame(frames[0], vocabularies)
     test = read_rows(path / "out", "test", 8)[:61]

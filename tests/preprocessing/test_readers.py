@@ -152,13 +152,14 @@ def test_unclosed_quotes_do_not_merge_rows(tmp_path):
 @pytest.mark.parametrize("absent", [["income_50k"], ["marital_stat"], ["income_50k", "marital_stat"],
                                     ["instance_weight"], ["instance_weight", "income_50k"]])
 def test_prediction_reads_files_that_lack_labels_or_unused_columns(tmp_path, plain, absent):
+    """Nor does it look at them where they are there."""
     names = [name for name in CENSUS.files.columns if name not in absent]
     rows = [[row[CENSUS.files.columns.index(name)] for name in names] for row in ROWS]
     path = write(tmp_path / "f", census_text(rows))
-    found = read(CENSUS, path, labels_optional=True, optional=("instance_weight",))[1]
-    same(found, plain, but=absent)
-    if "instance_weight" in absent:
-        assert np.isnan(found[0]["instance_weight"].to_numpy()).all()
+    seen = [feature.name for feature in CENSUS.features if feature.name != "instance_weight"]
+    found = read(CENSUS, path, features=seen)[1]
+    same(found, plain, but=("income_50k", "marital_stat", "instance_weight"))
+    assert np.isnan(found[0]["instance_weight"].to_numpy()).all() and set(found[0]["income_50k"]) == {""}
     with pytest.raises(DataError, match="%d fields?, expected 42" % len(names)):
         read(CENSUS, path)
 
@@ -166,9 +167,33 @@ def test_prediction_reads_files_that_lack_labels_or_unused_columns(tmp_path, pla
 def test_prediction_says_what_is_wrong_too(tmp_path):
     path = write(tmp_path / "f", "".join("\t".join(row) + "\n" for row in ROWS))
     with pytest.raises(DataError, match="the separator looks like a tab"):
-        read(CENSUS, path, labels_optional=True)
-    rows = [row[:41] + ["whatever"] for row in ROWS]
-    assert len(read(CENSUS, write(tmp_path / "f", census_text(rows)), labels_optional=True)[1][0]) == 20
+        read(CENSUS, path, features=[feature.name for feature in CENSUS.features])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_prediction_is_not_disturbed_by_what_it_does_not_read(tmp_path, packed):
+    """Labels, weight, group and left-out features may hold anything; the others and the row key count."""
+    values = dict(zip(COLUMNS, toy_rows(1)[0]), click="whatever", seconds="soon", w="heavy", price="dear")
+    definition, path = TOY, tmp_path / "f"
+    if packed:
+        definition = parse_dataset(TOY_YAML.replace('format: csv, header: true, separator: "\\t", ',
+                                                    "format: parquet, "), "toy.yaml").definition
+        pa.parquet.write_table(pa.table({name: [int(value) if name == "years" else value]
+                                         for name, value in values.items()}), str(path))
+    else:
+        write(path, text_of([[values[name] for name in COLUMNS]]))
+    features = [feature.name for feature in definition.features if feature.column != "price"]
+    reader, frames = read(definition, str(path), features=features)
+    assert reader.rows == 1
+    assert [frames[0][name].iloc[0] for name in ("key", "city")] == [values["key"], values["city"]]
+    with pytest.raises(DataError, match="column price"):
+        read(definition, str(path), features=[feature.name for feature in definition.features])
+
+
+def test_files_are_hashed_only_where_it_is_asked_for(tmp_path):
+    path = write(tmp_path / "f", census_text(ROWS))
+    whole, bare = (read(CENSUS, path, hashes=hashes)[0].inputs[0] for hashes in (True, False))
+    assert (len(whole.sha256), bare.sha256) == (64, "") and whole.size == bare.size == os.path.getsize(path)
 
 
 @pytest.mark.parametrize("columns, text, message", [
