@@ -147,14 +147,13 @@ class Ple(Network):
         first = inputs.linear("first_layer", self.width)
         expert_part, gate_part = tf.split(first, [self.width - gate_units, gate_units], axis=1)
         experts = expert_outputs(expert_part, shared + own * tasks, self.config, is_training)
-        gate_logits = tf.reshape(gate_part, [-1, tasks, shared + own])
-        logits, gates = {}, {}
-        for number, task in enumerate(self.tasks):
-            begin = shared + number * own
-            visible = tf.concat([experts[:, :shared], experts[:, begin:begin + own]], axis=1)
-            mixed, weights = mix(visible, gate_logits[:, number:number + 1])
-            gates[task] = weights[:, 0]
-            logits[task] = tower(mixed[:, 0], task, self.config)
+        weights = tf.nn.softmax(tf.reshape(gate_part, [-1, tasks, shared + own]))
+        of_shared, of_own = tf.split(weights, [shared, own], axis=2)
+        # One product for all gates: a task's own experts in their place, and 0 for those of the others.
+        in_place = tf.reshape(tf.expand_dims(of_own, 2) * tf.eye(tasks)[:, :, None], [-1, tasks, tasks * own])
+        mixed = tf.matmul(tf.concat([of_shared, in_place], axis=2), experts)
+        logits = {task: tower(part, task, self.config) for task, part in zip(self.tasks, tf.unstack(mixed, axis=1))}
+        gates = dict(zip(self.tasks, tf.unstack(weights, axis=1)))
         return NetworkOutput(logits, gates, experts)
 
 
