@@ -1,10 +1,11 @@
 """The training step alone against the reference way: ``bash run_estimator.sh bench step``.
 
 Both sides are fed the same rows from memory: the census with the preset ``plain`` (summed rows, the size of the
-original), the shop's log with ``default`` (concatenated vectors). The hash lookup, the slots and the lazy
+original), the shop's log with ``mmoe.json`` (concatenated vectors). The hash lookup, the slots and the lazy
 optimizer of the stand-in are inside our step. ``--profile`` lists the ops of our step instead.
 """
 import collections
+import os
 import re
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, Sequence
 
 from benchmarks import _data, _harness
 
-PRESETS = {"census": "plain", "shop": "default"}
+PRESETS = {"census": "plain", "shop": os.path.join(os.path.dirname(os.path.abspath(__file__)), "mmoe.json")}
 _OP_TYPE = re.compile(r" = ([A-Za-z0-9_]+)\(")
 _TRACED, _WARM_UP = 10, 10
 

@@ -1,6 +1,6 @@
 """Training from files against the reference way: ``bash run_estimator.sh bench train``.
 
-The census with the preset ``plain`` (summed rows, the original's size), the shop's log with ``default`` (concatenated
+The census with the preset ``plain`` (summed rows, the original's size), the shop's log with ``mmoe.json`` (concatenated
 vectors). Each run is a process of its own; the clock starts after the warm-up and includes the checkpoints.
 """
 import os
