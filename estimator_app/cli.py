@@ -144,7 +144,9 @@ def _train(parsed: argparse.Namespace) -> int:
     resolved = _device(parsed, config)
     config = config.replace(model_dir=directory.check_path(config.model_dir, resolved))
     if data_dir == SAMPLE_DIR and not os.path.isdir(data_dir):
-        _prepare_sample(data_dir)
+        status = _prepare_sample(data_dir)
+        if status:
+            return status
     model = make_model(config, load_data(config))
     request = TrainRequest(model, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
                            parsed.phase)
@@ -175,11 +177,13 @@ def _available_memory() -> Optional[int]:
     return min((size for size in known if size is not None), default=None)
 
 
-def _prepare_sample(output_path: str) -> None:
-    from preprocessing import prepare
+def _prepare_sample(output_path: str) -> int:
+    """Makes the sample in a process of its own: TensorFlow keeps the threads of a process's first session for all."""
+    from estimator_app.launch import launch
     sys.stdout.write("no --data_dir given: making the sample data set in %s\n" % output_path)
     sys.stdout.flush()
-    prepare.run(build_parser("prepare", []).parse_args(["--sample", "--output_path", output_path]))
+    return launch.run_command([sys.executable, "-m", "estimator_app", "prepare", "--sample", "--output_path",
+                               output_path], dict(os.environ))
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

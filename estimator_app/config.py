@@ -67,8 +67,8 @@ class Config:
 
     batch_size: int = _field(512, "training rows per step and rank; the global batch is this times the ranks", "rows",
                              low=1, high=1 << 20)
-    train_epoch: int = _field(5, "passes over the training rows; 0: one where values come few times each, else as "
-                                 "many as make enough steps", "epochs", low=0, high=100000)
+    train_epoch: int = _field(5, "passes over the training rows; 0: by the data, one or a few where values come "
+                                 "rarely, else 2 to 10", "epochs", low=0, high=100000)
     learning_rate: float = _field(0.001, "of the dense variables (Adam)", low=1e-8, high=10.0)
     sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", low=1e-8, high=10.0)
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",

@@ -9,6 +9,7 @@ from estimator_app import config as config_module
 from estimator_app.config import Config
 from estimator_app.model_dir import directory
 from estimator_app.streams import one_line
+from feature_specs.checks import is_digits
 from feature_specs.errors import UserError
 from feature_specs.manifest import FILE_NAME, read_manifest
 
@@ -118,7 +119,8 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     name, preset = preset_of(data_dir, _flag(arguments, "--preset"))
     shown = config_module.from_arguments({"data_dir": data_dir}, preset, os.environ)
     config_module.add_preset_argument(parser, name)
-    meanings = {} if shown.train_epoch else {"train_epoch": _passes(shown)}
+    asked = not shown.train_epoch and not {"-h", "--help"}.isdisjoint(arguments)
+    meanings = {"train_epoch": _passes(shown, arguments)} if asked else {}
     config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)}, meanings=meanings)
     parser.add_argument("--fresh", action="store_true",
                         help="start over; the old run moves into a folder inside the model directory, exports and "
@@ -140,14 +142,16 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     launch.add_launch_arguments(parser)
 
 
-def _passes(config: Config) -> str:
-    """Says how many passes a training makes whose settings leave them to the data, where that is there."""
+def _passes(config: Config, arguments: Sequence[str]) -> str:
+    """Says how many passes a command line makes whose settings leave them to the data, where that is there."""
     from estimator_app.training.steps import step_numbers
+    ranks, rows = (_flag(arguments, name) for name in ("--ranks", "--batch_size"))
     try:
-        epochs = step_numbers(config, read_manifest(config.data_dir), 0, 0, 1).epochs
+        config = config.replace(batch_size=int(rows)) if is_digits(rows) else config
+        numbers = step_numbers(config, read_manifest(config.data_dir), 0, 0, int(ranks) if is_digits(ranks) else 1)
     except UserError:
         return ""
-    return ", which is %d on %s with batches of %d" % (epochs, config.data_dir, config.batch_size)
+    return ", which is %d on %s with batches of %d" % (numbers.epochs, config.data_dir, config.batch_size)
 
 
 def _add_model_arguments(parser: Parser) -> None:

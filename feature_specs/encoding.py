@@ -115,7 +115,8 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
     names = [feature.name for feature in numeric]
     unknown = sorted(set(drop_columns) - set(names))
     if unknown:
-        raise ConfigError("drop_dense names unknown numeric features: %s; the data has %s"
+        raise ConfigError("drop_dense, which the preset sets or a flag, names unknown numeric features: %s; the data "
+                          "has %s: choose another --preset, or give --drop_dense with names of these, or ''"
                           % (", ".join(unknown), ", ".join(names) or "none"))
     statistics = [manifest.dense_statistics[name] for name in names]
     transforms = [feature.transform or transform for feature in numeric]

@@ -57,6 +57,11 @@ class BadRows:
             text += "; ... in all %s" % ", ".join("%s: %d" % item for item in sorted(self.counts.items()))
         return text
 
+    def hint(self) -> str:
+        """Returns what is probably wrong with the file in brackets, or nothing."""
+        hint = self._hint(self)
+        return " (%s)" % hint if hint else ""
+
     def check(self, rows: int, is_end: bool = True) -> None:
         """Fails if there are more bad rows than allowed among the rows so far; before the end, only a limit in rows can
         be exceeded.
@@ -67,8 +72,6 @@ class BadRows:
         number, share = self._limit
         allowed = max(number, int(math.floor(share * rows)))
         if self.total > allowed and (is_end or not share):
-            hint = self._hint(self)
             raise BadRowsError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
-                            "with --max_bad_rows" % (
-                                self.path, self.total, "" if is_end else "the first ", rows, allowed, self.describe(),
-                                " (%s)" % hint if hint else ""))
+                               "with --max_bad_rows" % (self.path, self.total, "" if is_end else "the first ", rows,
+                                                        allowed, self.describe(), self.hint()))

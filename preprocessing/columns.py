@@ -3,18 +3,26 @@
 A raw frame is what flows through preparation and prediction: a pandas frame whose index is the 1-based line or row in
 the file, with one column per column that the definition uses. Texts (categories, lists as text with their separator,
 labels of binary tasks, group, row key) are categorical and trimmed, and a missing one is the empty text; numbers are
-float32, NaN where missing. A column that is used both ways has its numbers in :func:`number_name`.
+float32, NaN where missing, under the name that :func:`number_name` gives them.
 """
 import dataclasses
 import re
-from typing import Any, Collection, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_specs.dataset import ANY, BINARY, REGRESSION, DatasetDefinition, TaskDefinition
+from feature_specs.dataset import (
+    ANY,
+    BINARY,
+    REGRESSION,
+    CategoricalFeature,
+    DatasetDefinition,
+    NumericFeature,
+    TaskDefinition,
+)
 from feature_specs.errors import DataError
 from feature_specs.records import PADDING_LABEL, UNKNOWN_LABEL
 from preprocessing.bad_rows import BadRow
@@ -33,31 +41,24 @@ _Problem = Tuple[str, np.ndarray, str, Sequence]
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """How the columns of a definition are read.
+    """Which columns of a definition are read, and how.
 
     Attributes:
         texts: columns that are read as text.
         numbers: columns that are read as numbers.
-        optional: columns that may be absent.
-        unread: those of them that nobody asks for: their values count as missing, and cannot be wrong.
-        check_labels: whether a label, weight or number out of range makes a row unusable; else it is unknown.
+        optional: columns that may be absent, most of which are not read where they are there.
+        check_labels: whether a label or weight out of range makes a row unusable.
     """
 
     texts: Tuple[str, ...]
     numbers: Tuple[str, ...]
     optional: Tuple[str, ...] = ()
-    unread: Tuple[str, ...] = ()
     check_labels: bool = True
 
     @property
     def columns(self) -> Tuple[str, ...]:
-        """All columns, each once."""
+        """All columns that are read, each once."""
         return tuple(dict.fromkeys(self.texts + self.numbers))
-
-    @property
-    def read(self) -> FrozenSet[str]:
-        """The columns whose values are read."""
-        return frozenset(self.columns) - frozenset(self.unread)
 
 
 def roles_of(definition: DatasetDefinition, features: Optional[Collection[str]] = None,
@@ -66,29 +67,27 @@ def roles_of(definition: DatasetDefinition, features: Optional[Collection[str]] 
 
     Args:
         definition: of the dataset.
-        features: names of the features that are asked for, the row key besides: all other columns may be absent and
-            are not read. None: everything is read and must be there.
+        features: names of the features to read, and the row key besides, which may be absent; labels, weight, group and
+            other features are not read and may be absent, too. None: everything is read and must be there.
         more_texts: further columns to read as text.
     """
-    texts = [feature.column for feature in definition.categorical]
-    texts += [task.column for task in definition.tasks if task.kind == BINARY]
-    texts += [name for name in (definition.group, definition.row_key) + tuple(more_texts) if name]
-    numbers = [feature.column for feature in definition.numeric]
-    numbers += [task.column for task in definition.tasks if task.kind == REGRESSION]
-    numbers += [definition.weight] if definition.weight else []
-    columns = dict.fromkeys(texts + numbers)
-    texts, numbers = list(dict.fromkeys(texts)), list(dict.fromkeys(numbers))
+    asked = [feature for feature in definition.features if features is None or feature.name in features]
+    texts = [feature.column for feature in asked if isinstance(feature, CategoricalFeature)] + [definition.row_key]
+    numbers = [feature.column for feature in asked if isinstance(feature, NumericFeature)]
+    optional: List[str] = []
     if features is None:
-        return Roles(tuple(texts), tuple(numbers))
-    asked, row_key = {feature.column for feature in definition.features if feature.name in features}, definition.row_key
-    unread = tuple(name for name in columns if name not in asked and name != row_key)
-    may_lack = unread + ((row_key,) if row_key and row_key not in asked else ())
-    return Roles(tuple(texts), tuple(numbers), may_lack, unread, check_labels=False)
+        texts += [task.column for task in definition.tasks if task.kind == BINARY] + [definition.group]
+        numbers += [task.column for task in definition.tasks if task.kind == REGRESSION] + [definition.weight]
+    else:
+        optional += [name for name in definition.columns if name not in [feature.column for feature in asked]]
+    texts, numbers, optional = (list(dict.fromkeys(filter(None, names)))
+                                for names in (texts + list(more_texts), numbers, optional))
+    return Roles(tuple(texts), tuple(numbers), tuple(optional), check_labels=features is None)
 
 
-def number_name(roles: Roles, column: str) -> str:
-    """Returns the name of a column's numbers in a raw frame."""
-    return column + ":number" if column in roles.texts else column
+def number_name(column: str) -> str:
+    """Returns the name of a column's numbers in a raw frame, where its texts have its own name."""
+    return column + ":number"
 
 
 def missing_numbers(definition: DatasetDefinition) -> Tuple[str, ...]:
@@ -120,7 +119,7 @@ class FrameBuilder:
         columns: Dict[str, Any] = {}
         problems: List[_Problem] = []
         for name in self._roles.columns:
-            key = number_name(self._roles, name)
+            key = number_name(name)
             is_text, is_number_column = name in self._roles.texts, name in self._roles.numbers
             if name not in table.column_names:
                 if is_text:
@@ -147,7 +146,7 @@ class FrameBuilder:
                 problems.append(("column %s: not a number" % name, wrong[codes],
                                  "column %s: %s is not a number" % (name, _VALUE), shown))
         frame = pd.DataFrame(columns, index=rows, copy=False)
-        problems += [("column %s: not finite" % name, np.isinf(frame[number_name(self._roles, name)].to_numpy()),
+        problems += [("column %s: not finite" % name, np.isinf(frame[number_name(name)].to_numpy()),
                       "column %s: the number is infinite or beyond float32" % name, ()) for name in self._roles.numbers]
         if self._roles.check_labels:
             problems += self._label_problems(frame)
@@ -162,13 +161,13 @@ class FrameBuilder:
                 problems.append(("label %s: unknown text" % task.name, wrong,
                                  "label of %s %s: expected %s" % (task.name, _VALUE, _expected(task)), labels))
             elif task.transform == "log":
-                numbers = frame[number_name(self._roles, task.column)].to_numpy()
+                numbers = frame[number_name(task.column)].to_numpy()
                 with np.errstate(invalid="ignore"):
                     problems.append(("label %s: not above -1" % task.name, numbers <= -1,
                                      "label of %s %s: transform log needs numbers above -1" % (task.name, _VALUE),
                                      numbers))
         if self._definition.weight:
-            weights = frame[number_name(self._roles, self._definition.weight)].to_numpy()
+            weights = frame[number_name(self._definition.weight)].to_numpy()
             with np.errstate(invalid="ignore"):  # a missing one compares with a warning
                 problems.append(("weight: missing or negative", ~(weights >= 0),
                                  "weight %s: a number of at least 0 is expected" % _VALUE, weights))

@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from typing import Dict, List, Sequence
 
@@ -48,15 +49,18 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write("%s: %s%d rows, %d columns\n%s" % (
         ", ".join(look.paths[:3]) + (", ..." if len(look.paths) > 3 else ""), "" if look.is_all else "the first ",
         len(look.frame), len(columns), table(columns)))
-    for line in look.warnings:
+    unclear = ["column %s is left out: %s" % (column.name, column.why) for column in columns
+               if column.kind == "unclear"]
+    for line in [*look.warnings, *unclear]:
         sys.stdout.write("warning: %s\n" % line)
     if args.output:
         text = draft(look, columns)
         parse_dataset(text, args.output)
         replace_text(args.output, text)
+        by_time = ["--split_by_time %s " % shlex.quote(column.name) for column in columns if column.kind == "time"]
         sys.stdout.write("written: %s; check the tasks, then: bash run_estimator.sh prepare --dataset %s "
-                         "--train_data_path %s --split 0.1 --output_path DIR\n" % (
-                             args.output, args.output, " ".join(args.files)))
+                         "--train_data_path %s --split 0.1 %s--output_path DIR\n" % (
+                             args.output, args.output, " ".join(map(shlex.quote, args.files)), "".join(by_time[:1])))
 
 
 def table(columns: Sequence[Column]) -> str:

@@ -85,8 +85,8 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
             is_all = False
             break
     frame = pd.concat(frames, ignore_index=True).iloc[:rows]
-    warnings += ["%s: prepare cannot use %d of these rows: %s" % (report.path, report.total, report.describe())
-                 for report in reader.reports if report.total]
+    warnings += ["%s: prepare cannot use %d of these rows: %s%s" % (
+        report.path, report.total, report.describe(), report.hint()) for report in reader.reports if report.total]
     missing = [text for text in _ALWAYS_MISSING if (frame == text).any().any()]
     missing += _missing_among_numbers(frame.replace(missing, ""))
     if missing:

@@ -179,9 +179,8 @@ class FrameReader:
         for reason, count in report.counts.items():
             self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
         if not rows and (reading.rows_needed or not file.names):
-            hint = file.hint(report) if report.total else ""
-            raise DataError("%s has no usable row%s%s" % (path, ": " + report.describe() if report.total else
-                                                          "; it is empty", " (%s)" % hint if hint else ""))
+            raise DataError("%s has no usable row%s" % (path, ": " + report.describe() + report.hint()
+                                                        if report.total else "; it is empty"))
 
     def _check_columns(self, path: str, names: Sequence[str], hint: str) -> None:
         """Checks that the columns are there, and the same in all files."""
@@ -242,7 +241,7 @@ class _ParquetRows:
             DataError: a column has another type, or the file is damaged.
         """
         schema = self._file.schema_arrow
-        used = [name for name in self.names if name in self._roles.read]
+        used = [name for name in self.names if name in self._roles.columns]
         try:
             for name in used:
                 check_type(name, schema.field(name).type, name in self._roles.texts, name in self._lists)
@@ -252,7 +251,7 @@ class _ParquetRows:
                 start += batch.num_rows
         except DataError as error:
             raise DataError("%s: %s" % (self._path, error)) from error
-        except pa.ArrowException as error:
+        except (OSError, pa.ArrowException) as error:
             raise DataError("%s is a damaged Parquet file: %s" % (self._path, str(error).splitlines()[0])) from error
 
     def convert(self, block: Tuple[int, pa.RecordBatch]) -> _Converted:

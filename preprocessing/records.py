@@ -28,7 +28,7 @@ from feature_specs.records import (
     UNKNOWN_LABEL,
     WEIGHT,
 )
-from preprocessing.columns import label_values, number_name, roles_of
+from preprocessing.columns import label_values, number_name
 from preprocessing.statistics import mix
 from preprocessing.vocabulary import CodedFrame, Vocabularies, dense_values, hash_texts
 
@@ -54,7 +54,6 @@ class RowLayout:
 
     def __init__(self, definition: DatasetDefinition) -> None:
         self.definition = definition
-        self._roles = roles_of(definition)
         #: In column order.
         self.entries: Dict[str, _Entry] = {}
         if definition.has_float_labels:
@@ -85,7 +84,7 @@ class RowLayout:
                 values[values < 0] = np.nan
                 labels[:, place] = values[column.codes.to_numpy()]
             else:
-                labels[:, place] = frame[number_name(self._roles, task.column)]
+                labels[:, place] = frame[number_name(task.column)]
         return labels
 
     def frame(self, coded: CodedFrame, labels: np.ndarray) -> pd.DataFrame:
@@ -95,7 +94,7 @@ class RowLayout:
             labels = np.where(np.isnan(labels), UNKNOWN_LABEL, labels)
         arrays = {LABEL: labels, SPARSE_FEATURE: coded.codes, DENSE_FEATURE: dense_values(raw, definition)}
         if definition.weight:
-            arrays[WEIGHT] = raw[number_name(self._roles, definition.weight)].to_numpy()[:, np.newaxis]
+            arrays[WEIGHT] = raw[number_name(definition.weight)].to_numpy()[:, np.newaxis]
         if definition.group:
             column = raw[definition.group].cat
             hashes = np.where(np.asarray(column.categories, object) == "", NO_GROUP, hash_texts(column.categories))

@@ -5,9 +5,8 @@ Arrow converts a block. One that it cannot place is looked at again line by line
 """
 import collections
 import contextlib
-import dataclasses
 import itertools
-from typing import Collection, Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ import pyarrow.csv
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import DataError
+from preprocessing.alignment import alignments
 from preprocessing.bad_rows import BadRow, BadRows
 from preprocessing.columns import FrameBuilder, Roles
 from preprocessing.text_files import (
@@ -64,8 +64,10 @@ class TextRows:
         if first and definition.files.header:
             first = self._without_header(first, info.path)
         elif first:
-            self.names = self._names_without_header()
-        self._shown = _only(self._roles.read, self.names)
+            self.names = self._names_without_header(info.path)
+        # Names that begin with a zero byte are of columns that are not read.
+        self._shown = [name if name in roles.columns else "\0%d" % place for place, name in enumerate(self.names)]
+        self._has_names = bool(self._lines) and not definition.files.header and self._holds_names(self._lines[0])
         self._blocks = itertools.chain([first], self._blocks) if first else self._blocks
 
     def blocks(self) -> Iterator[Block]:
@@ -78,8 +80,13 @@ class TextRows:
         Returns:
             The frame of the usable rows, the others, and the number of lines.
         """
-        rows = np.arange(block.first_line, block.first_line + block.lines)
+        count = block.lines
         problems: List[BadRow] = []
+        named: List[BadRow] = []
+        if block.first_line == 1 and self._has_names:
+            block = Block(2, block.lines - 1, block.data[len(self._lines[0]) + 1:])
+            named.append(("names of the columns", 1, "the names of the columns"))
+        rows = np.arange(block.first_line, block.first_line + block.lines)
         table = None
         if not must_look_again(block.data):
             with contextlib.suppress(pa.ArrowInvalid):
@@ -88,7 +95,7 @@ class TextRows:
         if table is None or table.num_rows != block.lines:
             table, rows, problems = self._second_look(block, self._shown)
         frame, more = self._builder.build(table, rows)
-        return frame, problems + more, block.lines
+        return frame, named + problems + more, count
 
     def hint(self, bad: BadRows) -> str:
         """Says what is probably wrong with a file that has too many bad rows, or nothing."""
@@ -124,37 +131,37 @@ class TextRows:
             self.names_hint = "; does the file have no header? then give header: false with columns: [...]"
         return Block(block.first_line + 1, block.lines - 1, block.data[len(header) + 1:])
 
-    def _names_without_header(self) -> List[str]:
+    def _names_without_header(self, path: str) -> List[str]:
         """Returns the names of a headerless file's columns, some of the optional ones absent if there are fewer
-        fields."""
+        fields.
+
+        Raises:
+            DataError: the values do not tell which ones.
+        """
         every = self.names
-        counts = collections.Counter(len(cells_of(line, self._separator)) for line in self._lines)
-        optional = [name for name in every if name in self._roles.optional]
-        lacking = len(every) - counts.most_common(1)[0][0]
-        if not 0 < lacking <= len(optional):
+        rows = [cells_of(line, self._separator) for line in self._lines]
+        fields = collections.Counter(map(len, rows)).most_common(1)[0][0]
+        if not 0 < len(every) - fields <= len(set(every) & set(self._roles.optional)):
             return every
-        best, fewest = every, len(self._lines) + 1
-        block = Block(1, len(self._lines), b"\n".join(self._lines) + b"\n")
-        builder = FrameBuilder(self._definition, dataclasses.replace(self._roles, check_labels=True))
-        # Which of them is absent shows in the rows: with the right ones, numbers are numbers and labels are labels.
-        for absent in itertools.combinations(reversed(optional), lacking):
-            names = [name for name in every if name not in absent]
-            table, rows, bad = self._second_look(block, _only(self._roles.columns, names))
-            wrong = len({line for _, line, _ in bad + builder.build(table, rows)[1]})
-            if wrong < fewest:
-                best, fewest = names, wrong
-        return best
+        found = alignments(self._definition, self._roles, [row for row in rows if len(row) == fields])
+        if len(found) > 1:
+            raise DataError("%s: %d fields, expected %d: which of %s are absent cannot be told from the values; write "
+                            "all of them, empty where they are not known" % (path, fields, len(every), ", ".join(
+                                name for name in every if name in self._roles.optional)))
+        return found[0]
 
     def _is_header(self, line: bytes) -> bool:
         """Whether a line of a file without a header holds names: no number where numbers must be."""
         cells = cells_of(line, self._separator)
         if self._definition.files.header:
             return False
-        if len(set(cells) & set(self._definition.files.columns)) > len(cells) // 2:
-            return True
         numbers = [cell for name, cell in zip(self.names, cells) if name in self._roles.numbers]
-        return len(cells) == len(self.names) and bool(numbers) and all(
+        return self._holds_names(line) or len(cells) == len(self.names) and bool(numbers) and all(
             cell and not is_number(cell) and cell[0].isalpha() for cell in numbers)
+
+    def _holds_names(self, line: bytes) -> bool:
+        cells = cells_of(line, self._separator)
+        return len(set(cells) & set(self._definition.files.columns)) > len(cells) // 2
 
     def _second_look(self, block: Block, names: Sequence[str]) -> Tuple[pa.Table, np.ndarray, List[BadRow]]:
         good, rows, bad = second_look(block, self._separator, names)
@@ -171,8 +178,3 @@ class TextRows:
             parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(names) > 1),
             convert_options=pa.csv.ConvertOptions(column_types=types, include_columns=list(types),
                                                   strings_can_be_null=False))
-
-
-def _only(used: Collection[str], names: Sequence[str]) -> List[str]:
-    """Returns the names with others, which begin with a zero byte, for the columns that are not used."""
-    return [name if name in used else "\0%d" % place for place, name in enumerate(names)]

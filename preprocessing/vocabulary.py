@@ -21,7 +21,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import sha256_of_file
 from feature_specs.manifest import Manifest, VocabularyInfo
 from feature_specs.records import HASH_BUCKETS, NO_VALUE, UNKNOWN_INDEX
-from preprocessing.columns import number_name, roles_of
+from preprocessing.columns import number_name
 from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"
@@ -291,11 +291,11 @@ def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.nd
 
 
 def dense_values(frame: pd.DataFrame, definition: DatasetDefinition) -> np.ndarray:
-    """Returns float32 [n, D], the numbers of a raw frame."""
-    roles = roles_of(definition)
-    values = np.empty((len(frame), definition.num_dense), np.float32)
+    """Returns float32 [n, D], the numbers of a raw frame; NaN where it lacks a column."""
+    values = np.full((len(frame), definition.num_dense), np.nan, np.float32)
     for place, feature in enumerate(definition.numeric):
-        values[:, place] = frame[number_name(roles, feature.column)]
+        if number_name(feature.column) in frame:
+            values[:, place] = frame[number_name(feature.column)]
     return values
 
 

@@ -67,4 +67,4 @@ def run(program: Program) -> None:
         runpy.run_path(program.path, run_name="__main__")
     finally:
         if report is not None:
-            report.finish(sys.stderr)
+            report.finish(sys.stderr, sys.exc_info()[1])

@@ -94,6 +94,12 @@ class Network:
 class Mmoe(Network):
     """Multi-gate mixture of experts (Ma et al., KDD 2018): every task has a gate of its own over all experts."""
 
+    def __init__(self, config: Config, tasks: Sequence[str]) -> None:
+        if config.expert_num < 2:
+            raise ConfigError("model mmoe with %d expert has gates that weigh nothing; give --expert_num 4, or another "
+                              "--model" % config.expert_num)
+        super().__init__(config, tasks)
+
     @property
     def width(self) -> int:
         """All experts' first layers, then ``expert_num`` logits of each gate."""

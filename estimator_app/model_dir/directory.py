@@ -194,7 +194,9 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
     same_data = manifest.identity() == last.data.identity
     if not same_data and step:  # first: another dataset has another preset, too
         _check_continuation(manifest, config, begun[len(stages) - 1:], continue_on)
-    _refuse_differences(config, found, MODEL_FIELDS,
+    # Only one model has experts of tasks: for others the field means nothing.
+    fields = tuple(name for name in MODEL_FIELDS if name != "task_expert_num" or config.model == "ple")
+    _refuse_differences(config, found, fields,
                         "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
                         "settings and --preset, or start over with --fresh" % model_dir)
     if same_data and step:

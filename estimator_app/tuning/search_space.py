@@ -6,7 +6,7 @@ An entry is ``"field": {"low": L, "high": H}`` (numbers; ``"log": true`` searche
 import dataclasses
 import json
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from optuna.distributions import (
     BaseDistribution,
@@ -66,6 +66,13 @@ def read_space(path: str, base: Config) -> Dict[str, BaseDistribution]:
         except ConfigError as error:
             raise ConfigError("search space %s, %s: %s" % (path, name, error)) from error
     return space
+
+
+def with_values(space: Mapping[str, BaseDistribution], base: Config) -> Dict[str, BaseDistribution]:
+    """Returns a space whose lists of choices also have the values that the search starts from."""
+    return {name: CategoricalDistribution((*item.choices, getattr(base, name)))
+            if isinstance(item, CategoricalDistribution) and getattr(base, name) not in item.choices else item
+            for name, item in space.items()}
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -116,6 +116,8 @@ def run(parsed: argparse.Namespace) -> int:
         manifest = read_manifest(data[0])
         preset = config_module.read_preset(parsed.preset, manifest.has_rare_values)
         base = config_module.from_arguments(vars(parsed), preset, os.environ)
+        if parsed.space == search_space.DEFAULT_FILE:
+            space = search_space.with_values(space, base)
         tasks = make_model(base, manifest).tasks
         tasks.check_selectable("--metric", parsed.metric)
         with _optuna_errors(parsed.output_path):

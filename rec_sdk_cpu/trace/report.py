@@ -1,6 +1,6 @@
 """The report itself: calls, settings, differences and misfits, as plain text."""
 import os
-from typing import List, TextIO
+from typing import List, Optional, TextIO
 
 from rec_sdk_cpu.core.config import ConfigInitializer
 from rec_sdk_cpu.trace import binding, differences
@@ -32,20 +32,24 @@ class Trace:
         """Starts the recording; the stand-in must be installed."""
         self._recorder.start()
 
-    def finish(self, stream: TextIO) -> None:
-        """Ends the recording and writes the report."""
+    def finish(self, stream: TextIO, error: Optional[BaseException] = None) -> None:
+        """Ends the recording and writes the report; ``error`` is what the program ended with, if anything."""
         self._recorder.stop()
-        stream.write("\n".join(self.lines()) + "\n")
+        stream.write("\n".join(self.lines(error)) + "\n")
         stream.flush()
 
-    def lines(self) -> List[str]:
-        """Returns the lines of the report."""
+    def lines(self, error: Optional[BaseException] = None) -> List[str]:
+        """Returns the lines of the report; ``error`` as for :meth:`finish`."""
+        cut_short = error is not None and not isinstance(error, SystemExit)
         contracts = binding.Contracts()
         calls = sorted(self._recorder.calls.values(), key=lambda call: call.name)
         misfits = [misfit for misfit in map(contracts.misfit, calls) if misfit is not None]
         misfits += binding.imports(contracts, self._program)
         lines = ["", "Migration report of %s, run as SDK generation %s" % (
             self._program, ConfigInitializer.generation), "=" * 72]
+        if cut_short:
+            lines += _wrapped("the program ended with %s: %s; this is of what it did before, and nothing of the rest "
+                              "is known" % (type(error).__name__, " ".join(str(error).split())[:300]))
         lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them)"]
         lines += _call_lines(contracts, calls) or ["  none"]
         lines += ["", "Settings"] + (_setting_lines(self._recorder, calls) or ["  none"])
@@ -57,7 +61,7 @@ class Trace:
             lines.append("  nothing: every call binds in G2 and G3 and in every recorded release of npu_bridge")
         lines += ["", "What differs on a device"]
         found = differences.find_all(self._recorder)
-        for line in found or ["nothing that is known"]:
+        for line in found or ["nothing that is known" + " of what was run" * cut_short]:
             lines += _wrapped(line)
         return lines
 

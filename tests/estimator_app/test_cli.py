@@ -42,6 +42,18 @@ def test_help_shows_how_many_passes_the_data_asks_for(fresh):
     passes = re.match(r"0, which is (\d+) on data with batches of 16\Z", found).group(1)
     done = fresh.here("train", "--model_dir", "small", "--device", "cpu", "--eval_interval", "100000", *flags).ok()
     assert "(%s epochs, by the data)" % passes in done.out
+    # A batch of this command line, or of all its ranks, makes other steps.
+    for more, expected in ((("--batch_size", "40"), "8 on data with batches of 40"), (
+            ("--batch_size", "8", "--ranks", "2"), "%s on data with batches of 8" % passes)):
+        shown = shown_default(fresh.here("train", "--help", *(flags + more)).ok().out, "--train_epoch")
+        assert shown == "0, which is " + expected
+
+
+def test_an_mmoe_with_one_expert_is_refused(fresh):
+    """Data of rare values has another network by default, which has one shared expert."""
+    fresh.here("train", "--data_dir", "data", "--model_dir", "new", "--device", "cpu", "--model", "mmoe",
+               "--batch_size", "16").refused("gates that weigh nothing; give --expert_num 4")
+    assert not (fresh.root / "new").exists()
 
 
 def test_prepare_looks_at_the_datasets_preset(tmp_path):

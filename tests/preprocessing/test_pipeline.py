@@ -248,6 +248,11 @@ def test_a_split_by_column_keeps_values_together_and_by_time_takes_the_last(tmp_
     years = [row["dense_feature"][1] for row in read_rows(tmp_path / "out", "test", 1)]
     assert min(years) > max(row["dense_feature"][1] for row in read_rows(tmp_path / "out", "train", 1))
     assert 20 <= len(years) <= 25
+    # A number with gaps is a text here and stays a number there.
+    manifest = prepare(preparation(tmp_path, test_paths=(), line_per_sample=1, split=RowSplit(0.3, by_column="price")))
+    prices = [{str(row["dense_feature"][0]) for row in read_rows(tmp_path / "out", split, 1)}
+              for split in ("train", "test")]
+    assert not prices[0] & prices[1] and "nan" in prices[0] | prices[1]
     with pytest.raises(DataError, match="split_by_time needs numbers, or dates"):
         prepare(preparation(tmp_path, test_paths=(), split=RowSplit(0.1, by_time="city")))
 

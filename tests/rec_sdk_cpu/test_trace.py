@@ -47,6 +47,14 @@ def test_the_program_runs_and_ends_as_without_it(traced):
     assert traced.returncode == 4 and traced.stdout == "refused as on a device 0\n"
 
 
+def test_a_program_that_fails_is_no_clean_one(tmp_path):
+    (tmp_path / "mine.py").write_text("import mx_rec\nfrom mx_rec.util.communication.hccl_ops import get_rank_id\n")
+    done = run("--trace", "mine.py", cwd=tmp_path)
+    report = " ".join(done.stderr.split())
+    assert done.returncode == 1 and "the program ended with ModuleNotFoundError: SDK generation G3 has no" in report
+    assert "nothing that is known of what was run" in report
+
+
 @pytest.mark.parametrize("text", [
     "mx_rec.core.create_table                                       1x  mine.py:10",
     "mx_rec.core.sparse_lookup                                      3x  mine.py:12               G2:yes G3:yes",

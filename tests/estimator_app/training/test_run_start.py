@@ -74,6 +74,11 @@ def test_the_same_data_prepared_again_is_the_same(trained):
     assert told == "" and "already at step 30" in nothing_to_train(run)
 
 
+def test_the_experts_of_tasks_do_not_matter_to_a_model_without_them(trained):
+    run, told = prepare(trained, task_expert_num=7)
+    assert told == "" and run.start == 30
+
+
 def test_a_file_changed_after_preparation_is_found_once_and_again_on_request(trained):
     assert prepare(trained)[1] == ""
     shard = os.path.join(trained.data, read_manifest(trained.data).split("train").shards[0].path)

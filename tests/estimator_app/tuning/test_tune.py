@@ -199,8 +199,9 @@ def test_wrong_spaces(tmp_path, space, words):
 @pytest.mark.parametrize("preset, rare", [("default", False), ("default", True), ("census", False)])
 def test_the_space_that_comes_with_the_program_holds_the_presets(preset, rare):
     base = Config(**read_preset(preset, has_rare_values=rare))
-    space = search_space.read_space(search_space.DEFAULT_FILE, base)
-    assert len(space) >= 10
+    read = search_space.read_space(search_space.DEFAULT_FILE, base)
+    space = search_space.with_values(read, base)
+    assert list(space) == list(read) and len(space) >= 10
     assert [name for name, item in space.items() if not search_space.contains(item, getattr(base, name))] == []
 
 
