@@ -119,7 +119,8 @@ def report(results: Sequence[Dict[str, Any]], label: Callable[[Dict[str, Any]], 
     facts = machine_facts()
     for result in results:
         sys.stdout.write(json.dumps(dict(result, **facts), sort_keys=True) + "\n")
-    sys.stdout.write("%-34s %12s %12s %9s %17s  %s\n" % ("", "ours", "reference", "ratio", "spread", "unit"))
+    if any("ratio" in result for result in results):
+        sys.stdout.write("%-34s %12s %12s %9s %17s  %s\n" % ("", "ours", "reference", "ratio", "spread", "unit"))
     for result in results:
         if "ratio" not in result:
             continue

@@ -174,9 +174,9 @@ def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
 def _add_predict(parser: Parser) -> None:
     _add_model_arguments(parser)
     parser.add_argument("--input", nargs="+", metavar="FILE",
-                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels may "
-                             "be absent [path] (default: the sample's test file, where the model was trained on the "
-                             "sample)")
+                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, "
+                             "weight, group and row key may be absent [path] (default: the sample's test file, where "
+                             "the model was trained on the sample)")
     parser.add_argument("--output", metavar="FILE",
                         help="file to write; - is standard output; .gz is compressed [path] (default: "
                              "predictions.csv in the model directory)")

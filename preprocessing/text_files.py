@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
 @dataclasses.dataclass
 class InputFile:
-    """What was learnt of a file while reading it: size in bytes and, where it is hashed, SHA-256, as it is on disk."""
+    """A file, whether it is to be hashed, and what is learnt of it: size in bytes and SHA-256, as it is on disk."""
 
     path: str
     size: int = 0

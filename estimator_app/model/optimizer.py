@@ -1,4 +1,4 @@
-"""The training op in the SDK's order of calls (rec_sdk_api 4, gradient recipe), and the learning rates."""
+"""The training op by the SDK's gradient recipe (rec_sdk_api 4) with one backward pass, and the learning rates."""
 import math
 from typing import Any, List, Tuple, Union
 
@@ -32,13 +32,13 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
     dense_variables, sparse_variables = get_dense_and_sparse_variable()
     sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
     # One backward pass for both sides: of two, TensorFlow would merge only the ops that are equal to the last bit.
-    found = tf.gradients(loss, dense_variables + sources)
-    dense_gradients = [(gradient, variable) for gradient, variable in zip(found, dense_variables)
+    gradients_of_all = tf.gradients(loss, dense_variables + sources)
+    dense_gradients = [(gradient, variable) for gradient, variable in zip(gradients_of_all, dense_variables)
                        if gradient is not None]
     if rank_size > 1:
         dense_gradients = [(allreduce_sum(gradient) / rank_size, variable) for gradient, variable in dense_gradients]
     sparse_gradients = [_with_penalty(gradient, source, config, has_lists)
-                        for gradient, source in zip(found[len(dense_variables):], sources)]
+                        for gradient, source in zip(gradients_of_all[len(dense_variables):], sources)]
     # No variable may change before the last gradient is there: the backward pass reads the weights.
     gradients = [gradient for gradient, _ in dense_gradients] + [
         getattr(gradient, "values", gradient) for gradient in sparse_gradients if gradient is not None]

@@ -48,7 +48,7 @@ class Prediction:
     """What is to be scored, with a checkpoint (``latest``, ``best`` or a step number) of ``model_dir``.
 
     Attributes:
-        inputs: files, folders or patterns in the dataset's format; ``-`` is standard input. Labels may be absent.
+        inputs: files, folders or patterns in the dataset's format; ``-`` is standard input.
         output: file to write; ``-`` is standard output (:func:`feature_specs.outputs.open_output`).
         format: ``csv`` (a header and a line per row) or ``jsonl`` (an object per row).
         batch_size: rows that are scored together.

@@ -300,3 +300,15 @@ def test_a_missing_file_is_no_question_of_the_dataset(tmp_path):
     line = runs.run_here(tmp_path, "prepare", "--train_data_path", "nowhere.csv", "--split", "0.5", "--output_path",
                          "d").refused("nowhere.csv: no such file")
     assert "--dataset" not in line
+
+
+@pytest.mark.long
+def test_the_command_that_makes_the_sample_trains_as_the_next_one_does(tmp_path):
+    """Preparation uses TensorFlow with one thread, and the first session of a process decides on the threads of all."""
+    command = ("train", "--train_epoch", "2", "--threads", "2", "--device", "cpu")
+    first = runs.run(tmp_path, *command, seconds=300).ok()
+    assert "making the sample data set in data/sample" in first.out
+    runs.run(tmp_path, *(command + ("--model_dir", "again")), seconds=300).ok()
+    scores = [[(entry["global_step"], entry["auc_income"], entry["mean_loss"]) for entry in runs.recorded(
+        str(tmp_path / folder), "eval")] for folder in ("runs/default", "again")]
+    assert len(scores[0]) == 2 and scores[0] == scores[1]
