@@ -18,6 +18,7 @@ from estimator_app.model_dir import directory as model_directory
 from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import Manifest, read_manifest
+from preprocessing.columns import number_name
 from preprocessing.readers import Reading, read_frames
 from rec_sdk_cpu.core import sparse_files
 from tests.support.rows import TOY, TOY_YAML, text_of, toy_rows
@@ -83,7 +84,7 @@ def raw_text(root):
         path.write_bytes(content)
         for frame in read_frames(TOY, [str(path)], Reading("100%")):
             for column in ("price", "years"):
-                assert not np.isinf(frame[column].to_numpy(np.float64)).any()
+                assert not np.isinf(frame[number_name(column)].to_numpy(np.float64)).any()
 
     return text_of(toy_rows(8)).encode(), mutate, read, DataError
 

@@ -42,7 +42,8 @@ LABELS = ("click", "bought", "kept", "rated", "seconds", "w")
 OUTPUTS = ["click", "buy", "buy_given_click", "keep", "keep_given_buy", "rate", "watch"]
 TRAIN_ROWS, TEST_ROWS = 400, 90
 FLAGS = ("--threads", "1", "--batch_size", "32", "--train_epoch", "1",
-         "--device", "cpu", "--expert_num", "2", "--expert_layers", "5", "--tower_layers", "4", "--embedding_dim", "4",
+         "--device", "cpu", "--model", "mmoe", "--expert_num", "2", "--expert_layers", "5", "--tower_layers", "4",
+         "--embedding_dim", "4",
          "--dense_bins", "0", "--learning_rate", "0.02", "--sparse_learning_rate", "0.05")
 
 
