@@ -26,7 +26,10 @@ def alignments(definition: DatasetDefinition, roles: Roles, rows: Sequence[Seque
     """
     names = definition.files.columns
     fields = len(rows[0])
-    costs = [_costs(name, definition, roles, rows) for name in names]
+    cells = [np.array(column, object) for column in zip(*rows)]
+    missing = missing_numbers(definition)
+    no_numbers = [sum(not is_number(cell) and cell not in missing for cell in column) for column in cells]
+    costs = [_costs(name, definition, roles, cells, no_numbers) for name in names]
     absent = [_NONE if name in roles.optional else _IMPOSSIBLE for name in names]
     # The least cost of the columns from one on, if a field is theirs: as in the alignment of two sequences.
     rest: Dict[Tuple[int, int], _Cost] = {(len(names), fields): _NONE}
@@ -58,22 +61,17 @@ def alignments(definition: DatasetDefinition, roles: Roles, rows: Sequence[Seque
     return found if places[0] != places[1] else found[:1]
 
 
-def _costs(name: str, definition: DatasetDefinition, roles: Roles, rows: Sequence[Sequence[str]]) -> List[_Cost]:
-    """Returns for each field what it costs if a column is there."""
-    columns = [np.array(cells, object) for cells in zip(*rows)]
+def _costs(name: str, definition: DatasetDefinition, roles: Roles, cells: Sequence[np.ndarray],
+           no_numbers: Sequence[int]) -> List[_Cost]:
+    """Returns for each field, of these cells and so many that are no numbers, what it costs if a column is there."""
     if name in roles.columns:
-        return [(_no_numbers(cells, definition), 0) if name in roles.numbers else _NONE for cells in columns]
+        return [(count if name in roles.numbers else 0, 0) for count in no_numbers]
     tasks = [task for task in definition.tasks if task.column == name]
     if tasks and tasks[0].kind == BINARY:
-        return [(0, int((label_values(tasks[0], cells) < -1).sum())) for cells in columns]
+        return [(0, int((label_values(tasks[0], column) < -1).sum())) for column in cells]
     if tasks or name == definition.weight or name in [feature.column for feature in definition.numeric]:
-        return [(0, _no_numbers(cells, definition)) for cells in columns]
-    return [_NONE] * len(columns)
-
-
-def _no_numbers(cells: Sequence[str], definition: DatasetDefinition) -> int:
-    missing = missing_numbers(definition)
-    return sum(not is_number(cell) and cell not in missing for cell in cells)
+        return [(0, count) for count in no_numbers]
+    return [_NONE] * len(cells)
 
 
 def _sum(first: _Cost, second: _Cost) -> _Cost:

@@ -67,7 +67,8 @@ class TextRows:
             self.names = self._names_without_header(info.path)
         # Names that begin with a zero byte are of columns that are not read.
         self._shown = [name if name in roles.columns else "\0%d" % place for place, name in enumerate(self.names)]
-        self._has_names = bool(self._lines) and not definition.files.header and self._holds_names(self._lines[0])
+        cells = cells_of(self._lines[0], self._separator) if self._lines and not definition.files.header else []
+        self._has_names = len(set(cells) & set(definition.files.columns)) > len(cells) // 2
         self._blocks = itertools.chain([first], self._blocks) if first else self._blocks
 
     def blocks(self) -> Iterator[Block]:
@@ -82,10 +83,9 @@ class TextRows:
         """
         count = block.lines
         problems: List[BadRow] = []
-        named: List[BadRow] = []
         if block.first_line == 1 and self._has_names:
             block = Block(2, block.lines - 1, block.data[len(self._lines[0]) + 1:])
-            named.append(("names of the columns", 1, "the names of the columns"))
+            problems.append(("names of the columns", 1, "the names of the columns"))
         rows = np.arange(block.first_line, block.first_line + block.lines)
         table = None
         if not must_look_again(block.data):
@@ -93,9 +93,10 @@ class TextRows:
                 table = self._read_table(block.data, self._shown)
         # Quotes that are not closed make one row of several lines, an empty line makes none; nothing makes more.
         if table is None or table.num_rows != block.lines:
-            table, rows, problems = self._second_look(block, self._shown)
+            table, rows, bad = self._second_look(block, self._shown)
+            problems += bad
         frame, more = self._builder.build(table, rows)
-        return frame, named + problems + more, count
+        return frame, problems + more, count
 
     def hint(self, bad: BadRows) -> str:
         """Says what is probably wrong with a file that has too many bad rows, or nothing."""
@@ -156,12 +157,8 @@ class TextRows:
         if self._definition.files.header:
             return False
         numbers = [cell for name, cell in zip(self.names, cells) if name in self._roles.numbers]
-        return self._holds_names(line) or len(cells) == len(self.names) and bool(numbers) and all(
+        return self._has_names or len(cells) == len(self.names) and bool(numbers) and all(
             cell and not is_number(cell) and cell[0].isalpha() for cell in numbers)
-
-    def _holds_names(self, line: bytes) -> bool:
-        cells = cells_of(line, self._separator)
-        return len(set(cells) & set(self._definition.files.columns)) > len(cells) // 2
 
     def _second_look(self, block: Block, names: Sequence[str]) -> Tuple[pa.Table, np.ndarray, List[BadRow]]:
         good, rows, bad = second_look(block, self._separator, names)
