@@ -15,9 +15,6 @@ SINGLE: Tuple[Tuple[str, int, float], ...] = (
     ("device", 6, 0.2), ("os_version", 60, 0.1), ("app_version", 120, 0.1), ("hour", 24, 0.2), ("weekday", 7, 0.1),
     ("position", 30, 0.5), ("page", 15, 0.3), ("language", 25, 0.1), ("payment", 8, 0.1))
 LISTS: Tuple[Tuple[str, int, float, int], ...] = (("history", 60000, 0.6, 30), ("tags", 5000, 0.5, 8))
-NUMBERS = ("price", "discount", "rating", "num_reviews", "days_since_visit")
-COLUMNS = ("request_id",) + tuple(name for name, _, _ in SINGLE) + tuple(name for name, _, _, _ in LISTS) + NUMBERS + (
-    "click", "buy", "amount")
 _BLOCK = 50000
 
 
@@ -26,8 +23,7 @@ def blocks(seed: int, number: int, rows: int) -> Iterator[Dict[str, List[str]]]:
     truth = _Truth(np.random.RandomState(seed))
     for start in range(0, rows, _BLOCK):
         random = np.random.RandomState([seed, number, start // _BLOCK])
-        columns = truth.rows(random, min(_BLOCK, rows - start), 10 ** 8 * (number + 1) + start)
-        yield {column: columns[column] for column in COLUMNS}
+        yield truth.rows(random, min(_BLOCK, rows - start), 10 ** 8 * (number + 1) + start)
 
 
 class _Truth:
