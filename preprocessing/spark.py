@@ -3,12 +3,13 @@
 One task reads one file, with the very reader of one machine, and sends its raw frames. The driver takes them in the
 order of the files, numbers the values, shuffles and writes, so that the output is the same byte for byte.
 """
+import collections
 import contextlib
 import dataclasses
 import functools
 import os
 import sys
-from typing import Any, Dict, Iterator, List, Sequence, Union
+from typing import Any, Iterator, Sequence, Union
 
 import pandas as pd
 
@@ -18,15 +19,12 @@ from preprocessing.columns import Roles, roles_of
 from preprocessing.readers import FrameReader, Reading
 
 DEFAULT_MASTER = "local[*]"
-_APP_NAME = "estimator_app prepare"
 _PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class SparkReader(FrameReader):
-    """Iterates over the raw frames of files that Spark's executors read; see :class:`FrameReader`.
-
-    Every executor can open the paths. ``context`` is that of :func:`spark_context`.
-    """
+    """Iterates over the raw frames of files, whose paths every executor can open; ``context`` as of
+    :func:`spark_context`."""
 
     def __init__(self, definition: DatasetDefinition, paths: Sequence[str], reading: Reading, context: Any) -> None:
         super().__init__(definition, paths, reading, roles_of(definition, more_texts=reading.more_texts))
@@ -44,18 +42,14 @@ class SparkReader(FrameReader):
                 if isinstance(item, DataError):
                     raise item
                 elif isinstance(item, FrameReader):
-                    self._add(item)
+                    if item.first is not None:
+                        self.compare_columns(*item.first)
+                    self.inputs += item.inputs
+                    self.last_row = item.last_row
+                    self.bad_rows = collections.Counter(self.bad_rows) + collections.Counter(item.bad_rows)
                 else:
                     self.rows += len(item)
                     yield item
-
-    def _add(self, reader: FrameReader) -> None:
-        if reader.first is not None:
-            self.compare_columns(*reader.first)
-        self.inputs += reader.inputs
-        self.last_row = reader.last_row
-        for reason, count in reader.bad_rows.items():
-            self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
 
 
 def _read_file(definition: DatasetDefinition, roles: Roles, reading: Reading, path: str
@@ -73,10 +67,7 @@ def _read_file(definition: DatasetDefinition, roles: Roles, reading: Reading, pa
 
 @contextlib.contextmanager
 def spark_context(master: str) -> Iterator[Any]:
-    """Gives a Spark context whose executors find this project under its path here; it is stopped after the block.
-
-    Args:
-        master: URL of the cluster, such as ``spark://host:7077`` or ``yarn``, or ``local[N]``.
+    """Gives a context on the cluster at a URL (or ``local[N]``), whose executors find this project under its path here.
 
     Raises:
         ConfigError: pyspark is not installed, or Spark does not start.
@@ -86,14 +77,14 @@ def spark_context(master: str) -> Iterator[Any]:
     except ImportError as error:
         raise ConfigError("--engine spark: pyspark is not installed; run 'bash run_estimator.sh setup --spark'"
                           ) from error
-    settings: Dict[str, str] = {
-        "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.maxResultSize": "0",
-        "spark.executorEnv.PYTHONPATH": _PROJECT}
-    paths: List[str] = [_PROJECT] + [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    paths = [_PROJECT] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = SparkConf().setMaster(master).setAppName("estimator_app prepare").setAll([
+        ("spark.ui.enabled", "false"), ("spark.ui.showConsoleProgress", "false"),
+        ("spark.driver.maxResultSize", "0"), ("spark.executorEnv.PYTHONPATH", _PROJECT)])
     try:
-        context = SparkContext(conf=SparkConf().setMaster(master).setAppName(_APP_NAME).setAll(list(settings.items())))
+        context = SparkContext(conf=settings)
     except Exception as error:  # whatever the Java side reports
         raise ConfigError("--engine spark: Spark does not start with master %s: %s; check --spark_master and Java 8, "
                           "11 or 17 (JAVA_HOME)" % (master, _first_line(error))) from error

@@ -1,4 +1,5 @@
 """Which rows of one set of files are for testing: by chance, by the hash of a column, or the last part of a time."""
+import contextlib
 import dataclasses
 from typing import Any, Callable, Optional, Sequence
 
@@ -18,12 +19,9 @@ _ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 @dataclasses.dataclass(frozen=True)
 class RowSplit:
-    """How one set of files is split: ``share`` of the rows for testing, 0: none.
+    """How one set of files is split: ``share`` of the rows (0: none) is for testing, by chance.
 
-    Attributes:
-        share: of the rows, between 0 and 1.
-        by_column: rows with the same value of this column stay together; empty: row by row.
-        by_time: the rows with the greatest values of this column are for testing; empty: by chance.
+    Rows with the same value of ``by_column`` stay together; of ``by_time`` the greatest values are for testing.
     """
 
     share: float = 0.0
@@ -32,27 +30,24 @@ class RowSplit:
 
 
 def test_rows(split: RowSplit, seed: int, reader: FrameReader, is_test: bool) -> Callable[[pd.DataFrame], np.ndarray]:
-    """Returns what tells the rows of a split: raw frame of n rows -> bool [n].
+    """Returns what tells the rows for testing, or the others: raw frame of n rows -> bool [n].
 
-    Args:
-        split: how rows are shared out.
-        seed: of the choice by chance.
-        reader: of the files; a split by time reads them once to find where the last part begins.
-        is_test: whether the rows for testing are wanted, or the others.
+    A split by time reads the files once, to find where the last part begins.
 
     Raises:
         DataError: a time cannot be read.
     """
     if split.by_time:
         times = np.sort(np.concatenate([times_of(frame, split.by_time) for frame in reader]))
-        first = times[len(times) - int(round(split.share * len(times)))] if split.share * len(times) >= 0.5 else np.inf
+        count = int(round(split.share * len(times)))
+        first = times[-count] if count else np.inf
         return lambda frame: (times_of(frame, split.by_time) >= first) == is_test
     limit = np.uint64(round(split.share * _RANGE))
 
     def takes(frame: pd.DataFrame) -> np.ndarray:
         if split.by_column:
             column: Any = frame[split.by_column].array
-            hashes = pd.util.hash_array(np.asarray(column.categories, object))[column.codes]
+            hashes = pd.util.hash_array(column.categories.to_numpy(object))[column.codes]
         else:
             # The row's place decides, so that blocks do not matter.
             path = pd.util.hash_array(np.array([frame.attrs["path"].rsplit("/", 1)[-1]], object))[0]
@@ -63,8 +58,7 @@ def test_rows(split: RowSplit, seed: int, reader: FrameReader, is_test: bool) ->
 
 
 def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns float64 [n]: a column as numbers, or as seconds where it holds dates and times; those without a zone
-    count as UTC.
+    """Returns float64 [n]: a column's numbers, or seconds of its dates and times, which without a zone count as UTC.
 
     Raises:
         DataError: a value is neither.
@@ -84,29 +78,19 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
 def times_of_texts(texts: Sequence[str]) -> np.ndarray:
     """Returns float64 [n], NaN for a text that is neither a number nor a date or time."""
     array = pa.array(texts, pa.string())
-    numbers = _cast(array, pa.float64())
-    if numbers is not None:
-        return numbers
+    with contextlib.suppress(pa.ArrowInvalid):
+        return array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     times = np.full(len(texts), np.nan)
     zoned = pc.match_substring_regex(array, _ZONE).to_numpy(zero_copy_only=False)
-    for places, zone in ((np.flatnonzero(zoned), "UTC"), (np.flatnonzero(~zoned), None)):
-        times[places] = _timestamps(array.take(pa.array(places)), zone)
+    for is_chosen, zone in ((zoned, "UTC"), (~zoned, None)):
+        times[is_chosen] = _timestamps(array.filter(pa.array(is_chosen)), zone)
     return times
 
 
 def _timestamps(array: pa.Array, zone: Optional[str]) -> np.ndarray:
     for unit, ticks in (("us", 1e6), ("ns", 1e9)):  # digits below a microsecond do not fit the first one
-        found = _cast(array, pa.timestamp(unit, zone))
-        if found is not None:
-            return found / ticks
+        with contextlib.suppress(pa.ArrowInvalid):
+            return array.cast(pa.timestamp(unit, zone)).cast(pa.int64()).to_numpy(zero_copy_only=False) / ticks
     # At least one is no time: this is said of it, so that speed does not matter.
     return np.array([np.nan]) if len(array) == 1 else np.concatenate(
         [_timestamps(array[place:place + 1], zone) for place in range(len(array))])
-
-
-def _cast(array: pa.Array, kind: pa.DataType) -> Optional[np.ndarray]:
-    try:
-        found = array.cast(kind)
-    except pa.ArrowInvalid:
-        return None
-    return (found if kind == pa.float64() else found.cast(pa.int64())).to_numpy(zero_copy_only=False).astype(np.float64)
