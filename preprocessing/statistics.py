@@ -9,11 +9,10 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from feature_specs.dataset import BINARY, TaskDefinition
+from feature_specs.dataset import BINARY, MAX_BINS, TaskDefinition
 from feature_specs.manifest import DenseStatistics, LabelStatistics
 
 MAX_DISTINCT = 1000000
-MAX_BINS = 255
 _BLOCK_ROWS = 1 << 16
 
 
@@ -38,7 +37,6 @@ class _FixedBlocks:
     def _flush(self) -> None:
         if self._waiting_rows:
             self._add_block(np.concatenate(self._waiting))
-        self._waiting, self._waiting_rows = [], 0
 
     def _add_block(self, values: np.ndarray) -> None:
         raise NotImplementedError
@@ -57,9 +55,8 @@ class DenseAccumulator(_FixedBlocks):
         return {name: column.finish() for name, column in self._columns.items()}
 
     def _add_block(self, values: np.ndarray) -> None:
-        for place, column in enumerate(self._columns.values()):
-            present = values[:, place]
-            present = present[~np.isnan(present)]
+        for column, numbers in zip(self._columns.values(), values.T):
+            present = numbers[~np.isnan(numbers)]
             if len(present):
                 column.add(present)
 
@@ -73,10 +70,9 @@ class LabelAccumulator(_FixedBlocks):
         self._moments = {task.name: _Moments() for task in tasks}
         self.unknown = {task.name: 0 for task in tasks}
         self.positives = {task.name: 0 for task in tasks if task.kind == BINARY}
-        places = {task.name: place for place, task in enumerate(tasks)}
-        self._given = {task.name: (places[task.name], places[task.given]) for task in tasks if task.given}
+        self._places = {task.name: place for place, task in enumerate(tasks)}
         #: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
-        self.contradictions = {name: 0 for name in self._given}
+        self.contradictions = {task.name: 0 for task in tasks if task.given}
 
     def finish(self) -> Dict[str, LabelStatistics]:
         """Returns {task: statistics}; 0 where no label is known."""
@@ -84,11 +80,11 @@ class LabelAccumulator(_FixedBlocks):
         return {name: LabelStatistics(moments.mean, moments.std()) for name, moments in self._moments.items()}
 
     def _add_block(self, values: np.ndarray) -> None:
-        for name, (place, given) in self._given.items():
-            self.contradictions[name] += int(np.count_nonzero((values[:, place] == 1) & (values[:, given] == 0)))
-        for place, task in enumerate(self._tasks):
-            known = values[:, place]
-            known = known[~np.isnan(known)].astype(np.float64)
+        for task, labels in zip(self._tasks, values.T):
+            if task.given:
+                given = values[:, self._places[task.given]]
+                self.contradictions[task.name] += int(np.count_nonzero((labels == 1) & (given == 0)))
+            known = labels[~np.isnan(labels)].astype(np.float64)
             self.unknown[task.name] += len(values) - len(known)
             if task.kind == BINARY:
                 self.positives[task.name] += int(np.count_nonzero(known == 1))
@@ -104,6 +100,7 @@ class DistinctCounter:
 
     def __init__(self, exact: int = 1 << 20) -> None:
         self._exact = exact
+        # All values, as long as they are kept.
         self._values = np.zeros(0, np.int64)
         self._new: List[np.ndarray] = []
         self._new_size = 0
@@ -111,32 +108,37 @@ class DistinctCounter:
 
     def add(self, values: np.ndarray) -> None:
         """Adds int64 [n] values."""
+        if self._registers.any():
+            self._register(values)
+            return
+        self._new.append(np.unique(values))
+        self._new_size += len(self._new[-1])
+        if self._new_size > max(len(self._values), 1 << 16):
+            self._merge()
+
+    def count(self) -> int:
+        """Returns the number of different values."""
+        self._merge()
+        empty, size = int(np.count_nonzero(self._registers == 0)), len(self._registers)
+        if empty == size:
+            return len(self._values)
+        estimate = 0.7213 / (1 + 1.079 / size) * size ** 2 / float(np.sum(2.0 ** -self._registers.astype(np.float64)))
+        return int(round(size * np.log(size / empty) if empty and estimate < 2.5 * size else estimate))
+
+    def _merge(self) -> None:
+        self._values = np.unique(np.concatenate([self._values] + self._new))
+        self._new, self._new_size = [], 0
+        if len(self._values) > self._exact:
+            self._register(self._values)
+            self._values = self._values[:0].copy()
+
+    def _register(self, values: np.ndarray) -> None:
         mixed = mix(values)
         register = (mixed >> np.uint64(64 - self._BITS)).astype(np.int64)
         rest = (mixed << np.uint64(self._BITS)) | np.uint64((1 << self._BITS) - 1)
         # The place of the first 1 among the bits that are left: their number less that of the leading digit.
         rank = (64 - np.floor(np.log2(rest.astype(np.float64)))).astype(np.uint8)
         np.maximum.at(self._registers, register, np.maximum(rank, 1))
-        if len(self._values) <= self._exact:
-            self._new.append(np.unique(values))
-            self._new_size += len(self._new[-1])
-            if self._new_size > max(len(self._values), 1 << 16):
-                self._merge()
-
-    def count(self) -> int:
-        """Returns the number of different values."""
-        self._merge()
-        if len(self._values) <= self._exact:
-            return len(self._values)
-        size = len(self._registers)
-        estimate = 0.7213 / (1 + 1.079 / size) * size ** 2 / float(np.sum(2.0 ** -self._registers.astype(np.float64)))
-        empty = int(np.count_nonzero(self._registers == 0))
-        return int(round(size * np.log(size / empty) if empty and estimate < 2.5 * size else estimate))
-
-    def _merge(self) -> None:
-        if self._new:
-            self._values = np.unique(np.concatenate([self._values] + self._new))
-            self._new, self._new_size = [], 0
 
 
 def mix(values: np.ndarray) -> np.ndarray:
@@ -152,8 +154,7 @@ class _Column:
 
     def __init__(self, max_distinct: int) -> None:
         self._max = max_distinct
-        self._values = np.zeros(0, np.float32)
-        self._counts = np.zeros(0, np.int64)
+        self._values, self._counts = np.zeros(0, np.float32), np.zeros(0, np.int64)
         self._new: List[Tuple[np.ndarray, np.ndarray]] = []
         self._new_size = 0
         self._raw, self._log = _Moments(), _Moments()
@@ -177,21 +178,22 @@ class _Column:
             return DenseStatistics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (), (0,))
         if self._exact:
             self._add_moments(self._values, self._counts)
-        raw, log = self._raw, self._log
         edges = bin_edges(self._values, self._counts)
         bins = np.searchsorted(np.array(edges, np.float32), self._values, side="left")
         counts = np.bincount(bins, weights=self._counts, minlength=len(edges) + 1).astype(np.int64)
         return DenseStatistics(
-            count=int(self._counts.sum()), mean=raw.mean, std=raw.std(), minimum=self._minimum, maximum=self._maximum,
-            log_mean=log.mean, log_std=log.std(), bin_edges=tuple(edges), bin_counts=tuple(counts.tolist()))
+            int(self._counts.sum()), self._raw.mean, self._raw.std(), self._minimum, self._maximum, self._log.mean,
+            self._log.std(), bin_edges=tuple(edges), bin_counts=tuple(counts.tolist()))
 
     def _merge(self) -> None:
         if not self._new:
             return
-        values = np.concatenate([self._values] + [new for new, _ in self._new])
-        counts = np.concatenate([self._counts] + [new for _, new in self._new])
+        values, counts = map(np.concatenate, zip((self._values, self._counts), *self._new))
         self._new, self._new_size = [], 0
-        self._values, self._counts = _sum_equal(values, counts)
+        order = np.argsort(values, kind="stable")
+        values, counts = values[order], counts[order]
+        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+        self._values, self._counts = values[starts], np.add.reduceat(counts, starts)
         if len(self._values) > self._max:
             if self._exact:
                 self._add_moments(self._values, self._counts)
@@ -228,16 +230,11 @@ class _Moments:
 
 
 def bin_edges(values: np.ndarray, counts: np.ndarray, max_bins: int = MAX_BINS) -> List[float]:
-    """Chooses the edges of equal-frequency bins.
+    """Chooses the edges of equal-frequency bins of float32 [n] ascending values, of int64 [n] rows each.
 
     Up to ``max_bins`` different values get a bin each. Otherwise a value that holds a bin's share of the rows has a bin
     of its own (the most frequent first, should the gaps between such values need more bins than there are), and
     the other bins are shared out among the gaps by their rows.
-
-    Args:
-        values: float32 [n], different and ascending.
-        counts: int64 [n], rows per value.
-        max_bins: most bins.
 
     Returns:
         At most ``max_bins - 1`` ascending edges, each exactly representable in float32. An edge lies midway between the
@@ -248,43 +245,35 @@ def bin_edges(values: np.ndarray, counts: np.ndarray, max_bins: int = MAX_BINS) 
     middle = ((low.astype(np.float64) + high.astype(np.float64)) / 2).astype(np.float32)
     # Between neighbouring float32 values the middle rounds to one of them; the upper one would go into the lower bin.
     middle = np.where(middle >= high, low, middle) + np.float32(0.0)
-    return [float(edge) for edge in middle]
+    return middle.tolist()
 
 
 def _last_of_bins(counts: np.ndarray, max_bins: int) -> np.ndarray:
-    """Returns int64: positions of the last value of every bin but the last bin."""
-    size, total = len(counts), int(counts.sum())
-    is_heavy = counts * max_bins >= total
+    """Returns int64: positions of the last value of every bin but the last bin, of more values than bins."""
+    is_heavy = np.zeros(len(counts), bool)
     while True:
         # What is frequent is judged against the share that the less frequent values have left.
-        light, bins = total - int(counts[is_heavy].sum()), max_bins - int(is_heavy.sum())
-        more = is_heavy | (counts * max(bins, 1) >= max(light, 1))
+        bins = max_bins - int(is_heavy.sum())
+        more = is_heavy | (counts * bins >= counts[~is_heavy].sum())
         if bins <= 1 or more.sum() >= max_bins or more.sum() == is_heavy.sum():
             break
         is_heavy = more
     heavy = np.flatnonzero(is_heavy)
     heavy = heavy[np.argsort(-counts[heavy], kind="stable")]
-    while True:
-        marks = np.sort(heavy)
-        gap_starts = np.concatenate([[0], marks + 1])
-        gap_ends = np.concatenate([marks, [size]])
-        used = gap_ends > gap_starts
-        gap_starts, gap_ends = gap_starts[used], gap_ends[used]
-        if len(marks) + len(gap_starts) <= max_bins:
+    for kept in range(len(heavy), -1, -1):
+        marks = np.sort(heavy[:kept])
+        bounds = np.concatenate([[-1], marks, [len(counts)]])
+        gaps = np.flatnonzero(np.diff(bounds) > 1)
+        if kept + len(gaps) <= max_bins:
             break
-        heavy = heavy[:-1]
+    starts, ends = bounds[gaps] + 1, bounds[gaps + 1]
     upto = np.concatenate([[0], np.cumsum(counts)])
-    weights = upto[gap_ends] - upto[gap_starts]
-    spare = max_bins - len(marks) - len(gap_starts)
-    shares = 1 + (weights * spare // max(int(weights.sum()), 1)).astype(np.int64)
-    last = [marks, marks[marks > 0] - 1]
-    for start, end, weight, share in zip(gap_starts, gap_ends, weights, shares):
-        targets = upto[start] + weight * np.arange(1, share) / share
-        cuts = np.searchsorted(upto[start + 1:end + 1], targets, side="left") + start
-        last.append(cuts[cuts < end])
-        last.append(np.array([end - 1]))
-    positions = np.unique(np.concatenate(last)).astype(np.int64)
-    return positions[(positions >= 0) & (positions < size - 1)]
+    weights = upto[ends] - upto[starts]
+    shares = 1 + weights * (max_bins - len(marks) - len(gaps)) // weights.sum()
+    targets = [upto[start] + weight * np.arange(1, share) / share
+               for start, weight, share in zip(starts, weights, shares)]
+    last = np.unique(np.concatenate([marks, ends - 1, np.searchsorted(upto[1:], np.concatenate(targets))]))
+    return last[last < len(counts) - 1]
 
 
 def _count_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -297,13 +286,6 @@ def _count_values(values: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
             present = np.flatnonzero(counts)
             return present.astype(np.float32), counts[present]
     return np.unique(values, return_counts=True)
-
-
-def _sum_equal(values: np.ndarray, counts: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(values, kind="stable")
-    values, counts = values[order], counts[order]
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    return values[starts], np.add.reduceat(counts, starts)
 
 
 def _compact(values: np.ndarray, counts: np.ndarray, groups: int) -> Tuple[np.ndarray, np.ndarray]:
