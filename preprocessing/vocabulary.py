@@ -26,8 +26,8 @@ from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"
 FOLDER = "vocabulary"
-# Values in a chunk of a vocabulary file: one Arrow array holds 2 GB of text at most.
-_CHUNK = 1 << 20
+# Values in a row group of a vocabulary file: one Arrow array holds 2 GB of text at most.
+_GROUP_ROWS = 1 << 20
 
 
 class Vocabulary:
@@ -35,40 +35,26 @@ class Vocabulary:
 
     Values are told apart by 64-bit hashes in sorted arrays, which take a fraction of the memory of a dictionary; of n
     values two are taken for one with a chance of about n * n / 2**65.
-
-    Args:
-        values: known ones, strings.
-        counts: int64 [n], rows of each so far.
-        indexes: int64 [n], index of each; 0 for those that are too rare so far.
     """
 
-    def __init__(self, values: Optional[pa.Array] = None, counts: Sequence[int] = (),
-                 indexes: Sequence[int] = ()) -> None:
-        # Texts in the order of their codes: whole chunks, and what was added after them.
-        self._chunks: List[pa.Array] = []
-        self._recent: List[pa.Array] = [pa.array([], pa.string())]
+    def __init__(self) -> None:
+        # Texts in the order of their codes.
+        self._texts: List[pa.Array] = []
         self._hashes, self._codes = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        # By code; no value has code 0.
+        # By code; no value has code 0. Values that are too rare so far have index 0.
         self._counts, self._indexes = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        if values is not None:
-            for start in range(0, len(values), _CHUNK):
-                texts = values.slice(start, _CHUNK).to_numpy(zero_copy_only=False)
-                self._append(texts, _hash_array(texts))
-            self._counts[1:], self._indexes[1:] = counts, indexes
 
     def __len__(self) -> int:
         return len(self._hashes)
 
     def add(self, texts: np.ndarray, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Counts values, and gives new ones the next codes in order of appearance.
+        """Counts [k] values, some perhaps twice, gives new ones the next codes in order of appearance, and returns
+        int64 [k] codes.
 
         Args:
-            texts: [k] values, a value may be there twice.
+            texts: the values.
             counts: int64 [k], places that hold them; values with none are not added.
             first: int64 [k], place where each appears first.
-
-        Returns:
-            int64 [k], their codes.
         """
         hashes = _hash_array(texts)
         codes = self._find(hashes)
@@ -96,11 +82,7 @@ class Vocabulary:
         places = np.searchsorted(self._hashes, hashes[order])
         self._codes = np.insert(self._codes, places, len(self) + 1 + order)
         self._hashes = np.insert(self._hashes, places, hashes[order])
-        self._recent.append(pa.array(texts, pa.string()))
-        settled = sum(map(len, self._chunks))
-        if len(self) - settled >= max(_CHUNK, settled // 8):
-            self._chunks.append(pa.concat_arrays(self._recent))
-            self._recent = self._recent[:1]
+        self._texts.append(pa.array(texts, pa.string()))
         self._counts, self._indexes = (np.append(array, np.zeros(len(texts), np.int64))
                                        for array in (self._counts, self._indexes))
 
@@ -118,9 +100,12 @@ class Vocabulary:
         path = "%s/%s.parquet" % (FOLDER, name)
         full = os.path.join(directory, path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        texts = pa.chunked_array(self._chunks + [pa.concat_arrays(self._recent)])
-        table = pa.table({"value": texts, "count": self._counts[1:], "index": self._indexes[1:]})
-        pa.parquet.write_table(table, full, compression="zstd")
+        table = pa.table({"value": pa.chunked_array(self._texts, pa.string()), "count": self._counts[1:],
+                          "index": self._indexes[1:]})
+        with pa.parquet.ParquetWriter(full, table.schema, compression="zstd") as writer:
+            for start in range(0, max(len(self), 1), _GROUP_ROWS):
+                # As one piece: how the values came must not show in the file.
+                writer.write_table(table.slice(start, _GROUP_ROWS).combine_chunks())
         return VocabularyInfo(number, VOCABULARY, int(self._indexes.max()) + 1, len(self), path, sha256_of_file(full))
 
     @classmethod
@@ -130,10 +115,14 @@ class Vocabulary:
         Raises:
             DataError: it is missing or no vocabulary file.
         """
+        found = cls()
         try:
             table = pa.parquet.read_table(path, columns=["value", "count", "index"])
-            return cls(table.column("value").combine_chunks(), table.column("count").to_numpy(),
-                       table.column("index").to_numpy())
+            for batch in table.to_batches(_GROUP_ROWS):
+                texts = batch.column("value").to_numpy(zero_copy_only=False)
+                found._append(texts, _hash_array(texts))
+            found._counts[1:], found._indexes[1:] = table.column("count").to_numpy(), table.column("index").to_numpy()
+            return found
         except (OSError, pa.ArrowException, KeyError) as error:
             raise DataError("vocabulary file %s cannot be read: %s; prepare the data again"
                             % (path, str(error).splitlines()[0])) from error
