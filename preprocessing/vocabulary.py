@@ -4,10 +4,9 @@ While rows are read a value gets a code, 1 for the first value that appears and 
 records when all rows are counted (values rarer than ``min_count`` get index 0). The codes of a place without a value
 are -1 from the beginning to the end.
 """
-import dataclasses
 import functools
 import os
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import pandas as pd
@@ -128,15 +127,31 @@ class Vocabulary:
                             % (path, str(error).splitlines()[0])) from error
 
 
-class HashedValues:
-    """Values that are hashed; only how many different ones there are is kept.
+def hash_texts(texts: Sequence[str]) -> np.ndarray:
+    """Returns int64 [k]: 1 + ``tf.strings.to_hash_bucket_fast`` of the texts, as the exported graph computes it."""
+    return _hasher()(np.asarray(texts, object))
 
-    Those ``seen`` in the data that is continued cannot be told from those that come.
-    """
+
+@functools.lru_cache(maxsize=None)
+def _hasher() -> Callable[[np.ndarray], np.ndarray]:
+    # TensorFlow is loaded only where something is hashed.
+    import tensorflow as tf
+    with tf.Graph().as_default():
+        texts = tf.compat.v1.placeholder(tf.string, [None])
+        hashes = 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
+        session = tf.compat.v1.Session(config=tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}))
+        return session.make_callable(hashes, [texts])
+
+
+class HashedValues:
+    """Values that are hashed; only how many different ones there are is kept, of which those ``seen`` in the data that
+    is continued cannot be told from those that come."""
+
+    codes = staticmethod(hash_texts)
 
     def __init__(self, seen: int = 0) -> None:
-        self._distinct = DistinctCounter()
-        self._seen = seen
+        self._distinct, self._seen = DistinctCounter(), seen
 
     def add(self, texts: np.ndarray, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Counts different values and returns their hashes; arguments as for :meth:`Vocabulary.add`."""
@@ -144,14 +159,8 @@ class HashedValues:
         self._distinct.add(hashes[counts > 0])
         return hashes
 
-    @staticmethod
-    def codes(texts: np.ndarray) -> np.ndarray:
-        """Returns int64 [k], the hashes of values."""
-        return hash_texts(texts)
-
-    def save(self, directory: str, name: str, number: int) -> VocabularyInfo:
-        """Returns the entry in the manifest: nothing else is kept."""
-        del directory, name
+    def save(self, _directory: str, _name: str, number: int) -> VocabularyInfo:
+        """Returns the entry in the manifest."""
         return VocabularyInfo(number, HASH, 0, max(self._seen, self._distinct.count()))
 
 
@@ -176,12 +185,8 @@ class Vocabularies:
 
     @classmethod
     def load(cls, directory: str, manifest: Manifest, definition: Optional[DatasetDefinition] = None) -> "Vocabularies":
-        """Reads the vocabularies of a data directory, or of the copy in a model directory.
-
-        Args:
-            directory: holds ``vocabulary/``.
-            manifest: of that directory.
-            definition: what to use them for; that of the manifest by default. Vocabularies that it has besides are new.
+        """Reads the vocabularies of a data directory, or of the copy in a model directory; ``definition`` may have more,
+        which are new.
 
         Raises:
             DataError: a file is missing, damaged, or not the one that was prepared.
@@ -204,11 +209,8 @@ class Vocabularies:
         return found
 
     def encode(self, frame: pd.DataFrame, grow: bool) -> Tuple[np.ndarray, Dict[str, int]]:
-        """Encodes a raw frame of n rows; with ``grow`` its values are counted, and new ones added.
-
-        Returns:
-            int64 [n, W], codes; and {list feature: rows whose list was longer than ``max_length``}.
-        """
+        """Returns the codes of a raw frame, int64 [n, W], and {list feature: rows whose list was cut}; with ``grow``
+        values are counted, and new ones added."""
         codes = np.empty((len(frame), self.definition.sparse_width), np.int64)
         cut: Dict[str, int] = {}
         for name, features in self._features.items():
@@ -249,8 +251,7 @@ class Vocabularies:
                 else VocabularyInfo(self._numbers[name], BINS, 0, 0) for name in self.definition.vocabulary_names}
 
 
-@dataclasses.dataclass(frozen=True)
-class CodedFrame:
+class CodedFrame(NamedTuple):
     """A raw frame, its codes int64 [n, W], and {list feature: rows whose list was cut}."""
 
     frame: pd.DataFrame
@@ -258,23 +259,16 @@ class CodedFrame:
     cut_lists: Mapping[str, int]
 
 
-def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies, grow: bool = True
-                ) -> Iterator[CodedFrame]:
-    """Numbers the values of raw frames by first appearance, while the frames flow through.
-
-    With ``grow`` values are counted, and new ones added; they have indexes after :meth:`Vocabularies.number`.
-    """
+def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies, grow: bool) -> Iterator[CodedFrame]:
+    """Numbers the values of raw frames by first appearance, while the frames flow through; see
+    :meth:`Vocabularies.encode`."""
     for frame in frames:
         yield CodedFrame(frame, *vocabularies.encode(frame, grow))
 
 
 def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.ndarray, np.ndarray]:
-    """Encodes a raw frame of n rows, perhaps without labels, with finished vocabularies.
-
-    Returns:
-        int64 [n, W], index or hash of each value, -1 where a list has none; float32 [n, D], raw numbers, NaN where
-        missing.
-    """
+    """Encodes a raw frame, perhaps without labels, with finished vocabularies: int64 [n, W], index or hash of each
+    value, -1 where a list has none; float32 [n, D], raw numbers, NaN where missing."""
     codes, _ = vocabularies.encode(frame, grow=False)
     return vocabularies.indexes(codes), dense_values(frame, vocabularies.definition)
 
@@ -288,25 +282,7 @@ def dense_values(frame: pd.DataFrame, definition: DatasetDefinition) -> np.ndarr
     return values
 
 
-def hash_texts(texts: Sequence[str]) -> np.ndarray:
-    """Returns int64 [k]: 1 + ``tf.strings.to_hash_bucket_fast`` of the texts, as the exported graph computes it."""
-    return _hasher()(np.asarray(texts, object))
-
-
-@functools.lru_cache(maxsize=None)
-def _hasher() -> Callable[[np.ndarray], np.ndarray]:
-    # TensorFlow is loaded only where something is hashed.
-    import tensorflow as tf
-    with tf.Graph().as_default():
-        texts = tf.compat.v1.placeholder(tf.string, [None])
-        hashes = 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
-        session = tf.compat.v1.Session(config=tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}))
-        return session.make_callable(hashes, [texts])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Values:
+class _Values(NamedTuple):
     """A feature's values in a frame: the different ones, int64 [n, width] places among them (-1: none), and rows whose
     list was cut."""
 
