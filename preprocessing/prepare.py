@@ -53,17 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "rows] (default: 0)")
     choices = [",".join(choice) for choice in VOCAB_CHOICES]
     parser.add_argument("--vocabulary_splits", choices=choices, metavar=" | ".join(choices), default=choices[0],
-                        help="splits whose values make the vocabulary (default: %s)" % choices[0])
+                        help="splits whose values make the vocabulary (default: %(default)s)")
     _add_number(parser, "line_per_sample", 8, "rows packed into one record")
     _add_number(parser, "num_shards", 4, "TFRecord files per split")
     _add_number(parser, "seed", 2020, "seed of the shuffle of the training rows and of --split; whole number")
     _add_number(parser, "num_workers", 0, "threads that read; 0: one per core; the output does not depend on it")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0],
                         help="what reads the files: threads of this machine, or the executors of a Spark cluster "
-                             "(setup --spark); the output is the same (default: %s)" % ENGINES[0])
+                             "(setup --spark); the output is the same (default: %(default)s)")
     parser.add_argument("--spark_master", metavar="URL", default=DEFAULT_MASTER,
-                        help="cluster of --engine spark, such as spark://host:7077 or yarn (default: %s)"
-                             % DEFAULT_MASTER)
+                        help="cluster of --engine spark, such as spark://host:7077 or yarn (default: %(default)s)")
     parser.add_argument("--sample_train_rows", type=int, metavar="N",
                         help="rows of the made-up training file (default: census 60000, shop 40000)")
     parser.add_argument("--sample_test_rows", type=int, metavar="N",
@@ -72,14 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Manifest:
-    """Prepares the data that the flags name, and prints a summary.
-
-    Args:
-        args: parsed flags of :func:`add_arguments`.
-        dataset: of :func:`dataset_of`, where it is read already.
-
-    Returns:
-        The manifest that was written.
+    """Prepares the data that the flags name (``dataset``, where it is read already), prints a summary, and returns the
+    manifest.
 
     Raises:
         DataError: an input or the output directory cannot be used.
@@ -96,16 +89,17 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         vocabulary_from=args.vocabulary_from or "", spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()
-    _compare_with_earlier(dataset, args.vocabulary_from)
+    if args.vocabulary_from:
+        _compare_with_earlier(dataset, args.vocabulary_from)
     started = time.perf_counter()
     with atomic_directory(args.output_path) as directory, _progress_bar() as bar:
         draft = dataclasses.replace(draft, reading=dataclasses.replace(draft.reading, progress=bar))
         if args.sample:
             raw = os.path.join(directory, RAW_FOLDER)
             os.mkdir(raw)
-            train, test = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
-                                              args.sample_seed)
-            draft = dataclasses.replace(draft, train_paths=(train,), test_paths=(test,))
+            paths = sample.write_sample(args.sample, raw, args.sample_train_rows, args.sample_test_rows,
+                                        args.sample_seed)
+            draft = dataclasses.replace(draft, train_paths=paths[:1], test_paths=paths[1:])
         read_from = time.perf_counter()
         try:
             manifest = prepare_in(draft, directory)
@@ -115,7 +109,7 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("%s; without --dataset rows are read as those of the census: describe FILE --output "
                             "my.yaml drafts a dataset file for others" % error) from error
         read_seconds = time.perf_counter() - read_from
-    _print_summary(manifest, bool(args.split), args.output_path, read_seconds, time.perf_counter() - started)
+    _print_summary(manifest, args, read_seconds, time.perf_counter() - started)
     return manifest
 
 
@@ -127,14 +121,13 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
     return load_dataset(args.dataset or args.sample or CENSUS)
 
 
-def _compare_with_earlier(dataset: DatasetFile, earlier: Optional[str]) -> None:
+def _compare_with_earlier(dataset: DatasetFile, earlier: str) -> None:
     """Tells what no training of the earlier data's model will take."""
-    if earlier:
-        lines = differences(dataset.definition, find_earlier(earlier)[1].dataset, files=False)
-        if lines:
-            sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on "
-                             "this; a new one takes over what fits with train --warm_start_from\n" % (
-                                 earlier, "; ".join(lines[:3])))
+    lines = differences(dataset.definition, find_earlier(earlier)[1].dataset, files=False)
+    if lines:
+        sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on this; "
+                         "a new one takes over what fits with train --warm_start_from\n"
+                         % (earlier, "; ".join(lines[:3])))
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
@@ -176,23 +169,21 @@ def _progress_bar() -> Iterator[Callable[[str, int], None]]:
         yield update
 
 
-def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_seconds: float, seconds: float) -> None:
-    lines, rows = [], 0
-    inputs = [{item.sha256: item.name for item in manifest.split(name).inputs}
-              for name in (TRAIN_SPLIT, TEST_SPLIT)]
-    if not is_split:
-        lines += ["warning: %s is among the training and the test files: its scores say nothing of new rows" % name
-                  for digest, name in inputs[0].items() if digest in inputs[1]]
+def _print_summary(manifest: Manifest, args: argparse.Namespace, read_seconds: float, seconds: float) -> None:
+    train, test = ({item.sha256: item.name for item in manifest.split(name).inputs}
+                   for name in (TRAIN_SPLIT, TEST_SPLIT))
+    lines = [] if args.split else [
+        "warning: %s is among the training and the test files: its scores say nothing of new rows" % name
+        for digest, name in train.items() if digest in test]
     for name, split in manifest.splits.items():
-        rows += split.rows
         rates = ["%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items()]
         parts = [("positive", ", ".join(rates)), ("without a label", _counts(split.unknown_labels)),
-                 ("out-of-vocabulary values", "%d" % sum(split.out_of_vocabulary.values())),
+                 ("out-of-vocabulary values", sum(split.out_of_vocabulary.values())),
                  ("lists cut to max_length", _counts(split.cut_lists)),
-                 ("duplicates", "not counted" if split.duplicates is None else "%d" % split.duplicates),
-                 ("bad rows", ", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or "0")]
+                 ("duplicates", "not counted" if split.duplicates is None else split.duplicates),
+                 ("bad rows", ", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or 0)]
         lines.append("; ".join(
-            ["%-5s %d rows" % (name, split.rows)] + ["%s: %s" % part for part in parts if part[1]]
+            ["%-5s %d rows" % (name, split.rows)] + ["%s: %s" % part for part in parts if part[1] != ""]
             + ["%d files, %.1f MB" % (len(split.shards), sum(shard.size for shard in split.shards) / 1e6)]))
         lines += ["warning: %s: %s of %s; check positive: and negative: in the dataset file" % (
             name, "no label is 1" if not count else "every label is 1", task)
@@ -200,10 +191,10 @@ def _print_summary(manifest: Manifest, is_split: bool, output_path: str, read_se
         lines += ["warning: %s: %s is 1 in %d rows where %s, which it builds on (given), is 0; leave given out where "
                   "one does not follow from the other" % (name, task, count, manifest.dataset.task(task).given)
                   for task, count in split.contradictions.items() if count]
-    values = sum(info.distinct for info in manifest.vocabularies.values())
     lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (
-        values, manifest.line_per_sample, seconds, rows / max(read_seconds, 1e-9)))
-    lines.append("written: %s" % output_path)
+        sum(info.distinct for info in manifest.vocabularies.values()), manifest.line_per_sample, seconds,
+        sum(split.rows for split in manifest.splits.values()) / read_seconds))
+    lines.append("written: %s" % args.output_path)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -185,8 +185,7 @@ class Vocabularies:
 
     @classmethod
     def load(cls, directory: str, manifest: Manifest, definition: Optional[DatasetDefinition] = None) -> "Vocabularies":
-        """Reads the vocabularies of a data directory, or of the copy in a model directory; ``definition`` may have more,
-        which are new.
+        """Reads the vocabularies of a data or model directory; those that ``definition`` has besides are new.
 
         Raises:
             DataError: a file is missing, damaged, or not the one that was prepared.
