@@ -1,6 +1,5 @@
 """The first rows of data files that nothing is known of: separator, header, and the cells as texts."""
-import dataclasses
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import pandas as pd
 import pyarrow as pa
@@ -19,12 +18,10 @@ _SEPARATORS = "\t,;|"
 _SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """What was read of files.
 
     Attributes:
-        paths: the files.
         frame: the rows looked at, as trimmed texts; values of a Parquet list with ``LIST_SEPARATOR`` between them.
         is_all: whether these are all rows.
         files: how the files are written, as in a dataset file.
@@ -37,7 +34,7 @@ class Look:
     is_all: bool
     files: Dict[str, Any]
     warnings: Sequence[str]
-    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str]
 
 
 def read(paths: Sequence[str], rows: int) -> Look:
@@ -74,15 +71,15 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
                         % paths[0])
     files: Dict[str, Any] = {"format": "csv", "header": header, "separator": separator}
     if not header:
-        files["columns"] = names
-    reader = FrameReader(_all_as_text(files, names), paths, Reading(max_bad_rows="100%"), Roles(
-        tuple(names), (), check_labels=False))
+        files["columns"] = tuple(names)
+    # The roles say what is read; a definition is the frame around the format of the files.
+    definition = DatasetDefinition(
+        "look", FileFormat(**files), (CategoricalFeature("c1", "c1"),), (), (TaskDefinition("c2", "c2"),))
+    reader = FrameReader(definition, paths, Reading(max_bad_rows="100%"), Roles(tuple(names), (), check_labels=False))
     frames: List[pd.DataFrame] = []
-    is_all = True
     for frame in reader:
         frames.append(frame.astype(object))
         if sum(map(len, frames)) > rows:
-            is_all = False
             break
     frame = pd.concat(frames, ignore_index=True).iloc[:rows]
     warnings += ["%s: prepare cannot use %d of these rows: %s%s" % (
@@ -92,15 +89,7 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
     if missing:
         files["missing"] = [""] + missing
         frame = frame.replace(missing, "")
-    return Look(tuple(paths), frame, is_all, files, warnings)
-
-
-def _all_as_text(files: Dict[str, Any], names: Sequence[str]) -> DatasetDefinition:
-    """Returns a definition with which every column can be read."""
-    features = tuple(CategoricalFeature("f%d" % place, name) for place, name in enumerate(names[:-1]))
-    return DatasetDefinition("look", FileFormat(
-        header=files["header"], separator=files["separator"], columns=tuple(files.get("columns", ()))), features, (),
-        (TaskDefinition("task", names[-1]),))
+    return Look(tuple(paths), frame, sum(map(len, frames)) <= rows, files, warnings, {})
 
 
 def _missing_among_numbers(frame: pd.DataFrame) -> List[str]:
@@ -157,15 +146,13 @@ def _type_of(name: str, kind: pa.DataType) -> str:
 
 
 def _sniff(lines: Sequence[bytes]) -> str:
-    """Returns the separator that gives most lines the same number of fields, more than one."""
-    best, found = (0.0, 0), ","
-    for separator in _SEPARATORS:
+    """Returns the separator that gives most lines the same number of fields, more than one; a comma if none does."""
+    def score(separator: str) -> Tuple[float, int]:
         counts = [len(cells_of(line, separator)) for line in lines]
         usual = max(set(counts), key=counts.count)
-        score = (counts.count(usual) / len(counts), usual)
-        if usual > 1 and score > best:
-            best, found = score, separator
-    return found
+        return (counts.count(usual) / len(counts), usual) if usual > 1 else (0.0, int(separator == ","))
+
+    return max(_SEPARATORS, key=score)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
