@@ -17,7 +17,9 @@ from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
 
 ROWS = 100000
-_GROUP = re.compile(r"(user|customer|member|visitor|session)(_?id)?\Z")
+_FEATURE_TYPES = {"numeric": "numeric", "categorical": "categorical", "list": "categorical"}
+_TASK_TYPES = {"label": "binary", "target": "regression"}
+_GROUP = r"(user|customer|member|visitor|session)(_?id)?\Z"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints a table of the columns and writes the draft.
-
-    Raises:
-        DataError: a file cannot be read.
-        ConfigError: the output exists, or a number is out of range.
-    """
+    """Prints a table of the columns and writes the draft; what cannot be read or written is a UserError."""
     if args.rows < 1:
         raise ConfigError("rows %d: give at least 1" % args.rows)
     folder = os.path.dirname(os.path.abspath(args.output or ""))
@@ -48,23 +45,21 @@ def run(args: argparse.Namespace) -> None:
     columns = examine(look)
     sys.stdout.write("%s: %s%d rows, %d columns\n%s" % (
         ", ".join(look.paths[:3]) + (", ..." if len(look.paths) > 3 else ""), "" if look.is_all else "the first ",
-        len(look.frame), len(columns), table(columns)))
-    unclear = ["column %s is left out: %s" % (column.name, column.why) for column in columns
-               if column.kind == "unclear"]
+        len(look.frame), len(columns), _table(columns)))
+    unclear = ["column %s is left out: %s" % (item.name, item.why) for item in columns if item.kind == "unclear"]
     for line in [*look.warnings, *unclear]:
         sys.stdout.write("warning: %s\n" % line)
     if args.output:
-        text = draft(look, columns)
+        text = _draft(look, columns)
         parse_dataset(text, args.output)
         replace_text(args.output, text)
-        by_time = ["--split_by_time %s " % shlex.quote(column.name) for column in columns if column.kind == "time"]
+        by_time = ["--split_by_time %s " % shlex.quote(item.name) for item in columns if item.kind == "time"]
         sys.stdout.write("written: %s; check the tasks, then: bash run_estimator.sh prepare --dataset %s "
                          "--train_data_path %s --split 0.1 %s--output_path DIR\n" % (
                              args.output, args.output, " ".join(map(shlex.quote, args.files)), "".join(by_time[:1])))
 
 
-def table(columns: Sequence[Column]) -> str:
-    """Returns a table with a line per column."""
+def _table(columns: Sequence[Column]) -> str:
     lines = ["%-24s %-12s %9s %8s  %-28s %s\n" % ("column", "proposed", "distinct", "missing", "most frequent", "why")]
     for column in columns:
         frequent = str(column.values.value_counts().index[0]) if len(column.values) else ""
@@ -74,16 +69,11 @@ def table(columns: Sequence[Column]) -> str:
     return "".join(lines)
 
 
-def draft(look: Look, columns: Sequence[Column]) -> str:
-    """Returns the text of a dataset file.
-
-    Raises:
-        DataError: no feature or no label was found.
-    """
+def _draft(look: Look, columns: Sequence[Column]) -> str:
+    """Returns the text of a dataset file."""
     features = [line for column in columns for line in _feature(column)]
-    tasks = [_entry(column, {"type": "binary" if column.kind == "label" else "regression",
-                             "column": quoted(column.name)})
-             for column in columns if column.kind in ("label", "target")]
+    tasks = [_entry(column, {"type": _TASK_TYPES[column.kind], "column": quoted(column.name)})
+             for column in columns if column.kind in _TASK_TYPES]
     if all(line.startswith("  #") for line in features):
         raise DataError("%s: no column is left for a feature; write the dataset file by hand: docs/datasets.md"
                         % look.paths[0])
@@ -91,15 +81,13 @@ def draft(look: Look, columns: Sequence[Column]) -> str:
         raise DataError("%s: no column looks like a label (two values, or a number named amount, watch, duration, "
                         "...); write the dataset file by hand: docs/datasets.md" % look.paths[0])
     first = os.path.basename(look.paths[0])
-    stem = re.sub(r"\W+", "_", first.split(".")[0], flags=re.ASCII).strip("_") or "data"
     files = ["%s: %s" % (key, json.dumps(value, ensure_ascii=False)) for key, value in look.files.items()]
     lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
         "" if look.is_all else "the first ", len(look.frame), first),
-        "name: %s" % (stem if stem[0].isalpha() else "data_" + stem), "files: {%s}" % ", ".join(files)]
-    lines += ["features:"] + features + ["tasks:"] + tasks
-    groups = [item for item in columns if item.kind == "categorical" and _GROUP.match(simple_name(item.name))]
-    for key, found in (("group", groups), ("weight", [item for item in columns if item.kind == "weight"]),
-                       ("row_key", [item for item in columns if item.kind == "key"])):
+        "name: %s" % name_of(first.split(".")[0], "data_").rstrip("_"), "files: {%s}" % ", ".join(files)]
+    lines += ["features:", *features, "tasks:", *tasks]
+    for key, kind, pattern in (("group", "categorical", _GROUP), ("weight", "weight", ""), ("row_key", "key", "")):
+        found = [item for item in columns if item.kind == kind and re.match(pattern, simple_name(item.name))]
         lines += ["%s: %s" % (key, quoted(item.name)) for item in found[:1]]
     return "\n".join(lines) + "\n"
 
@@ -107,14 +95,13 @@ def draft(look: Look, columns: Sequence[Column]) -> str:
 def _feature(column: Column) -> List[str]:
     """Returns the lines of a column under ``features``; comments where it is none."""
     named = {} if name_of(column.name) == column.name else {"column": quoted(column.name)}
-    if column.kind in ("numeric", "categorical", "list"):
-        return [_entry(column, {"type": "numeric" if column.kind == "numeric" else "categorical", **named})]
-    if column.kind in ("key", "empty", "time", "unclear"):
-        return ["  # %s is left out: %s" % (column.name, column.why)]
+    if column.kind in _FEATURE_TYPES:
+        return [_entry(column, {"type": _FEATURE_TYPES[column.kind], **named})]
     if column.kind == "leak":
         return ["  # left out, put it back if it is known before: %s" % column.why,
                 "  # " + _keys(column, {"type": column.keys["type"], **named})]
-    return []
+    is_elsewhere = column.kind in _TASK_TYPES or column.kind == "weight"
+    return [] if is_elsewhere else ["  # %s is left out: %s" % (column.name, column.why)]
 
 
 def _entry(column: Column, keys: Dict[str, str]) -> str:

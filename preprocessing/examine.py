@@ -48,16 +48,13 @@ class Column:
     """What was found in a column, and what it is proposed for.
 
     Attributes:
-        name: in the files.
-        texts: of all rows, empty where one is missing.
-        values: those that are not missing.
+        texts: of all rows, empty where one is missing; ``values`` are those that are not missing.
         distinct: how many different ones; of a list, how many different values in it.
         numbers: float64 [rows], NaN where missing; None where other texts are among them.
-        kind: ``label``, ``target``, ``categorical``, ``list``, ``numeric``, ``weight``, or why it is none of these:
-            ``key``, ``time``, ``empty``, ``unclear``, ``leak``.
-        why: the reason, for a person.
-        keys: {key: its value in YAML} of the feature or task.
         separator: of a list.
+        kind: ``label``, ``target``, ``categorical``, ``list``, ``numeric``, ``weight``, or why it is none of these:
+            ``key``, ``time``, ``empty``, ``unclear``, ``leak``; ``why`` is the reason, for a person.
+        keys: {key: its value in YAML} of the feature or task.
         positive: the text that makes a label 1.
     """
 
@@ -66,10 +63,10 @@ class Column:
     values: pd.Series
     distinct: int
     numbers: Optional[pd.Series]
+    separator: str
     kind: str = ""
     why: str = ""
     keys: Dict[str, str] = dataclasses.field(default_factory=dict)
-    separator: str = ""
     positive: str = "1"
 
     @property
@@ -82,16 +79,14 @@ def examine(look: Look) -> List[Column]:
     """Finds out what each column holds and what it is good for."""
     columns = []
     for name in look.frame.columns:
-        texts = look.frame[name]
+        texts, kind = look.frame[name], look.types.get(name)
         values = texts[texts != ""]
         different = pd.Series(values.unique())
         numbers = None
-        if look.types.get(name) != "text" and len(different) and all(
-                is_number(text) or text in MISSING_NUMBERS for text in different):
+        if kind != "text" and len(different) and all(is_number(text) or text in MISSING_NUMBERS for text in different):
             numbers = pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)))
-        column = Column(name, texts, values, len(different), numbers)
-        column.separator = LIST_SEPARATOR if look.types.get(name) == "list" else ""
-        column.kind, column.why = _kind(column, different, look.types.get(name) == "time")
+        column = Column(name, texts, values, len(different), numbers, LIST_SEPARATOR if kind == "list" else "")
+        column.kind, column.why = _kind(column, different, kind == "time")
         if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
             column.keys["encoding"] = "hash"
             column.why += "; hash: more than %d values" % _HASH_ABOVE
@@ -124,7 +119,7 @@ def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str
         column.keys["max_length"] = "%d" % np.clip(np.ceil(np.quantile(lengths, 0.99)), 1, 50)
         column.distinct = int(column.values.str.split(column.separator).explode().nunique())
         return "list", "lists of up to %d values, %.1f on average" % (lengths.max(), lengths.mean())
-    odd_cells = "" if numbers is not None else _odd_cells(column)
+    odd_cells = "" if numbers is not None else _odd_cells(column.values)
     is_whole = numbers is not None and all(map(_WHOLE.match, different))
     is_id = bool(_IDENTITY.match(name))
     if column.distinct == rows > 100 and (numbers is None or is_whole and is_id):
@@ -137,12 +132,12 @@ def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str
     return "categorical", "%d values%s" % (column.distinct, odd_cells)
 
 
-def _odd_cells(column: Column) -> str:
+def _odd_cells(values: pd.Series) -> str:
     """Says which few cells keep a column from being what the others are, or nothing."""
-    counts = column.values.value_counts()
+    counts = values.value_counts()
     odd = [text for text in counts.index if not is_number(text) and text not in MISSING_NUMBERS]
     rows = int(counts[odd].sum())
-    return "" if not odd or rows > _FEW * len(column.values) else (
+    return "" if not odd or rows > _FEW * len(values) else (
         "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (rows, odd[0]))
 
 
@@ -193,10 +188,10 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     # What comes before an order is no feature of it.
     for column in columns:
         if column.kind in ("categorical", "numeric") and set(column.values.unique()) == {"0", "1"}:
-            for label in named:
-                if label.is_positive.sum() >= _LEAK_ROWS and _is_within(label, column):
-                    column.kind, column.why = "label", "%s never is without it" % label.name
-                    break
+            later = [label.name for label in named
+                     if label.is_positive.sum() >= _LEAK_ROWS and _is_within(label, column)]
+            if later:
+                column.kind, column.why = "label", "%s never is without it" % later[0]
     labels = [column for column in columns if column.kind == "label"]
     for column in labels:
         for other in labels:
@@ -213,20 +208,16 @@ def _is_within(inner: Column, outer: Column) -> bool:
 
 
 def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
-    numeric = [column for column in columns if column.kind == "numeric"]
-    named = [column for column in numeric if _NUMBER_LABEL.match(simple_name(column.name))]
-    chosen = named
-    if not named and not labels:
-        chosen = [column for column in numeric if _SECOND_CHOICE.match(simple_name(column.name))]
-    for column in chosen:
+    named, second = ([column for column in columns if column.kind == "numeric" and pattern.match(
+        simple_name(column.name))] for pattern in (_NUMBER_LABEL, _SECOND_CHOICE))
+    for column in named or ([] if labels else second):
         column.kind, column.why = "target", "a number that is named like a target"
-        if column in named and column.numbers is not None and column.numbers.min() >= 0:
+        if named and column.numbers is not None and column.numbers.min() >= 0:
             column.keys["transform"] = "log"
         known = column.texts != ""
-        for label in sorted(labels, key=lambda item: int(item.is_positive.sum())):
-            if known.mean() < 0.9 and not (known & ~label.is_positive).any():
-                column.keys["where"] = name_of(label.name)
-                break
+        within = [label for label in labels if known.mean() < 0.9 and not (known & ~label.is_positive).any()]
+        if within:
+            column.keys["where"] = name_of(min(within, key=lambda label: int(label.is_positive.sum())).name)
 
 
 def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
@@ -241,41 +232,39 @@ def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
         is_coarse = column.kind == "categorical" and column.distinct <= min(_LEAK_VALUES, len(column.texts) // 10)
         for label in labels:
             means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
-            areas = [_area(score, label) for score in (scores + means if is_coarse else scores)]
-            best = max(max(area, 1 - area) for area in areas)
+            best = max(_area(score, label) for score in (scores + means if is_coarse else scores))
             if best >= _LEAK:
-                column.keys["type"] = column.kind
-                column.kind = "leak"
+                column.keys["type"], column.kind = column.kind, "leak"
                 column.why = "it tells %s almost alone (AUC %.3f), as what is known only afterwards does" % (
                     label.name, best)
                 break
 
 
 def _area(score: np.ndarray, label: Column) -> float:
-    """Returns the AUC of a score on the rows where it and the label are known; 0.5 where they are too few."""
+    """Returns the AUC of a score, or of its negative if that is higher, on the rows where it and the label are known;
+    0.5 where they are too few."""
     use = (label.texts != "").to_numpy() & ~np.isnan(score)
     is_one = label.is_positive.to_numpy()[use]
     count = int(is_one.sum())
     if min(count, len(is_one) - count) < _LEAK_ROWS:
         return 0.5
     ranks = pd.Series(score[use]).rank().to_numpy()
-    return float((ranks[is_one].sum() - count * (count + 1) / 2) / (count * (len(is_one) - count)))
+    area = float((ranks[is_one].sum() - count * (count + 1) / 2) / (count * (len(is_one) - count)))
+    return max(area, 1 - area)
 
 
 def _share(columns: List[Column]) -> None:
     """Lets lists share the values of a column that has mostly the same ones."""
-    single = {column.name: set(column.values.unique()) for column in columns
-              if column.kind == "categorical" and column.distinct > 100}
+    single = [(item, set(item.values.unique())) for item in columns
+              if item.kind == "categorical" and item.distinct > 100]
     for column in columns:
-        if column.kind != "list":
-            continue
-        pieces = set(column.values.str.split(column.separator).explode()) - {""}
-        name = max(single, key=lambda other: len(pieces & single[other]), default="")
-        if name and len(pieces) > 100 and len(pieces & single[name]) > 0.5 * min(len(pieces), len(single[name])):
-            owner = next(item for item in columns if item.name == name)
-            column.keys.pop("encoding", None)
-            column.keys.update(owner.keys, vocabulary=name_of(name))
-            column.why += "; shares the values of %s" % name
+        if column.kind == "list" and single:
+            pieces = set(column.values.str.split(column.separator).explode()) - {""}
+            owner, values = max(single, key=lambda other: len(pieces & other[1]))
+            if len(pieces) > 100 and len(pieces & values) > 0.5 * min(len(pieces), len(values)):
+                column.keys.pop("encoding", None)
+                column.keys.update(owner.keys, vocabulary=name_of(owner.name))
+                column.why += "; shares the values of %s" % owner.name
 
 
 def simple_name(column: str) -> str:
@@ -283,10 +272,10 @@ def simple_name(column: str) -> str:
     return name_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)).lower()
 
 
-def name_of(column: str) -> str:
-    """Returns the name of a feature or task for a column."""
-    name = re.sub(r"\W+", "_", column, flags=re.ASCII).strip("_")
-    return name if name and name[0].isalpha() else "c_" + name
+def name_of(text: str, prefix: str = "c_") -> str:
+    """Returns a name for a column or file; ``prefix`` stands before what does not begin with a letter."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
+    return name if name and name[0].isalpha() else prefix + name
 
 
 def quoted(text: str) -> str:
