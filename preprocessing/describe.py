@@ -64,7 +64,7 @@ def _table(columns: Sequence[Column]) -> str:
     for column in columns:
         frequent = str(column.values.value_counts().index[0]) if len(column.values) else ""
         lines.append("%-24s %-12s %9d %7.1f%%  %-28s %s\n" % (
-            column.name[:24], column.kind, column.distinct, 100 * (1 - len(column.values) / len(column.texts)),
+            column.name[:24], column.kind, len(column.different), 100 * (1 - len(column.values) / len(column.texts)),
             frequent.replace(LIST_SEPARATOR, "|")[:28], column.why))
     return "".join(lines)
 

@@ -2,7 +2,7 @@
 import dataclasses
 import json
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ class Column:
 
     Attributes:
         texts: of all rows, empty where one is missing; ``values`` are those that are not missing.
-        distinct: how many different ones; of a list, how many different values in it.
+        different: each of the values once; of a list, the values in it.
         numbers: float64 [rows], NaN where missing; None where other texts are among them.
         separator: of a list.
         kind: ``label``, ``target``, ``categorical``, ``list``, ``numeric``, ``weight``, or why it is none of these:
@@ -61,7 +61,7 @@ class Column:
     name: str
     texts: pd.Series
     values: pd.Series
-    distinct: int
+    different: Sequence[str]
     numbers: Optional[pd.Series]
     separator: str
     kind: str = ""
@@ -81,13 +81,13 @@ def examine(look: Look) -> List[Column]:
     for name in look.frame.columns:
         texts, kind = look.frame[name], look.types.get(name)
         values = texts[texts != ""]
-        different = pd.Series(values.unique())
+        different = values.unique()
         numbers = None
         if kind != "text" and len(different) and all(is_number(text) or text in MISSING_NUMBERS for text in different):
             numbers = pd.to_numeric(texts.where(~texts.isin(MISSING_NUMBERS)))
-        column = Column(name, texts, values, len(different), numbers, LIST_SEPARATOR if kind == "list" else "")
-        column.kind, column.why = _kind(column, different, kind == "time")
-        if column.kind in ("categorical", "list") and column.distinct > _HASH_ABOVE:
+        column = Column(name, texts, values, different, numbers, LIST_SEPARATOR if kind == "list" else "")
+        column.kind, column.why = _kind(column, kind == "time")
+        if column.kind in ("categorical", "list") and len(column.different) > _HASH_ABOVE:
             column.keys["encoding"] = "hash"
             column.why += "; hash: more than %d values" % _HASH_ABOVE
         columns.append(column)
@@ -98,17 +98,17 @@ def examine(look: Look) -> List[Column]:
     return columns
 
 
-def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str]:
-    """Returns kind and reason of a column by itself; of a list, sets separator and length."""
-    name, numbers, rows = simple_name(column.name), column.numbers, len(column.texts)
-    if not column.distinct:
+def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
+    """Returns kind and reason of a column by itself; of a list, sets separator, length and different values."""
+    name, numbers, rows, distinct = simple_name(column.name), column.numbers, len(column.texts), len(column.different)
+    if not distinct:
         return "empty", "no value was seen"
     if numbers is not None and _WEIGHT.match(name) and numbers.min() >= 0:
         return "weight", "named like the weight of a row"
-    if is_time or not column.separator and _is_time(name, different, numbers):
+    if is_time or not column.separator and _is_time(name, column.different, numbers):
         return "time", "a time: --split_by_time %s takes the last rows for testing" % column.name
     if numbers is None and not column.separator:
-        odd_style = _odd_style(different)
+        odd_style = _odd_style(pd.Series(column.different))
         if odd_style:
             return "unclear", odd_style
         column.separator = _list_separator(column.values)
@@ -117,19 +117,19 @@ def _kind(column: Column, different: pd.Series, is_time: bool) -> Tuple[str, str
         if column.separator != LIST_SEPARATOR:
             column.keys["separator"] = json.dumps(column.separator)
         column.keys["max_length"] = "%d" % np.clip(np.ceil(np.quantile(lengths, 0.99)), 1, 50)
-        column.distinct = int(column.values.str.split(column.separator).explode().nunique())
+        column.different = column.values.str.split(column.separator).explode().unique()
         return "list", "lists of up to %d values, %.1f on average" % (lengths.max(), lengths.mean())
     odd_cells = "" if numbers is not None else _odd_cells(column.values)
-    is_whole = numbers is not None and all(map(_WHOLE.match, different))
+    is_whole = numbers is not None and all(map(_WHOLE.match, column.different))
     is_id = bool(_IDENTITY.match(name))
-    if column.distinct == rows > 100 and (numbers is None or is_whole and is_id):
+    if distinct == rows > 100 and (numbers is None or is_whole and is_id):
         return "key", "another value in every row" + odd_cells
     if numbers is not None and not is_id:
-        looks_like_ids = column.distinct > rows / 10 and numbers.max() > 1e6
-        if not is_whole or _SECOND_CHOICE.match(name) or column.distinct > 10 and not looks_like_ids:
+        looks_like_ids = distinct > rows / 10 and numbers.max() > 1e6
+        if not is_whole or _SECOND_CHOICE.match(name) or distinct > 10 and not looks_like_ids:
             return "numeric", "%d different numbers%s" % (
-                column.distinct, _WEIGHT_HINT if re.match(r"weights?\Z", name) else "")
-    return "categorical", "%d values%s" % (column.distinct, odd_cells)
+                distinct, _WEIGHT_HINT if re.match(r"weights?\Z", name) else "")
+    return "categorical", "%d values%s" % (distinct, odd_cells)
 
 
 def _odd_cells(values: pd.Series) -> str:
@@ -141,12 +141,12 @@ def _odd_cells(values: pd.Series) -> str:
         "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (rows, odd[0]))
 
 
-def _is_time(name: str, different: pd.Series, numbers: Optional[pd.Series]) -> bool:
+def _is_time(name: str, different: Sequence[str], numbers: Optional[pd.Series]) -> bool:
     if numbers is not None:
         present = numbers.dropna()
         return bool(_TIME.match(name)) and present.nunique() > 10 and (
             present.min() >= _EPOCH or bool(present.between(*_DAYS).all()))
-    return len(different) > 10 and bool(np.isnan(times_of_texts(list(different[:_LOOKED_AT]))).mean() < 0.05)
+    return len(different) > 10 and bool(np.isnan(times_of_texts(different[:_LOOKED_AT])).mean() < 0.05)
 
 
 def _odd_style(different: pd.Series) -> str:
@@ -175,19 +175,19 @@ def _list_separator(values: pd.Series) -> str:
 
 def _choose_labels(columns: List[Column]) -> List[Column]:
     """Makes binary labels of columns with two values, and finds those that build on each other."""
-    two = [column for column in columns if column.distinct == 2 and column.kind in ("categorical", "numeric")]
+    two = [column for column in columns if len(column.different) == 2 and column.kind in ("categorical", "numeric")]
     named = [column for column in two if _BINARY_LABEL.match(simple_name(column.name))]
     for column in named or two[-1:]:
         column.kind = "label"
         column.why = "two values%s" % ("" if named else "; no column is named like a label, this is the last such one")
-        texts = sorted(column.values.unique())
+        texts = sorted(column.different)
         if texts != ["0", "1"]:
             column.positive = min(texts, key=lambda text: int((column.values == text).sum()))
             texts.remove(column.positive)
             column.keys = {"positive": json.dumps([column.positive]), "negative": json.dumps(texts)}
     # What comes before an order is no feature of it.
     for column in columns:
-        if column.kind in ("categorical", "numeric") and set(column.values.unique()) == {"0", "1"}:
+        if column.kind in ("categorical", "numeric") and set(column.different) == {"0", "1"}:
             later = [label.name for label in named
                      if label.is_positive.sum() >= _LEAK_ROWS and _is_within(label, column)]
             if later:
@@ -223,13 +223,13 @@ def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
 def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
     """Finds features that tell a label almost alone: they are mostly known only after it."""
     for column in columns:
-        if column.kind not in ("numeric", "categorical") or column.separator:
+        if column.kind not in ("numeric", "categorical"):
             continue
         scores = [(column.texts != "").to_numpy(np.float64)]
         if column.kind == "numeric" and column.numbers is not None:
             scores.append(column.numbers.to_numpy())
         # A value that comes once tells its own row's label, which says nothing.
-        is_coarse = column.kind == "categorical" and column.distinct <= min(_LEAK_VALUES, len(column.texts) // 10)
+        is_coarse = column.kind == "categorical" and len(column.different) <= min(_LEAK_VALUES, len(column.texts) // 10)
         for label in labels:
             means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
             best = max(_area(score, label) for score in (scores + means if is_coarse else scores))
@@ -255,11 +255,11 @@ def _area(score: np.ndarray, label: Column) -> float:
 
 def _share(columns: List[Column]) -> None:
     """Lets lists share the values of a column that has mostly the same ones."""
-    single = [(item, set(item.values.unique())) for item in columns
-              if item.kind == "categorical" and item.distinct > 100]
+    single = [(item, set(item.different)) for item in columns
+              if item.kind == "categorical" and len(item.different) > 100]
     for column in columns:
         if column.kind == "list" and single:
-            pieces = set(column.values.str.split(column.separator).explode()) - {""}
+            pieces = set(column.different) - {""}
             owner, values = max(single, key=lambda other: len(pieces & other[1]))
             if len(pieces) > 100 and len(pieces & values) > 0.5 * min(len(pieces), len(values)):
                 column.keys.pop("encoding", None)

@@ -25,8 +25,8 @@ from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"
 FOLDER = "vocabulary"
-# Values in a row group of a vocabulary file: one Arrow array holds 2 GB of text at most.
-_GROUP_ROWS = 1 << 20
+# Values in a chunk of a vocabulary file: one Arrow array holds 2 GB of text at most.
+_CHUNK = 1 << 20
 
 
 class Vocabulary:
@@ -37,8 +37,9 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        # Texts in the order of their codes.
-        self._texts: List[pa.Array] = []
+        # Texts in the order of their codes: whole chunks, and what was added after them.
+        self._chunks: List[pa.Array] = []
+        self._recent: List[pa.Array] = [pa.array([], pa.string())]
         self._hashes, self._codes = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         # By code; no value has code 0. Values that are too rare so far have index 0.
         self._counts, self._indexes = np.zeros(1, np.int64), np.zeros(1, np.int64)
@@ -81,7 +82,11 @@ class Vocabulary:
         places = np.searchsorted(self._hashes, hashes[order])
         self._codes = np.insert(self._codes, places, len(self) + 1 + order)
         self._hashes = np.insert(self._hashes, places, hashes[order])
-        self._texts.append(pa.array(texts, pa.string()))
+        self._recent.append(pa.array(texts, pa.string()))
+        settled = sum(map(len, self._chunks))
+        if len(self) - settled >= max(_CHUNK, settled // 8):
+            self._chunks.append(pa.concat_arrays(self._recent))
+            self._recent = self._recent[:1]
         self._counts, self._indexes = (np.append(array, np.zeros(len(texts), np.int64))
                                        for array in (self._counts, self._indexes))
 
@@ -99,12 +104,9 @@ class Vocabulary:
         path = "%s/%s.parquet" % (FOLDER, name)
         full = os.path.join(directory, path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        table = pa.table({"value": pa.chunked_array(self._texts, pa.string()), "count": self._counts[1:],
-                          "index": self._indexes[1:]})
-        with pa.parquet.ParquetWriter(full, table.schema, compression="zstd") as writer:
-            for start in range(0, max(len(self), 1), _GROUP_ROWS):
-                # As one piece: how the values came must not show in the file.
-                writer.write_table(table.slice(start, _GROUP_ROWS).combine_chunks())
+        texts = pa.chunked_array(self._chunks + [pa.concat_arrays(self._recent)])
+        table = pa.table({"value": texts, "count": self._counts[1:], "index": self._indexes[1:]})
+        pa.parquet.write_table(table, full, compression="zstd")
         return VocabularyInfo(number, VOCABULARY, int(self._indexes.max()) + 1, len(self), path, sha256_of_file(full))
 
     @classmethod
@@ -116,8 +118,8 @@ class Vocabulary:
         """
         found = cls()
         try:
-            table = pa.parquet.read_table(path, columns=["value", "count", "index"])
-            for batch in table.to_batches(_GROUP_ROWS):
+            table = pa.parquet.read_table(path, columns=["value", "count", "index"]).combine_chunks()
+            for batch in table.to_batches(_CHUNK):
                 texts = batch.column("value").to_numpy(zero_copy_only=False)
                 found._append(texts, _hash_array(texts))
             found._counts[1:], found._indexes[1:] = table.column("count").to_numpy(), table.column("index").to_numpy()
@@ -164,6 +166,14 @@ class HashedValues:
         return VocabularyInfo(number, HASH, 0, max(self._seen, self._distinct.count()))
 
 
+class CodedFrame(NamedTuple):
+    """A raw frame, its codes int64 [n, W], and {list feature: rows whose list was cut}."""
+
+    frame: pd.DataFrame
+    codes: np.ndarray
+    cut_lists: Mapping[str, int]
+
+
 class Vocabularies:
     """All vocabularies of a dataset; ``numbers`` are those that names have already."""
 
@@ -207,9 +217,8 @@ class Vocabularies:
                 vocabulary_file(manifest, directory, name))
         return found
 
-    def encode(self, frame: pd.DataFrame, grow: bool) -> Tuple[np.ndarray, Dict[str, int]]:
-        """Returns the codes of a raw frame, int64 [n, W], and {list feature: rows whose list was cut}; with ``grow``
-        values are counted, and new ones added."""
+    def encode(self, frame: pd.DataFrame, grow: bool) -> CodedFrame:
+        """Encodes a raw frame; with ``grow`` its values are counted, and new ones added."""
         codes = np.empty((len(frame), self.definition.sparse_width), np.int64)
         cut: Dict[str, int] = {}
         for name, features in self._features.items():
@@ -222,7 +231,7 @@ class Vocabularies:
                 codes[:, self._columns[feature.name]] = np.append(own, NO_VALUE)[part.places]
                 if feature.is_list:
                     cut[feature.name] = part.cut
-        return codes, cut
+        return CodedFrame(frame, codes, cut)
 
     def number(self) -> None:
         """Gives all values their indexes, once all rows are counted."""
@@ -250,25 +259,15 @@ class Vocabularies:
                 else VocabularyInfo(self._numbers[name], BINS, 0, 0) for name in self.definition.vocabulary_names}
 
 
-class CodedFrame(NamedTuple):
-    """A raw frame, its codes int64 [n, W], and {list feature: rows whose list was cut}."""
-
-    frame: pd.DataFrame
-    codes: np.ndarray
-    cut_lists: Mapping[str, int]
-
-
 def get_fea_map(frames: Iterable[pd.DataFrame], vocabularies: Vocabularies, grow: bool) -> Iterator[CodedFrame]:
-    """Numbers the values of raw frames by first appearance, while the frames flow through; see
-    :meth:`Vocabularies.encode`."""
-    for frame in frames:
-        yield CodedFrame(frame, *vocabularies.encode(frame, grow))
+    """Numbers the values of raw frames by first appearance, while the frames flow through."""
+    return (vocabularies.encode(frame, grow) for frame in frames)
 
 
 def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.ndarray, np.ndarray]:
     """Encodes a raw frame, perhaps without labels, with finished vocabularies: int64 [n, W], index or hash of each
     value, -1 where a list has none; float32 [n, D], raw numbers, NaN where missing."""
-    codes, _ = vocabularies.encode(frame, grow=False)
+    codes = vocabularies.encode(frame, grow=False).codes
     return vocabularies.indexes(codes), dense_values(frame, vocabularies.definition)
 
 
