@@ -150,7 +150,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 class _Column:
-    """Different values with their counts, and the moments once values had to be merged."""
+    """Different values with their counts, and the moments of all values once neighbours had to be merged."""
 
     def __init__(self, max_distinct: int) -> None:
         self._max = max_distinct
@@ -158,13 +158,12 @@ class _Column:
         self._new: List[Tuple[np.ndarray, np.ndarray]] = []
         self._new_size = 0
         self._raw, self._log = _Moments(), _Moments()
-        self._exact = True
         self._minimum, self._maximum = np.inf, -np.inf
 
     def add(self, values: np.ndarray) -> None:
         values, counts = _count_values(values)
         self._minimum, self._maximum = min(self._minimum, float(values[0])), max(self._maximum, float(values[-1]))
-        if not self._exact:
+        if self._raw.count:
             self._add_moments(values, counts)
         self._new.append((values, counts))
         self._new_size += len(values)
@@ -176,7 +175,7 @@ class _Column:
         self._merge()
         if not len(self._values):
             return DenseStatistics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (), (0,))
-        if self._exact:
+        if not self._raw.count:
             self._add_moments(self._values, self._counts)
         edges = bin_edges(self._values, self._counts)
         bins = np.searchsorted(np.array(edges, np.float32), self._values, side="left")
@@ -195,9 +194,8 @@ class _Column:
         starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
         self._values, self._counts = values[starts], np.add.reduceat(counts, starts)
         if len(self._values) > self._max:
-            if self._exact:
+            if not self._raw.count:
                 self._add_moments(self._values, self._counts)
-                self._exact = False
             self._values, self._counts = _compact(self._values, self._counts, max(self._max // 2, 1))
 
     def _add_moments(self, values: np.ndarray, counts: np.ndarray) -> None:

@@ -48,13 +48,10 @@ class Vocabulary:
         return len(self._hashes)
 
     def add(self, texts: np.ndarray, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Counts [k] values, some perhaps twice, gives new ones the next codes in order of appearance, and returns
-        int64 [k] codes.
+        """Counts [k] values, some perhaps twice, and gives new ones the next codes in order of appearance.
 
-        Args:
-            texts: the values.
-            counts: int64 [k], places that hold them; values with none are not added.
-            first: int64 [k], place where each appears first.
+        ``counts`` int64 [k] are places that hold them; values with none are not added. ``first`` int64 [k] are the
+        places where they appear first. Returns int64 [k], their codes.
         """
         hashes = _hash_array(texts)
         codes = self._find(hashes)
