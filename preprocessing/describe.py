@@ -16,7 +16,6 @@ from preprocessing.examine import Column, examine, name_of, quoted, simple_name
 from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
 
-ROWS = 100000
 _FEATURE_TYPES = {"numeric": "numeric", "categorical": "categorical", "list": "categorical"}
 _TASK_TYPES = {"label": "binary", "target": "regression"}
 _GROUP = r"(user|customer|member|visitor|session)(_?id)?\Z"
@@ -28,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                                  "folders or quoted patterns [paths] (required)")
     parser.add_argument("--output", metavar="FILE",
                         help="dataset file to write; an existing file is not replaced [path] (default: the table only)")
-    parser.add_argument("--rows", type=int, default=ROWS, metavar="N",
-                        help="rows to look at, from the beginning of the files (default: %d)" % ROWS)
+    parser.add_argument("--rows", type=int, default=100000, metavar="N",
+                        help="rows to look at, from the beginning of the files (default: %(default)d)")
 
 
 def run(args: argparse.Namespace) -> None:

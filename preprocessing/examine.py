@@ -28,7 +28,6 @@ _IDENTITY = re.compile(
     r"(?!(num|n|no|nr|count|total)_)(.*_)?(id|ids|code|type|category|zip|key|hash|user|customer|member|visitor|session|"
     r"patient|item|product|film|movie|song|artist|store|shop|device|ad|campaign|publisher|merchant|brand)\Z")
 _WEIGHT = re.compile(r"(w|(sample|instance|row)_weights?)\Z")
-_WEIGHT_HINT = "; if it is the weight of a row, give weight: instead"
 _WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)
 # Numbers that are times: seconds or more of the epoch, and days such as 20240531.
 _EPOCH, _DAYS = 1e8, (19000101, 21001231)
@@ -127,8 +126,9 @@ def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
     if numbers is not None and not is_id:
         looks_like_ids = distinct > rows / 10 and numbers.max() > 1e6
         if not is_whole or _SECOND_CHOICE.match(name) or distinct > 10 and not looks_like_ids:
+            is_odd_weight = re.match(r"weights?\Z", name)
             return "numeric", "%d different numbers%s" % (
-                distinct, _WEIGHT_HINT if re.match(r"weights?\Z", name) else "")
+                distinct, "; if it is the weight of a row, give weight: instead" if is_odd_weight else "")
     return "categorical", "%d values%s" % (distinct, odd_cells)
 
 

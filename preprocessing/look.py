@@ -158,12 +158,11 @@ def _sniff(lines: Sequence[bytes]) -> str:
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row holds names: text above numbers, or cells of which none comes again."""
     first = rows[0]
-    below = [row for row in rows[1:] if len(row) == len(first)]
+    columns = list(zip(*[row for row in rows if len(row) == len(first)]))
     no_value = set(MISSING_NUMBERS + _ALWAYS_MISSING + _MAYBE_MISSING)
-    for place, cell in enumerate(first):
-        values = {row[place] for row in below} - no_value
+    for cell, *below in columns:
+        values = set(below) - no_value
         if cell not in no_value and not is_number(cell) and len(values) > 1 and all(map(is_number, values)):
             return True
-    if len(set(first)) < len(first) or any(is_number(cell) or not cell for cell in first):
-        return False
-    return not any(cell in {row[place] for row in below} for place, cell in enumerate(first))
+    return len(set(first)) == len(first) and not any(
+        is_number(cell) or not cell or cell in below for cell, *below in columns)

@@ -14,7 +14,8 @@ SINGLE: Tuple[Tuple[str, int, float], ...] = (
     ("category", 300, 0.5), ("campaign", 500, 0.3), ("segment", 20, 0.4), ("city", 2000, 0.2), ("region", 40, 0.1),
     ("device", 6, 0.2), ("os_version", 60, 0.1), ("app_version", 120, 0.1), ("hour", 24, 0.2), ("weekday", 7, 0.1),
     ("position", 30, 0.5), ("page", 15, 0.3), ("language", 25, 0.1), ("payment", 8, 0.1))
-LISTS: Tuple[Tuple[str, int, float, int], ...] = (("history", 60000, 0.6, 30), ("tags", 5000, 0.5, 8))
+#: Lists: (name, column whose values they hold, separator, different values, strength, most values in a row).
+LISTS = (("history", "item_id", ",", 60000, 0.6, 30), ("tags", "tags", "|", 5000, 0.5, 8))
 _BLOCK = 50000
 
 
@@ -31,7 +32,7 @@ class _Truth:
 
     def __init__(self, random: np.random.RandomState) -> None:
         self._effects = {name: random.normal(0, strength, (3, size)) for name, size, strength in SINGLE}
-        self._effects.update((name, random.normal(0, strength, (3, size))) for name, size, strength, _ in LISTS)
+        self._effects.update((name, random.normal(0, strength, (3, size))) for name, _, _, size, strength, _ in LISTS)
         # The same items in the history and in item_id mean the same.
         self._effects["history"] = self._effects["item_id"]
         self._pairs = random.normal(0, 0.5, (20, 300))
@@ -46,16 +47,15 @@ class _Truth:
             places[name] = _popular(random, size, count)
             scores += self._effects[name][:, places[name]]
             columns[name] = _texts(name, places[name])
-        for name, size, strength, most in LISTS:
+        for name, held, separator, size, strength, most in LISTS:
             lengths = random.randint(0, most + 1, count)
             values = _popular(random, size, int(lengths.sum()))
             rows = np.repeat(np.arange(count), lengths)
             for target in range(3):
                 sums = np.bincount(rows, self._effects[name][target][values], count)
                 scores[target] += sums * np.sqrt(2.0 / np.maximum(lengths, 1)) * strength
-            texts = np.array(_texts("item_id" if name == "history" else name, values), object)
+            texts = np.array(_texts(held, values), object)
             ends = np.cumsum(lengths)
-            separator = "," if name == "history" else "|"
             columns[name] = [separator.join(texts[end - length:end]) for end, length in zip(ends, lengths)]
         numbers = self._numbers(random, places)
         ratio = np.log(numbers["price"]) - self._usual_price[places["user_id"]]
@@ -71,9 +71,8 @@ class _Truth:
         columns.update((name, np.char.mod("%.4g", values).tolist()) for name, values in numbers.items())
         for row in np.flatnonzero(random.random_sample(count) < 0.03).tolist():
             columns["rating"][row] = ""
-        columns["click"] = click.astype(int).astype(str).tolist()
-        columns["buy"] = buy.astype(int).astype(str).tolist()
-        columns["amount"] = np.where(buy, np.char.mod("%.2f", amount), "").tolist()
+        columns.update(click=np.where(click, "1", "0").tolist(), buy=np.where(buy, "1", "0").tolist(),
+                       amount=np.where(buy, np.char.mod("%.2f", amount), "").tolist())
         return columns
 
     def _numbers(self, random: np.random.RandomState, places: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:

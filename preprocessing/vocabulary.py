@@ -53,7 +53,7 @@ class Vocabulary:
         ``counts`` int64 [k] are places that hold them; values with none are not added. ``first`` int64 [k] are the
         places where they appear first. Returns int64 [k], their codes.
         """
-        hashes = _hash_array(texts)
+        hashes = pd.util.hash_array(texts, categorize=False)
         codes = self._find(hashes)
         new = np.flatnonzero((codes == 0) & (counts > 0))
         if len(new):
@@ -66,7 +66,7 @@ class Vocabulary:
 
     def codes(self, texts: np.ndarray) -> np.ndarray:
         """Returns int64 [k], the codes of values, 0 for unknown ones."""
-        return self._find(_hash_array(texts))
+        return self._find(pd.util.hash_array(texts, categorize=False))
 
     def _find(self, hashes: np.ndarray) -> np.ndarray:
         if not len(self):
@@ -118,7 +118,7 @@ class Vocabulary:
             table = pa.parquet.read_table(path, columns=["value", "count", "index"]).combine_chunks()
             for batch in table.to_batches(_CHUNK):
                 texts = batch.column("value").to_numpy(zero_copy_only=False)
-                found._append(texts, _hash_array(texts))
+                found._append(texts, pd.util.hash_array(texts, categorize=False))
             found._counts[1:], found._indexes[1:] = table.column("count").to_numpy(), table.column("index").to_numpy()
             return found
         except (OSError, pa.ArrowException, KeyError) as error:
@@ -322,7 +322,3 @@ def _local_values(column: Any, feature: CategoricalFeature) -> _Values:
     matrix[cells[kept], position[kept]] = places[kept]
     return _Values(encoded.dictionary.to_numpy(zero_copy_only=False), matrix[codes],
                    int(np.count_nonzero(lengths[codes] > feature.max_length)))
-
-
-def _hash_array(texts: np.ndarray) -> np.ndarray:
-    return pd.util.hash_array(texts, categorize=False)
