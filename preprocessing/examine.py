@@ -208,9 +208,10 @@ def _is_within(inner: Column, outer: Column) -> bool:
 
 
 def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
-    named, second = ([column for column in columns if column.kind == "numeric" and pattern.match(
-        simple_name(column.name))] for pattern in (_NUMBER_LABEL, _SECOND_CHOICE))
-    for column in named or ([] if labels else second):
+    numeric = [column for column in columns if column.kind == "numeric"]
+    named = [column for column in numeric if _NUMBER_LABEL.match(simple_name(column.name))]
+    second = [] if labels else [column for column in numeric if _SECOND_CHOICE.match(simple_name(column.name))]
+    for column in named or second:
         column.kind, column.why = "target", "a number that is named like a target"
         if named and column.numbers is not None and column.numbers.min() >= 0:
             column.keys["transform"] = "log"
