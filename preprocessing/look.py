@@ -43,11 +43,11 @@ def read(paths: Sequence[str], rows: int) -> Look:
     Raises:
         DataError: a file cannot be read, or is no table.
     """
-    packed = [path for path in paths if is_parquet(path)]
-    if packed and len(packed) < len(paths):
+    packed = [is_parquet(path) for path in paths]
+    if len(set(packed)) > 1:
         raise DataError("%s is a Parquet file and %s is not; describe files of one format"
-                        % (packed[0], next(path for path in paths if path not in packed)))
-    look = _read_parquet(paths, rows) if packed else _read_text(paths, rows)
+                        % (paths[packed.index(True)], paths[packed.index(False)]))
+    look = _read_parquet(paths, rows) if packed[0] else _read_text(paths, rows)
     if not len(look.frame):
         raise DataError("%s has no rows" % paths[0])
     return look

@@ -373,6 +373,11 @@ def test_a_cell_that_is_no_time_is_named_with_its_row(tmp_path, times, message):
         split_by_time(tmp_path, times)
 
 
+def test_a_share_of_half_a_row_is_no_row(tmp_path):
+    with pytest.raises(DataError, match="no rows for the test split"):
+        split_by_time(tmp_path, ["1", "2"], share=0.25)
+
+
 def test_labels_that_contradict_given_are_counted(tmp_path):
     splits = prepare(preparation(tmp_path)).splits
     for name, rows in (("train", TRAIN), ("test", TEST)):
