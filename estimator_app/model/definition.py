@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from estimator_app.config import SUM, Config
 from estimator_app.model.lazy import tf
@@ -12,9 +12,8 @@ from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 
-#: float32 values that training keeps of a row besides itself: lazy Adam's two slots.
-SLOTS = 2
-_FLOAT_BYTES = 4
+#: float32 values that training keeps of a row's value: itself and lazy Adam's two slots.
+STATES = 3
 _KEY_BYTES = 60
 
 
@@ -28,22 +27,36 @@ class Model:
     tasks: TaskSet
     network: Network
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether table rows are the first layer themselves."""
+        return self.config.input_layer == SUM
+
     def table_dim(self, layout: TableLayout) -> int:
-        """Returns the values of a table's row: the network's width with ``sum``, else the dataset's or the run's
-        choice."""
-        if self.config.input_layer == SUM:
-            return self.network.width
-        return layout.dim or self.config.embedding_dim
+        """Returns the values of a row: the network's width with ``sum``, else the dataset's or the run's choice."""
+        return self.network.width if self.is_sum else layout.dim or self.config.embedding_dim
 
     def table_dims(self) -> Dict[str, int]:
         """Returns {table: values of a row}."""
         return {layout.name: self.table_dim(layout) for layout in self.encoding.tables}
 
-    def needs(self) -> TableNeeds:
-        """Returns what the tables will need.
+    def inputs(self, pooled: Sequence[tf.Tensor], numbers: tf.Tensor) -> Inputs:
+        """Returns what the network sees.
 
-        Raises:
-            ConfigError: a table of a fixed size has fewer rows than the data has keys.
+        ``pooled`` are the tables' rows, float32 [batch, dim] each with ``sum`` and [batch, fields, dim] else, and
+        ``numbers`` float32 [batch, D].
+        """
+        if self.is_sum:
+            return Inputs(self.config, tf.add_n(pooled), {}, numbers)
+        vectors: Dict[str, tf.Tensor] = {}
+        blocks = []
+        for layout, table in zip(self.encoding.tables, pooled):
+            vectors.update(zip([field.name for field in layout.fields], tf.unstack(table, axis=1)))
+            blocks.append(tf.reshape(table, [-1, len(layout.fields) * self.table_dim(layout)]))
+        return Inputs(self.config, None, vectors, numbers, tuple(blocks))
+
+    def needs(self) -> TableNeeds:
+        """Returns what the tables will need; ConfigError where one of a fixed size has fewer rows than there are keys.
         """
         sizes = []
         for layout in self.encoding.tables:
@@ -66,20 +79,17 @@ class TableNeeds:
     @property
     def memory_bytes(self) -> int:
         """Memory of rows, optimizer slots and the index of keys in training."""
-        return sum(rows * (_row_bytes(dim) + _KEY_BYTES) for _, rows, dim, _ in self.tables)
+        return sum(rows * (4 * dim * STATES + _KEY_BYTES) for _, rows, dim, _ in self.tables)
 
     def describe(self) -> str:
         """Returns one line: rows x values of every table, memory, a checkpoint where every counted key has a row."""
-        checkpoint = sum(min(rows, keys) * (_row_bytes(dim) + 8) for _, rows, dim, keys in self.tables)
+        checkpoint = sum(min(rows, keys) * (4 * dim * STATES + 8) for _, rows, dim, keys in self.tables)
         return "tables: %s; with %d states %s of memory, %s a checkpoint" % (
-            ", ".join("%s %d rows x %d" % table[:3] for table in self.tables), 1 + SLOTS, _size(self.memory_bytes),
+            ", ".join("%s %d rows x %d" % table[:3] for table in self.tables), STATES, _size(self.memory_bytes),
             _size(checkpoint))
 
     def check(self, available: Optional[int]) -> None:
-        """Refuses tables that cannot fit into the available bytes of memory; None where these are not known.
-
-        Raises:
-            ConfigError: they need more; naming the flags to change.
+        """Refuses (ConfigError) tables that cannot fit into the available bytes of memory; None: these are not known.
         """
         if available is not None and self.memory_bytes > available:
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
@@ -89,11 +99,7 @@ class TableNeeds:
 
 
 def make_model(config: Config, manifest: Manifest) -> Model:
-    """Checks settings against the data.
-
-    Raises:
-        ConfigError: a setting is unknown, out of range, or does not go with the data.
-    """
+    """Checks settings against the data; ConfigError where one is unknown, out of range, or does not go with it."""
     tasks = make_tasks(manifest, config.task_weights)
     tasks.check_selectable("early_stopping_metric", config.early_stopping_metric)
     network = make_network(config, tasks.names)
@@ -114,13 +120,9 @@ def table_capacity(config: Config, layout: TableLayout) -> int:
 def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
     """Returns {name: shape} of the network's variables, moving averages of batch normalisation included."""
     with tf.Graph().as_default():
-        numbers = tf.zeros([1, model.manifest.dataset.num_dense])
-        if model.config.input_layer == SUM:
-            inputs = Inputs(model.config, tf.zeros([1, model.network.width]), {}, numbers)
-        else:
-            inputs = Inputs(model.config, None, {field.name: tf.zeros([1, model.table_dim(layout)])
-                                                 for layout in model.encoding.tables for field in layout.fields},
-                            numbers)
+        pooled = [tf.zeros([1] + ([] if model.is_sum else [len(layout.fields)]) + [model.table_dim(layout)])
+                  for layout in model.encoding.tables]
+        inputs = model.inputs(pooled, tf.zeros([1, model.manifest.dataset.num_dense]))
         with tf.compat.v1.variable_scope(model.config.model):
             model.network(inputs, False)
         return {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.compat.v1.global_variables()}
@@ -139,10 +141,6 @@ def _check_weight_column(column: str, manifest: Manifest) -> None:
     if least < 0:
         raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
                           % (column, least))
-
-
-def _row_bytes(dim: int) -> int:
-    return _FLOAT_BYTES * dim * (1 + SLOTS)
 
 
 def _size(count: int) -> str:

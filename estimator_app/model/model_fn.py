@@ -15,12 +15,8 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
                   steps: Tuple[int, int] = (0, 0)) -> Callable[..., tf.estimator.EstimatorSpec]:
     """Returns the model function of an Estimator: (features, labels, mode) -> EstimatorSpec.
 
-    Args:
-        model: settings and data.
-        specs: FeatureSpecs, handed over from ``input_fn``, whose batches ``features`` are.
-        eval_steps: batches of one evaluation.
-        rank_size: number of ranks.
-        steps: first and last step of the training, between which learning-rate schedules run.
+    ``specs`` are handed over from ``input_fn``, whose batches ``features`` are; an evaluation has ``eval_steps``
+    batches; learning-rate schedules run between the first and last of ``steps``.
     """
     config, tasks = model.config, model.tasks
 

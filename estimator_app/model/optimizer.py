@@ -17,12 +17,8 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
                    has_lists: bool = False) -> tf.Operation:
     """Builds the op of one training step: it updates dense variables, table rows and the global step.
 
-    Args:
-        loss: float32 scalar.
-        config: learning rates and penalty.
-        rank_size: number of ranks; dense gradients are averaged over them.
-        steps: first and last step of the training, between which schedules run.
-        has_lists: whether a table has rows of padding keys, which are never penalised.
+    Dense gradients are averaged over the ranks; learning-rate schedules run between the first and last of ``steps``;
+    with ``has_lists`` a table has rows of padding keys, which are never penalised.
     """
     dense_optimizer = tf.compat.v1.train.AdamOptimizer(
         scheduled(config.learning_rate, config.learning_rate_schedule, steps))
@@ -53,8 +49,7 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
 
 
 def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float, tf.Tensor]:
-    """Returns the learning rate of a step: the number itself, which every version of the SDK takes, or a float32
-    scalar.
+    """Returns the learning rate of a step: the number itself, or a float32 scalar.
 
     ``cosine`` is rate * (1 + cos(pi * share)) / 2, where share goes from 0 to 1 between the two global ``steps``.
     """
@@ -84,11 +79,8 @@ def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
 def _with_penalty(gradient: Any, source: Any, config: Config, has_lists: bool) -> Any:
     """Adds the gradient of penalty / 2 * sum of squares over the batch's rows to a gradient of the table.
 
-    Args:
-        gradient: IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch; or None.
-        source: the table variable, or the rows of the batch.
-        config: strength of the penalty, lookups of a table per step.
-        has_lists: leaves rows without any gradient alone: the padding key's row is masked, so it never has one.
+    This is IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch, which ``source`` is then;
+    or None. With ``has_lists`` rows without any gradient are left alone: the padding key's is masked and never has one.
     """
     if gradient is None or not config.embedding_l2:
         return gradient

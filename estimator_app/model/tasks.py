@@ -1,5 +1,4 @@
-"""Tasks: from a network's logits to loss, predictions, metrics and signature outputs. A new type is a class and its
-entry.
+"""Tasks: from a network's logits to loss, predictions, metrics and outputs. A new type is a class and its entry.
 
 Nothing outside knows task types: training asks a task for its loss, the report for the names of its scores, the export
 for its outputs. Labels, logits, losses and predictions are dicts keyed by task name.
@@ -22,15 +21,10 @@ MEAN_LOSS = "mean_loss"
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels of a task in a batch.
+    """The labels of a task in a batch."""
 
-    Attributes:
-        values: float32 [batch], anything in rows that do not count.
-        counts: float32 [batch], 1 where a row counts for the task, else 0.
-    """
-
-    values: tf.Tensor
-    counts: tf.Tensor
+    values: tf.Tensor  # float32 [batch], anything in rows that do not count
+    counts: tf.Tensor  # float32 [batch], 1 where a row counts for the task, else 0
 
 
 class Task:
@@ -82,17 +76,16 @@ class BinaryTask(Task):
         return tf.sigmoid(logits)
 
     def metrics(self, logits: tf.Tensor, labels: Labels, batch: metrics.EvaluationBatch) -> Dict[str, metrics.Metric]:
-        """``auc``, ``pr_auc``, ``log_loss``, ``calibration`` (mean predicted over observed rate), ``gauc`` with a
-        group."""
+        """The scores of the class; ``calibration`` is the mean prediction over the observed rate."""
         found = {self.metric(score): value for score, value in metrics.ranking_scores(
             self.name, logits, labels.values, labels.counts, batch).items()}
         for prefix, weights in batch.weightings(labels.counts):
-            def mean(name: str, values: tf.Tensor) -> metrics.Metric:
-                return metrics.weighted_mean(values, weights, prefix + self.metric(name), batch.merge)  # noqa: B023
-
-            found[prefix + self.metric("log_loss")] = mean("log_loss", self.loss(logits, labels.values))
-            found[prefix + self.metric("calibration")] = metrics.ratio(
-                mean("predicted", tf.sigmoid(logits)), mean("observed", labels.values))
+            log_loss, predicted, observed = (
+                metrics.weighted_mean(values, weights, prefix + self.metric(name), batch.merge)
+                for name, values in (("log_loss", self.loss(logits, labels.values)), ("predicted", tf.sigmoid(logits)),
+                                     ("observed", labels.values)))
+            found[prefix + self.metric("log_loss")] = log_loss
+            found[prefix + self.metric("calibration")] = metrics.ratio(predicted, observed)
         return found
 
 
@@ -130,11 +123,10 @@ class RegressionTask(Task):
         found: Dict[str, metrics.Metric] = {}
         for prefix, weights in batch.weightings(labels.counts):
             for units, error in errors.items():
-                name = prefix + units + "%s"
-                squares = metrics.weighted_mean(tf.square(error), weights, name % self.metric("mse"), batch.merge)
-                found[name % self.metric("rmse")] = (tf.sqrt(squares[0]), squares[1])
-                found[name % self.metric("mae")] = metrics.weighted_mean(
-                    tf.abs(error), weights, name % self.metric("mae"), batch.merge)
+                rmse, mse, mae = (prefix + units + self.metric(score) for score in ("rmse", "mse", "mae"))
+                square, update = metrics.weighted_mean(tf.square(error), weights, mse, batch.merge)
+                found[rmse] = (tf.sqrt(square), update)
+                found[mae] = metrics.weighted_mean(tf.abs(error), weights, mae, batch.merge)
         return found
 
 
@@ -180,11 +172,7 @@ class TaskSet:
                                         for score in task.losses)
 
     def check_selectable(self, flag: str, name: str) -> None:
-        """Refuses a metric that a run cannot be judged by.
-
-        Raises:
-            ConfigError: naming those that there are.
-        """
+        """Refuses (ConfigError) a metric that a run cannot be judged by, naming those that there are."""
         if name and name not in self.selectable():
             raise ConfigError("%s %s is not known; choose from %s" % (flag, name, ", ".join(self.selectable())))
 
@@ -225,28 +213,19 @@ class TaskSet:
         """Returns what is minimised, float32 scalar: weighted losses of all tasks and rows over tasks times rows.
 
         It divides by the rows of the batch, not by those that count, so that the ranks of a global batch agree.
-
-        Args:
-            logits: of :meth:`related`.
-            labels: of :meth:`labels`.
-            row_weights: float32 [batch], or None.
+        ``logits`` are those of :meth:`related`, ``row_weights`` float32 [batch].
         """
-        total = []
-        for name, task in self.tasks.items():
-            rows = task.weight * labels[name].counts * task.loss(logits[name], labels[name].values)
-            total.append(rows if row_weights is None else rows * row_weights)
-        stacked = tf.stack(total)
-        return tf.reduce_sum(stacked) / tf.cast(tf.size(stacked), tf.float32)
+        losses = tf.stack([task.weight * labels[name].counts * task.loss(logits[name], labels[name].values)
+                           for name, task in self.tasks.items()])
+        if row_weights is not None:
+            losses *= row_weights
+        return tf.reduce_sum(losses) / tf.cast(tf.size(losses), tf.float32)
 
     def predictions(self, logits: Mapping[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
         """Returns {output: float32 [batch]}: every task, and ``<task>_given_<other>`` where a task is given another."""
-        outputs = {}
-        for name, value in self.related(logits).items():
-            task = self.tasks[name]
-            # The joint probability, and besides that of the task alone where it builds on another one.
-            for output, logit in zip(task.definition.outputs, (value, logits[name])):
-                outputs[output] = task.predictions(logit)
-        return outputs
+        # The joint probability, and besides that of the task alone where it builds on another one.
+        return {output: self.tasks[name].predictions(logit) for name, joint in self.related(logits).items()
+                for output, logit in zip(self.tasks[name].definition.outputs, (joint, logits[name]))}
 
     def output_names(self) -> List[str]:
         """Returns the names of :meth:`predictions`, in order."""
@@ -284,11 +263,8 @@ def joint_logits(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
 
 
 def make_tasks(manifest: Manifest, task_weights: Sequence[str] = ()) -> TaskSet:
-    """Returns the tasks of a dataset; ``task_weights`` are ``task=weight`` texts, a task that is not named has 1.
-
-    Raises:
-        ConfigError: a text is malformed, names an unknown task or one twice, or no task has a weight above 0.
-    """
+    """Returns the tasks of a dataset; ``task_weights`` are ``task=weight`` texts, a task that is not named has 1, and
+    ConfigError is raised where one is malformed, names an unknown task or one twice, or where no weight is above 0."""
     dataset = manifest.dataset
     unknown = [task for task in dataset.tasks if task.type not in TASK_TYPES]
     if unknown:

@@ -3,17 +3,14 @@
 Three signatures lead to one scorer. Encoding, pooling, network and tasks are the very functions that training uses.
 Tables and vocabularies are variables, sorted by key or fingerprint and searched, so that the graph itself stays small.
 """
-import dataclasses
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import pyarrow.compute
 import pyarrow.parquet
 import tensorflow as tf
 
-from estimator_app.config import SUM
-from estimator_app.model.networks import Inputs
-from estimator_app.model.pooling import by_field, row_weights
+from estimator_app.model.pooling import row_weights
 from estimator_app.serving.weights import TrainedModel
 from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature
@@ -41,8 +38,7 @@ _TEXTS_AT_ONCE = 1 << 19
 _ABSENT = b"\xff\x00absent"
 
 
-@dataclasses.dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One way to call the model: input tensors by name, and float32 [batch, 1] outputs by name."""
 
     inputs: Dict[str, tf.Tensor]
@@ -58,6 +54,9 @@ class ServingGraph:
     def __init__(self, trained: TrainedModel, vocabulary_dir: str = "") -> None:
         self._model = trained.model
         self._dataset = trained.model.manifest.dataset
+        # The vectors of a record: type, width, and what stands for nothing in them.
+        self._vectors = {SPARSE_FEATURE: (tf.int64, self._dataset.sparse_width, NO_VALUE),
+                         DENSE_FEATURE: (tf.float32, self._dataset.num_dense, np.nan)}
         self._values = dict(trained.dense)
         self._tables: Dict[str, Sequence[tf.Variable]] = {}
         self._vocabularies: Dict[str, Sequence[tf.Variable]] = {}
@@ -82,40 +81,29 @@ class ServingGraph:
     def score(self, sparse: tf.Tensor, raw_dense: tf.Tensor) -> Dict[str, tf.Tensor]:
         """Builds the scoring of a batch and returns {output: float32 [batch, 1]}.
 
-        Args:
-            sparse: int64 [batch, W], indexes and hashes as in records; one that the vocabulary lacks counts as unknown,
-                a negative one in a list as no value.
-            raw_dense: float32 [batch, D], raw units; NaN is missing, infinities count as the largest numbers.
+        Of ``sparse`` int64 [batch, W], indexes and hashes as in records, one that the vocabulary lacks counts as
+        unknown, a negative one in a list as no value; of ``raw_dense`` float32 [batch, D], in raw units, NaN is
+        missing, and infinities count as the largest numbers.
         """
         model, encoding = self._model, self._model.encoding
         single = [not feature.is_list for feature in self._dataset.categorical for _ in range(feature.width)]
         outside = tf.logical_or(sparse >= encoding.limits, tf.logical_and(sparse < 0, np.array([single], bool)))
         known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(UNKNOWN_INDEX, tf.int64)), sparse)
         keys, numbers = encode_rows(known, raw_dense, encoding)
-        is_sum = model.config.input_layer == SUM
-        pooled = [self._pooled(keys[table_keys(layout.name)], layout, is_sum) for layout in encoding.tables]
-        vectors: Dict[str, tf.Tensor] = {}
-        blocks: List[tf.Tensor] = []
-        for layout, table_vectors in zip(encoding.tables, pooled if not is_sum else ()):
-            named, block = by_field(table_vectors, layout, model.table_dim(layout))
-            vectors.update(named)
-            blocks.append(block)
-        inputs = Inputs(model.config, tf.add_n(pooled) if is_sum else None, vectors, numbers, tuple(blocks))
+        pooled = [self._pooled(keys[table_keys(layout.name)], layout) for layout in encoding.tables]
+        inputs = model.inputs(pooled, numbers)
         with tf.compat.v1.variable_scope(model.config.model, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
             output = model.network(inputs, False)
         return {name: tf.expand_dims(value, 1) for name, value in model.tasks.predictions(output.logits).items()}
 
     def default_signature(self) -> Signature:
         """``sparse_feature`` int64 [batch, W] and ``dense_feature`` float32 [batch, D], as records hold them."""
-        inputs: Dict[str, tf.Tensor] = {}
-        if self._dataset.sparse_width:
-            inputs[SPARSE_FEATURE] = _placeholder(tf.int64, [None, self._dataset.sparse_width], SPARSE_FEATURE)
-        if self._dataset.num_dense:
-            inputs[DENSE_FEATURE] = _placeholder(tf.float32, [None, self._dataset.num_dense], DENSE_FEATURE)
+        inputs = {name: _placeholder(dtype, [None, width], name)
+                  for name, (dtype, width, _) in self._vectors.items() if width}
         batch = tf.shape(next(iter(inputs.values())))[0]
-        sparse, dense = (_checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
-                         for name, dtype in ((SPARSE_FEATURE, tf.int64), (DENSE_FEATURE, tf.float32)))
-        return Signature(inputs, self.score(sparse, dense))
+        return Signature(inputs, self.score(*(
+            _checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
+            for name, (dtype, _, _) in self._vectors.items())))
 
     def raw_signature(self) -> Signature:
         """Each feature by its name: string [batch, 1], a list as one text with its separator, or float32 [batch, 1]."""
@@ -131,16 +119,11 @@ class ServingGraph:
         """
         dataset = self._dataset
         serialized = _placeholder(tf.string, [None], EXAMPLES)
-
-        def feature_of(width: int, dtype: tf.DType, default: Any) -> tf.io.FixedLenFeature:
-            return tf.io.FixedLenFeature([width], dtype, [default] * width)
-
-        features = {feature.name: feature_of(1, tf.string, _ABSENT) for feature in dataset.categorical}
-        features.update((feature.name, feature_of(1, tf.float32, np.nan)) for feature in dataset.numeric)
-        if dataset.sparse_width:
-            features[SPARSE_FEATURE] = feature_of(dataset.sparse_width, tf.int64, NO_VALUE)
-        if dataset.num_dense:
-            features[DENSE_FEATURE] = feature_of(dataset.num_dense, tf.float32, np.nan)
+        kinds = {feature.name: (tf.string, 1, _ABSENT) for feature in dataset.categorical}
+        kinds.update((feature.name, (tf.float32, 1, np.nan)) for feature in dataset.numeric)
+        kinds.update(self._vectors)
+        features = {name: tf.io.FixedLenFeature([width], dtype, [default] * width)
+                    for name, (dtype, width, default) in kinds.items() if width}
         # An Example has the wire format of a SequenceExample's context. The sequence parser is used because its
         # errors do not quote the bytes that were sent: TensorFlow 1.15's Python crashes on a message that is not UTF-8.
         parsed, _, _ = tf.io.parse_sequence_example(_checked(serialized), context_features=features)
@@ -162,8 +145,7 @@ class ServingGraph:
                 tf.concat(dense, axis=1) if dense else tf.zeros([batch, 0], tf.float32)]
 
     def _indexes(self, cells: tf.Tensor, feature: CategoricalFeature) -> tf.Tensor:
-        """Returns int64 [batch, width] indexes or hashes of string [batch, 1] cells, trimmed as preparation trims
-        them."""
+        """Returns int64 [batch, width] indexes or hashes of string [batch, 1] cells, trimmed as in preparation."""
         texts = tf.strings.strip(cells)
         for missing in self._dataset.files.missing:
             texts = tf.where(tf.equal(texts, missing), tf.fill(tf.shape(texts), ""), texts)
@@ -185,25 +167,25 @@ class ServingGraph:
         places = _find(hashes, tf.reshape(tf.strings.to_hash_bucket_fast(texts, _FINGERPRINTS), [-1]))
         return tf.reshape(tf.gather(indexes, places), tf.shape(texts))
 
-    def _pooled(self, keys: tf.Tensor, layout: TableLayout, is_sum: bool) -> tf.Tensor:
+    def _pooled(self, keys: tf.Tensor, layout: TableLayout) -> tf.Tensor:
         """Returns the pooled rows, without a [batch, keys, dim] tensor where keys are added up."""
         table_of_keys, rows = self._tables[layout.name]
         places = _find(table_of_keys, tf.reshape(keys, [-1]))
         dim, widths, weights = rows.shape[1].value, [field.width for field in layout.fields], row_weights(keys, layout)
-        if is_sum and weights is None:
+        if self._model.is_sum and weights is None:
             widths = [layout.width]
         if all(width == 1 for width in widths):
-            vectors = tf.reshape(tf.gather(rows, places), [-1, len(widths), dim])
+            vectors = tf.gather(rows, places)
         else:
             field_of_key = np.repeat(np.arange(len(widths), dtype=np.int32), widths)
             segments = tf.expand_dims(tf.range(tf.shape(keys)[0]) * len(widths), 1) + field_of_key
-            vectors = tf.reshape(tf.sparse.segment_sum(rows, places, tf.reshape(segments, [-1])),
-                                 [-1, len(widths), dim])
+            vectors = tf.sparse.segment_sum(rows, places, tf.reshape(segments, [-1]))
+        vectors = tf.reshape(vectors, [-1, len(widths), dim])
         if weights is not None:
             # The values of a list have one factor; the empty places beside them have added zeros.
             vectors *= tf.stack([tf.reduce_max(part, axis=1, keepdims=True)
                                  for part in tf.split(weights, widths, axis=1)], axis=1)
-        return tf.reduce_sum(vectors, axis=1) if is_sum else vectors
+        return tf.reduce_sum(vectors, axis=1) if self._model.is_sum else vectors
 
     def _variable(self, name: str, value: np.ndarray) -> tf.Variable:
         self._values[name] = value
@@ -220,11 +202,8 @@ def _find(sorted_values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def _fingerprints(path: str, name: str) -> Sequence[np.ndarray]:
-    """Reads a vocabulary file: int64 [n] fingerprints of its values, ascending, and their indexes.
-
-    Raises:
-        UserError: the file cannot be read, or two values have one fingerprint.
-    """
+    """Reads a vocabulary file: int64 [n] fingerprints of its values, ascending, and their indexes; UserError where it
+    cannot be read, or two values have one fingerprint."""
     try:
         table = pyarrow.parquet.read_table(path, columns=["value", "index"])
     except (OSError, ValueError, pyarrow.ArrowException) as error:
