@@ -41,11 +41,8 @@ class Model:
         return {layout.name: self.table_dim(layout) for layout in self.encoding.tables}
 
     def inputs(self, pooled: Sequence[tf.Tensor], numbers: tf.Tensor) -> Inputs:
-        """Returns what the network sees.
-
-        ``pooled`` are the tables' rows, float32 [batch, dim] each with ``sum`` and [batch, fields, dim] else, and
-        ``numbers`` float32 [batch, D].
-        """
+        """Returns what the network sees of the tables' pooled rows, float32 [batch, dim] each with ``sum`` and
+        [batch, fields, dim] with ``concat``, and of the numbers, float32 [batch, D]."""
         if self.is_sum:
             return Inputs(self.config, tf.add_n(pooled), {}, numbers)
         vectors: Dict[str, tf.Tensor] = {}
@@ -56,8 +53,7 @@ class Model:
         return Inputs(self.config, None, vectors, numbers, tuple(blocks))
 
     def needs(self) -> TableNeeds:
-        """Returns what the tables will need; ConfigError where one of a fixed size has fewer rows than there are keys.
-        """
+        """Returns what the tables will need; ConfigError: one of a fixed size has fewer rows than the data has keys."""
         sizes = []
         for layout in self.encoding.tables:
             rows = table_capacity(self.config, layout)
@@ -89,8 +85,7 @@ class TableNeeds:
             _size(checkpoint))
 
     def check(self, available: Optional[int]) -> None:
-        """Refuses (ConfigError) tables that cannot fit into the available bytes of memory; None: these are not known.
-        """
+        """Refuses (ConfigError) tables that do not fit into the available bytes of memory; None: not known."""
         if available is not None and self.memory_bytes > available:
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
                               "larger min_count or fewer rows in the dataset file, or with --input_layer sum, whose "

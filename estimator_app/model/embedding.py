@@ -35,7 +35,10 @@ def embed(features: Dict[str, tf.Tensor], model: Model, specs: FeatureSpecLists,
     for number, layout in enumerate(model.encoding.tables):
         table = create_table(
             key_dtype=tf.int64, dim=tf.TensorShape([model.table_dim(layout)]), name=layout.name,
-            emb_initializer=_initializer(config, number),
+            # One of the kinds that the SDK keeps in every cache mode (rec_sdk_api 3.3).
+            emb_initializer=(
+                tf.compat.v1.constant_initializer(REFERENCE_CONSTANT) if config.reference_init else
+                tf.compat.v1.truncated_normal_initializer(stddev=config.embedding_stddev, seed=config.seed + number)),
             # Row gradients are averaged over the ranks, as dense ones are: R ranks equal one with the global batch.
             all2all_gradients_op="sum_gradients_and_div_by_ranksize",
             **_sizes(config, table_capacity(config, layout)))
@@ -60,13 +63,6 @@ def send_count(config: Config, layout: TableLayout) -> Optional[int]:
         return None
     keys_per_batch = max(config.batch_size, config.eval_batch_size) * layout.width * config.lookups
     return max(1, min(keys_per_batch, layout.rows))
-
-
-def _initializer(config: Config, number: int) -> Any:
-    """Returns the initializer of a table: one of the kinds that the SDK keeps in every cache mode (3.3)."""
-    if config.reference_init:
-        return tf.compat.v1.constant_initializer(REFERENCE_CONSTANT)
-    return tf.compat.v1.truncated_normal_initializer(stddev=config.embedding_stddev, seed=config.seed + number)
 
 
 def _sizes(config: Config, rows: int) -> Dict[str, Any]:

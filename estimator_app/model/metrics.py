@@ -86,8 +86,7 @@ def ranking_scores(name: str, logits: tf.Tensor, labels: tf.Tensor, counts: tf.T
     return {name: (value, update) for name, value in found.items()}
 
 
-def _keep(values: Dict[str, Optional[tf.Tensor]],
-          batch: EvaluationBatch) -> Tuple[Dict[str, tf.Tensor], tf.Operation]:
+def _keep(values: Dict[str, Optional[tf.Tensor]], batch: EvaluationBatch) -> Tuple[Dict[str, tf.Tensor], tf.Operation]:
     """Keeps the values [batch] of all batches; returns them, [ranks * steps * batch] each, and the op that writes."""
     given = {name: tensor for name, tensor in values.items() if tensor is not None}
     kept = {name: local_variable(name, [batch.steps, batch.batch_size], tensor.dtype) for name, tensor in given.items()}

@@ -123,10 +123,7 @@ class SharedBottom(Network):
 
 
 class Ple(Network):
-    """PLE with one extraction level (Tang et al., RecSys 2020: customised gate control).
-
-    A task's gate weighs the shared experts and the task's own ones; no task sees the experts of another.
-    """
+    """PLE with one extraction level (Tang et al., RecSys 2020): a task's gate weighs the shared experts and its own."""
 
     @property
     def width(self) -> int:
@@ -222,7 +219,6 @@ def _bias(shape: Sequence[int]) -> tf.Variable:
 
 
 def _normalised(inputs: tf.Tensor, name: str, config: Config, is_training: bool) -> tf.Tensor:
-    """Batch normalisation of float32 [batch, n] where it is asked for."""
     if not config.batch_norm:
         return inputs
     return tf.compat.v1.layers.batch_normalization(inputs, training=is_training, momentum=0.95, name="%s_norm" % name)

@@ -6,6 +6,7 @@ for its outputs. Labels, logits, losses and predictions are dicts keyed by task 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from estimator_app.model import metrics
@@ -178,35 +179,29 @@ class TaskSet:
 
     def labels(self, features: Mapping[str, tf.Tensor]) -> Dict[str, Labels]:
         """Returns {task: labels} of a batch; ``where`` takes the rows out whose other label is not 1."""
-        label = features[LABEL]
-        found: Dict[str, Labels] = {}
-        for number, name in enumerate(self.tasks):
-            values = tf.cast(label[:, number], tf.float32)
-            known = tf.math.is_finite(values) if label.dtype.is_floating else label[:, number] >= 0
-            found[name] = Labels(tf.where(known, values, tf.zeros_like(values)), tf.cast(known, tf.float32))
-        for name, task in self.tasks.items():
-            other = task.definition.where
-            while other:
-                condition = found[other]
-                positive = tf.cast(tf.equal(condition.values, 1.0), tf.float32) * condition.counts
-                found[name] = dataclasses.replace(found[name], counts=found[name].counts * positive)
-                other = self.tasks[other].definition.where
-        return found
+        @functools.lru_cache(maxsize=None)
+        def of(name: str) -> Labels:
+            label, where = features[LABEL][:, self.names.index(name)], self.tasks[name].definition.where
+            values = tf.cast(label, tf.float32)
+            known = tf.math.is_finite(values) if label.dtype.is_floating else label >= 0
+            counts = tf.cast(known, tf.float32)
+            if where:
+                counts *= tf.cast(tf.equal(of(where).values, 1.0), tf.float32) * of(where).counts
+            return Labels(tf.where(known, values, tf.zeros_like(values)), counts)
+
+        return {name: of(name) for name in self.tasks}
 
     def related(self, logits: Mapping[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
         """Returns {task: logits float32 [batch]} of the joint probabilities, where a task is ``given`` another (ESMM).
 
         log(p / (1 - p)) of p = sigmoid(a) sigmoid(b) is formed of logarithms, so that it cannot overflow.
         """
-        joint: Dict[str, tf.Tensor] = {}
+        @functools.lru_cache(maxsize=None)
+        def joint(name: str) -> tf.Tensor:
+            given = self.tasks[name].definition.given
+            return joint_logits(joint(given), logits[name]) if given else logits[name]
 
-        def of(name: str) -> tf.Tensor:
-            if name not in joint:
-                given = self.tasks[name].definition.given
-                joint[name] = joint_logits(of(given), logits[name]) if given else logits[name]
-            return joint[name]
-
-        return {name: of(name) for name in self.tasks}
+        return {name: joint(name) for name in self.tasks}
 
     def training_loss(self, logits: Mapping[str, tf.Tensor], labels: Mapping[str, Labels],
                       row_weights: Optional[tf.Tensor]) -> tf.Tensor:

@@ -17,7 +17,7 @@ from feature_specs.checks import build, shown
 from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.files import replace_text
+from feature_specs.files import read_small_text, replace_text
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
 SETTINGS_FILE = "args.json"
@@ -33,66 +33,43 @@ MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_l
                 "dense_transform", "dense_bins", "drop_dense")
 # What decides which rows a step reads; a run that is resumed must read on where it stopped.
 ORDER_FIELDS = ("seed", "shuffle_rows", "window_rows")
-_LONGEST_PATH = 1024
+_LONGEST_PATH = 1024 - 128
 # TensorFlow takes these for patterns where it looks for checkpoints.
 _PATTERN_CHARACTERS = "[]*?\\"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataNote:
-    """Which data was trained on.
+    """Which data was trained on; identity and encoding are those of its :class:`Manifest`."""
 
-    Attributes:
-        directory: absolute path.
-        identity, encoding: of its :class:`Manifest`.
-        inputs: name and SHA-256 of the files that it was prepared from.
-        train_rows, test_rows: rows of its splits.
-    """
-
-    directory: str
+    directory: str  # absolute
     identity: str
     encoding: str
-    inputs: Tuple[Tuple[str, ...], ...]
+    inputs: Tuple[Tuple[str, ...], ...]  # name and SHA-256 of the files that it was prepared from
     train_rows: int
     test_rows: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of steps that were trained with the same settings on the same data.
+    """A stretch of steps that were trained with the same settings on the same data."""
 
-    Attributes:
-        from_step: global step at which it begins.
-        data_start: global step at which training on this data began; epochs and schedules are counted from there.
-        config: settings, {field: value}.
-        data: what was trained on.
-        ranks: number of ranks.
-        versions: of the program and its packages.
-    """
-
-    from_step: int
-    data_start: int
-    config: Mapping[str, Any]
+    from_step: int  # global step at which it begins
+    data_start: int  # global step at which training on this data began; epochs and schedules are counted from there
+    config: Mapping[str, Any]  # settings, {field: value}
     data: DataNote
     ranks: int
-    versions: Mapping[str, str]
+    versions: Mapping[str, str]  # of the program and its packages
 
     def to_config(self, model_dir: str, **overrides: Any) -> Config:
-        """Returns the settings for a directory that may have moved.
-
-        Raises:
-            ConfigError: a setting is unknown or an override not allowed.
-        """
+        """Returns the settings for a directory that may have moved; ConfigError: one is unknown or not allowed."""
         values = from_mapping(self.config, os.path.join(model_dir, SETTINGS_FILE))
         return Config(**dict(values, **overrides, model_dir=model_dir))
 
 
 def check_path(model_dir: str, device: str) -> str:
-    """Returns the model directory to use, with symbolic links resolved.
-
-    Raises:
-        ConfigError: checkpoints could not be saved or found again under that path.
-    """
+    """Returns the model directory to use, with symbolic links resolved; ConfigError where checkpoints could not be
+    saved or found again under that path."""
     if os.path.lexists(model_dir) and not os.path.isdir(model_dir):
         raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
     real = os.path.realpath(model_dir)
@@ -100,29 +77,23 @@ def check_path(model_dir: str, device: str) -> str:
     if odd:
         raise ConfigError("model_dir %r: TensorFlow does not find checkpoints again below a path with %s; choose "
                           "another --model_dir" % (model_dir, " ".join(map(repr, odd))))
-    if len(real) > _LONGEST_PATH - 128:
+    if len(real) > _LONGEST_PATH:
         raise ConfigError("model_dir has %d characters, the SDK saves no tables beyond %d; choose a shorter --model_dir"
-                          % (len(real), _LONGEST_PATH - 128))
-    if real == os.path.abspath(model_dir):
-        return model_dir
-    if device == NPU:
+                          % (len(real), _LONGEST_PATH))
+    has_link = real != os.path.abspath(model_dir)
+    if has_link and device == NPU:
         raise ConfigError("model_dir %s leads through a symbolic link, where the SDK saves no tables; use %s"
                           % (model_dir, real))
-    return real
+    return real if has_link else model_dir
 
 
 def read_stages(model_dir: str) -> List[Stage]:
-    """Returns the stages of a model directory, in order; empty where it has no settings.
-
-    Raises:
-        UserError: the settings are damaged, or of another version.
-    """
+    """Returns the stages of a model directory; none without settings, UserError where these are damaged or newer."""
     path = os.path.join(model_dir, SETTINGS_FILE)
     if not os.path.isfile(path):
         return []
     try:
-        with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
+        data = json.loads(read_small_text(path))
         version = data["format_version"]
         if version != FORMAT_VERSION:
             raise UserError("%s has format version %r; this program reads version %d; train again in another "
@@ -134,12 +105,7 @@ def read_stages(model_dir: str) -> List[Stage]:
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:
-    """Reads what a model was trained with; ``overrides`` {field: value} replace settings.
-
-    Raises:
-        UserError: the directory does not hold a trained model.
-        ConfigError: an override is not allowed.
-    """
+    """Reads what a model was trained with; ``overrides`` {field: value} replace settings; UserError without a model."""
     if not model_dir:
         raise ConfigError("--model_dir is empty; give a model directory, or look whether a variable is unset")
     path = os.path.join(model_dir, SETTINGS_FILE)
@@ -162,22 +128,16 @@ def read_data(model_dir: str) -> Manifest:
     try:
         return read_manifest(folder)
     except DataError as error:
-        path = os.path.join(folder, FILE_NAME)
         raise DataError("%s cannot be used (%s); copy %s of the data that the model was trained on to its place"
-                        % (path, error, FILE_NAME)) from error
+                        % (os.path.join(folder, FILE_NAME), error, FILE_NAME)) from error
 
 
 def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on: bool) -> int:
-    """Refuses to continue in a directory whose model is another one, or that read other data or in another order.
+    """Refuses to continue in a directory whose model is another one (ConfigError: field, found and expected value), or
+    that read other data (DataError) or in another order.
 
-    With ``continue_on`` other data may follow, which was prepared with the model's vocabularies.
-
-    Returns:
-        The global step at which training on this data began or begins.
-
-    Raises:
-        ConfigError: settings differ; the message lists field, found and expected value.
-        DataError: the data differs.
+    With ``continue_on`` other data may follow, which was prepared with the model's vocabularies. Returns the global
+    step at which training on this data began or begins.
     """
     model_dir, step, begun = config.model_dir, checkpoints.latest(config.model_dir), read_stages(config.model_dir)
     stages = _trained(begun, step)
@@ -223,10 +183,8 @@ def _check_continuation(manifest: Manifest, config: Config, stages: List[Stage],
 
 
 def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int) -> None:
-    """Notes in the model directory what is trained from a step on: settings, data and versions.
-
-    Called when a step is about to be trained, so that the notes always tell what the weights were trained with.
-    """
+    """Notes settings, data and versions of what is trained from a step on; called when one is about to be trained, so
+    that the notes always tell what the weights were trained with."""
     os.makedirs(config.model_dir, exist_ok=True)
     inputs = dict.fromkeys((item.name, item.sha256) for split in manifest.splits.values() for item in split.inputs)
     data = DataNote(os.path.abspath(config.data_dir), manifest.identity(), manifest.encoding_fingerprint(),
@@ -242,13 +200,8 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
 
 
 def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_grow: bool = False) -> None:
-    """Refuses data in ``config.data_dir`` whose keys and numbers mean something else than those that were trained.
-
-    With ``may_grow`` data that continues the model's may have more values at the end of its vocabularies.
-
-    Raises:
-        DataError: naming what differs.
-    """
+    """Refuses (DataError) data in ``config.data_dir`` whose keys and numbers mean something else than those that were
+    trained; with ``may_grow`` data that continues the model's may have more values at the end of its vocabularies."""
     # How files are written says nothing about the rows that came out of them.
     lines = differences(given.dataset, trained.dataset, files=False)
     another_dataset = bool(lines)
@@ -275,12 +228,8 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
 def move_old_run(model_dir: str) -> Optional[str]:
     """Moves what training wrote into a folder of its own inside the directory; returns it, or None without a run.
 
-    What users made (exports, predictions) stays where it is.
-
-    Raises:
-        UserError: the directory is not one that training wrote.
+    What users made (exports, predictions) stays. UserError: the directory is not one that training wrote.
     """
-    finish_move(model_dir)
     names = os.listdir(model_dir) if os.path.isdir(model_dir) else []
     others = [name for name in names if not name.startswith((".", OLD_RUN % ""))]
     if others and SETTINGS_FILE not in names and not checkpoints.steps(model_dir):
@@ -347,13 +296,11 @@ def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -
 
 
 def _data_difference(trained: Manifest, given: Manifest) -> str:
-    """Says in a few words how two preparations differ."""
     found = list(differences(given.dataset, trained.dataset))
     if given.encoding_fingerprint() != trained.encoding_fingerprint():
         found.append("another vocabulary or other statistics")
-    for name in ("line_per_sample", "seed"):
-        if getattr(given, name) != getattr(trained, name):
-            found.append("%s %s instead of %s" % (name, getattr(given, name), getattr(trained, name)))
+    found += ["%s %s instead of %s" % (name, getattr(given, name), getattr(trained, name))
+              for name in ("line_per_sample", "seed") if getattr(given, name) != getattr(trained, name)]
     for name, split in trained.splits.items():
         other = given.splits.get(name)
         if other is None or other.rows != split.rows:

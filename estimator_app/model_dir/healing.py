@@ -11,19 +11,14 @@ def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]
     """Makes the latest whole checkpoint the one that TensorFlow restores.
 
     Where the best one is whole and of a later step than what is whole beside it, or the only one, it takes its place.
-    Checkpoints that are not whole go to ``damaged_folder``; ``tables`` as for :meth:`Checkpoint.problem`.
-
-    Returns:
-        Its step (0: none) and a warning per checkpoint that is set aside.
-
-    Raises:
-        UserError: there was a run, and none of its checkpoints is whole; nothing has been changed then.
+    Checkpoints that are not whole go to ``damaged_folder``; ``tables`` as for :meth:`Checkpoint.problem`. Returns its
+    step (0: none) and a warning per checkpoint that is set aside. UserError: there was a run, and none of its
+    checkpoints is whole; nothing has been changed then.
     """
     known, warnings = checkpoints.steps(model_dir), []
-    step = whole = checkpoints.latest(model_dir, True, tables)
+    whole = checkpoints.latest(model_dir, True, tables)
     copy = _copy_instead(model_dir, known, whole)
-    if copy is not None:
-        step = copy.step
+    step = whole if copy is None else copy.step
     if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
         wrong = Checkpoint(model_dir, known[-1]).problem(True, tables) if known else "there is none"
         raise UserError("model directory %s: no checkpoint is whole (%s); bring the files back, or start over with "

@@ -7,6 +7,7 @@ import socket
 from typing import ContextManager, Iterator
 
 from feature_specs.errors import UserError
+from feature_specs.files import read_small_text
 
 LOCK_FILE = ".lock"
 # Held by the processes that train in phases: they may outlive the one that planned them, and its lock.
@@ -15,11 +16,8 @@ PHASE_LOCK_FILE = ".phase-lock"
 
 @contextlib.contextmanager
 def locked(model_dir: str, what: str = "model directory", flag: str = "--model_dir") -> Iterator[None]:
-    """Holds the lock of a model directory, which is made where it does not exist; ``what`` and ``flag`` name it.
-
-    Raises:
-        UserError: another process holds it; the message names its process id and host.
-    """
+    """Holds the lock of a model directory, which is made where it does not exist; ``what`` and ``flag`` name it in the
+    UserError where another process holds it, with that one's id and host."""
     os.makedirs(model_dir, exist_ok=True)
     with _held(model_dir, LOCK_FILE, what, flag):
         with _held(model_dir, PHASE_LOCK_FILE, what, flag):
@@ -55,8 +53,7 @@ def _held(model_dir: str, name: str, what: str, flag: str) -> Iterator[None]:
 
 def _holder(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as stream:
-            holder = json.load(stream)
+        holder = json.loads(read_small_text(path))
         return "process %s on host %s" % (holder["pid"], holder["host"])
     except (OSError, ValueError, KeyError, TypeError):
         # The holder is just writing its note.

@@ -12,19 +12,11 @@ import tensorflow as tf
 
 from estimator_app.model.pooling import row_weights
 from estimator_app.serving.weights import TrainedModel
+from feature_specs import records
 from feature_specs.data_files import vocabulary_file
 from feature_specs.dataset import FIRST, HASH, CategoricalFeature
 from feature_specs.encoding import TableLayout
 from feature_specs.errors import UserError
-from feature_specs.records import (
-    DENSE_FEATURE,
-    HASH_BUCKETS,
-    NO_VALUE,
-    PADDING_KEY,
-    SPARSE_FEATURE,
-    UNKNOWN_INDEX,
-    table_keys,
-)
 from input_fn.encode import encode_rows
 
 #: Names of the signatures; that of Examples has one input of the same name.
@@ -55,14 +47,14 @@ class ServingGraph:
         self._model = trained.model
         self._dataset = trained.model.manifest.dataset
         # The vectors of a record: type, width, and what stands for nothing in them.
-        self._vectors = {SPARSE_FEATURE: (tf.int64, self._dataset.sparse_width, NO_VALUE),
-                         DENSE_FEATURE: (tf.float32, self._dataset.num_dense, np.nan)}
+        self._vectors = {records.SPARSE_FEATURE: (tf.int64, self._dataset.sparse_width, records.NO_VALUE),
+                         records.DENSE_FEATURE: (tf.float32, self._dataset.num_dense, np.nan)}
         self._values = dict(trained.dense)
         self._tables: Dict[str, Sequence[tf.Variable]] = {}
         self._vocabularies: Dict[str, Sequence[tf.Variable]] = {}
         for name, table in trained.tables.items():
             # Training gives the key of empty places, the smallest one, a row like any other.
-            first = np.searchsorted(table.keys, PADDING_KEY, side="right")
+            first = np.searchsorted(table.keys, records.PADDING_KEY, side="right")
             self._tables[name] = (
                 self._variable("%s/keys" % name, np.append(table.keys[first:], _NOT_THERE)),
                 self._variable("%s/rows" % name, np.pad(table.rows[first:], [(0, 1), (0, 0)], mode="constant")))
@@ -71,7 +63,7 @@ class ServingGraph:
                 hashes, indexes = _fingerprints(vocabulary_file(self._model.manifest, vocabulary_dir, name), name)
                 self._vocabularies[name] = (
                     self._variable("vocabulary_%s/fingerprints" % name, np.append(hashes, _NOT_THERE)),
-                    self._variable("vocabulary_%s/indexes" % name, np.append(indexes, UNKNOWN_INDEX)))
+                    self._variable("vocabulary_%s/indexes" % name, np.append(indexes, records.UNKNOWN_INDEX)))
 
     def assign(self, session: tf.compat.v1.Session) -> None:
         """Sets all variables of the graph, which is the current one."""
@@ -88,9 +80,9 @@ class ServingGraph:
         model, encoding = self._model, self._model.encoding
         single = [not feature.is_list for feature in self._dataset.categorical for _ in range(feature.width)]
         outside = tf.logical_or(sparse >= encoding.limits, tf.logical_and(sparse < 0, np.array([single], bool)))
-        known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(UNKNOWN_INDEX, tf.int64)), sparse)
+        known = tf.where(outside, tf.fill(tf.shape(sparse), tf.constant(records.UNKNOWN_INDEX, tf.int64)), sparse)
         keys, numbers = encode_rows(known, raw_dense, encoding)
-        pooled = [self._pooled(keys[table_keys(layout.name)], layout) for layout in encoding.tables]
+        pooled = [self._pooled(keys[records.table_keys(layout.name)], layout) for layout in encoding.tables]
         inputs = model.inputs(pooled, numbers)
         with tf.compat.v1.variable_scope(model.config.model, reuse=tf.compat.v1.AUTO_REUSE, use_resource=True):
             output = model.network(inputs, False)
@@ -131,18 +123,17 @@ class ServingGraph:
         if dataset.sparse_width:
             absent = tf.concat([tf.tile(tf.equal(parsed[feature.name], _ABSENT), [1, feature.width])
                                 for feature in dataset.categorical], axis=1)
-            sparse = tf.where(absent, parsed[SPARSE_FEATURE], sparse)
+            sparse = tf.where(absent, parsed[records.SPARSE_FEATURE], sparse)
         if dataset.num_dense:
-            dense = tf.where(tf.math.is_nan(dense), parsed[DENSE_FEATURE], dense)
+            dense = tf.where(tf.math.is_nan(dense), parsed[records.DENSE_FEATURE], dense)
         return Signature({EXAMPLES: serialized}, self.score(sparse, dense))
 
     def _from_raw(self, values: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
         """Returns int64 [batch, W] and float32 [batch, D] of raw values by feature."""
         batch = tf.shape(values[self._dataset.features[0].name])[0]
-        sparse = [self._indexes(values[feature.name], feature) for feature in self._dataset.categorical]
-        dense = [values[feature.name] for feature in self._dataset.numeric]
-        return [tf.concat(sparse, axis=1) if sparse else tf.zeros([batch, 0], tf.int64),
-                tf.concat(dense, axis=1) if dense else tf.zeros([batch, 0], tf.float32)]
+        columns = {tf.int64: [self._indexes(values[feature.name], feature) for feature in self._dataset.categorical],
+                   tf.float32: [values[feature.name] for feature in self._dataset.numeric]}
+        return [tf.concat(parts, axis=1) if parts else tf.zeros([batch, 0], dtype) for dtype, parts in columns.items()]
 
     def _indexes(self, cells: tf.Tensor, feature: CategoricalFeature) -> tf.Tensor:
         """Returns int64 [batch, width] indexes or hashes of string [batch, 1] cells, trimmed as in preparation."""
@@ -156,13 +147,13 @@ class ServingGraph:
         pieces = pieces.with_values(tf.strings.strip(pieces.values))
         pieces = tf.ragged.boolean_mask(pieces, pieces.with_values(tf.not_equal(pieces.values, "")))
         kept = pieces[:, :feature.max_length] if feature.keep == FIRST else pieces[:, -feature.max_length:]
-        found = kept.with_values(self._look_up(kept.values, feature)).to_tensor(default_value=NO_VALUE)
-        filled = tf.pad(found, [[0, 0], [0, feature.max_length - tf.shape(found)[1]]], constant_values=NO_VALUE)
+        found = kept.with_values(self._look_up(kept.values, feature)).to_tensor(default_value=records.NO_VALUE)
+        filled = tf.pad(found, [[0, 0], [0, feature.max_length - tf.shape(found)[1]]], constant_values=records.NO_VALUE)
         return tf.reshape(filled, [-1, feature.max_length])
 
     def _look_up(self, texts: tf.Tensor, feature: CategoricalFeature) -> tf.Tensor:
         if feature.encoding == HASH:
-            return 1 + tf.strings.to_hash_bucket_fast(texts, HASH_BUCKETS)
+            return 1 + tf.strings.to_hash_bucket_fast(texts, records.HASH_BUCKETS)
         hashes, indexes = self._vocabularies[feature.vocabulary or feature.name]
         places = _find(hashes, tf.reshape(tf.strings.to_hash_bucket_fast(texts, _FINGERPRINTS), [-1]))
         return tf.reshape(tf.gather(indexes, places), tf.shape(texts))
@@ -202,14 +193,10 @@ def _find(sorted_values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def _fingerprints(path: str, name: str) -> Sequence[np.ndarray]:
-    """Reads a vocabulary file: int64 [n] fingerprints of its values, ascending, and their indexes; UserError where it
-    cannot be read, or two values have one fingerprint."""
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["value", "index"])
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise UserError("vocabulary %s cannot be read (%s); copy it from the data that the model was trained on"
-                        % (path, error)) from error
-    table = table.filter(pyarrow.compute.greater(table["index"], UNKNOWN_INDEX))
+    """Reads a vocabulary file: int64 [n] fingerprints of its values, ascending, and their indexes; UserError where two
+    values have one fingerprint."""
+    table = pyarrow.parquet.read_table(path, columns=["value", "index"])
+    table = table.filter(pyarrow.compute.greater(table["index"], records.UNKNOWN_INDEX))
     indexes, hashes = table["index"].to_numpy(), hash_texts(table["value"], _FINGERPRINTS)
     order = np.argsort(hashes)
     hashes = hashes[order]

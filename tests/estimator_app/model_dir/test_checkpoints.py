@@ -119,7 +119,7 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     for name in ("model.ckpt-5_temp_0123abc", ".sparse-model.ckpt-4.rank1", "..sparse-model.ckpt-4.rank1.partial-15639",
                  ".sparse-model.ckpt-4.deleted-9"):
         os.makedirs(str(tmp_path / name))
-    checkpoints.prune(str(tmp_path), 2)
+    checkpoints.keep_only(str(tmp_path), checkpoints.steps(str(tmp_path))[-2:])
     assert sorted(set(os.listdir(str(tmp_path))) - set(MINE)) == [
         "model.ckpt-%d%s" % (step, ending) for step in (3, 4)
         for ending in (".checksums", ".data-00000-of-00001", ".index", ".meta")] + [
@@ -130,13 +130,16 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
 def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
     for step in (1, 2, 3):
         make(tmp_path, step)
-    assert checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
-    assert not checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
-    checkpoints.prune(str(tmp_path), 1)
+    checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    written = os.stat(str(tmp_path / "best" / "best.json")).st_ino
+    checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    # What is there already is not copied anew.
+    assert os.stat(str(tmp_path / "best" / "best.json")).st_ino == written
+    checkpoints.keep_only(str(tmp_path), [3])
     found = checkpoints.resolve(str(tmp_path), "best")
     assert found.step == 1 and found.problem(contents=True) is None
     assert sparse_tables.read_keys(found.tables, "table").tolist() == [3, 5]
-    assert checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
+    checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
     assert checkpoints.steps(str(tmp_path / "best")) == [3]
     assert tf.train.latest_checkpoint(str(tmp_path / "best")) == Checkpoint(str(tmp_path / "best"), 3).path
 
