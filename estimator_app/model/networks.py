@@ -13,6 +13,7 @@ from typing import Dict, Optional, Sequence, Tuple, Type
 
 from estimator_app.config import Config
 from estimator_app.model.lazy import tf
+from feature_specs.checks import check_choice
 from feature_specs.errors import ConfigError
 
 REFERENCE_CONSTANT = 0.1
@@ -150,8 +151,7 @@ NETWORKS: Dict[str, Type[Network]] = {"mmoe": Mmoe, "ple": Ple, "shared_bottom":
 
 def make_network(config: Config, tasks: Sequence[str]) -> Network:
     """Returns the network that ``config.model`` names; ConfigError where there is none of that name."""
-    if config.model not in NETWORKS:
-        raise ConfigError("model %r is not known; choose from %s" % (config.model, ", ".join(sorted(NETWORKS))))
+    check_choice("model", config.model, sorted(NETWORKS))
     return NETWORKS[config.model](config, tasks)
 
 

@@ -49,7 +49,7 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
 
 
 def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float, tf.Tensor]:
-    """Returns the learning rate of a step, a number or a float32 scalar: for ``cosine`` rate * (1 + cos(pi * share)) / 2
+    """Returns the learning rate of a step, a number or a float32 scalar: of ``cosine`` rate * (1 + cos(pi * share)) / 2
     with a share from 0 to 1 between the two global ``steps``."""
     first, last = steps
     if schedule == "fixed" or last <= first:

@@ -156,14 +156,19 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
         _check_continuation(manifest, config, begun[len(stages) - 1:], continue_on)
     # Only one model has experts of tasks: for others the field means nothing.
     fields = tuple(name for name in MODEL_FIELDS if name != "task_expert_num" or config.model == "ple")
-    _refuse_differences(config, found, fields,
-                        "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
-                        "settings and --preset, or start over with --fresh" % model_dir)
-    if same_data and step:
-        _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
-                                                         "start over with --fresh")
-        if config.batch_size * ranks != found.batch_size * last.ranks:
-            raise ConfigError(_other_batch(config, found, ranks, last.ranks))
+    resumes = same_data and step
+    for names, ways in (
+            (fields, "choose another --model_dir (--warm_start_from %s takes over what fits), use the same settings "
+                     "and --preset, or start over with --fresh" % model_dir),
+            (ORDER_FIELDS if resumes else (), "use the same settings, choose another --model_dir, or start over with "
+                                              "--fresh")):
+        lines = ["%s: found %s, expected %s" % (name, shown(getattr(found, name)), shown(getattr(config, name)))
+                 for name in names if getattr(found, name) != getattr(config, name)]
+        if lines:
+            raise ConfigError("model directory %s was trained with other settings (%s); %s"
+                              % (model_dir, "; ".join(lines), ways))
+    if resumes and config.batch_size * ranks != found.batch_size * last.ranks:
+        raise ConfigError(_other_batch(config, found, ranks, last.ranks))
     return last.data_start if same_data else step or 0
 
 
@@ -274,14 +279,6 @@ def _code_version() -> str:
                                   capture_output=True, text=True, timeout=10, check=True)
             return "%s (%s)" % (__version__, done.stdout.strip())
     return __version__
-
-
-def _refuse_differences(config: Config, found: Config, names: Tuple[str, ...], ways: str) -> None:
-    lines = ["%s: found %s, expected %s" % (name, shown(getattr(found, name)), shown(getattr(config, name)))
-             for name in names if getattr(found, name) != getattr(config, name)]
-    if lines:
-        raise ConfigError("model directory %s was trained with other settings (%s); %s"
-                          % (config.model_dir, "; ".join(lines), ways))
 
 
 def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -> str:

@@ -116,7 +116,7 @@ def write_saved_model(trained: TrainedModel, vocabulary_dir: str, target: str) -
         builder = tf.compat.v1.saved_model.Builder(target)
         builder.add_meta_graph_and_variables(
             session, [tf.saved_model.SERVING], strip_default_attrs=True,
-            signature_def_map={name: tf.compat.v1.saved_model.predict_signature_def(signature.inputs, signature.outputs)
+            signature_def_map={name: tf.compat.v1.saved_model.predict_signature_def(*signature)
                                for name, signature in signatures.items()})
         builder.save()
 

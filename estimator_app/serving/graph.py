@@ -3,7 +3,7 @@
 Three signatures lead to one scorer. Encoding, pooling, network and tasks are the very functions that training uses.
 Tables and vocabularies are variables, sorted by key or fingerprint and searched, so that the graph itself stays small.
 """
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import pyarrow.compute
@@ -21,6 +21,8 @@ from input_fn.encode import encode_rows
 
 #: Names of the signatures; that of Examples has one input of the same name.
 DEFAULT, EXAMPLES, RAW = "serving_default", "examples", "raw"
+#: One way to call the model: input tensors by name, and float32 [batch, 1] outputs by name.
+Signature = Tuple[Dict[str, tf.Tensor], Dict[str, tf.Tensor]]
 
 _FINGERPRINTS = (1 << 63) - 1
 # The last of the sorted keys and fingerprints, larger than any: its row or index is that of all that are not there.
@@ -28,13 +30,6 @@ _NOT_THERE = np.int64((1 << 63) - 1)
 _TEXTS_AT_ONCE = 1 << 19
 # Stands for "not in the Example": bytes that are no text.
 _ABSENT = b"\xff\x00absent"
-
-
-class Signature(NamedTuple):
-    """One way to call the model: input tensors by name, and float32 [batch, 1] outputs by name."""
-
-    inputs: Dict[str, tf.Tensor]
-    outputs: Dict[str, tf.Tensor]
 
 
 class ServingGraph:
@@ -93,9 +88,9 @@ class ServingGraph:
         inputs = {name: _placeholder(dtype, [None, width], name)
                   for name, (dtype, width, _) in self._vectors.items() if width}
         batch = tf.shape(next(iter(inputs.values())))[0]
-        return Signature(inputs, self.score(*(
-            _checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
-            for name, (dtype, _, _) in self._vectors.items())))
+        values = (_checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
+                  for name, (dtype, _, _) in self._vectors.items())
+        return inputs, self.score(*values)
 
     def raw_signature(self) -> Signature:
         """Each feature by its name: string [batch, 1], a list as one text with its separator, or float32 [batch, 1]."""
@@ -103,7 +98,7 @@ class ServingGraph:
                                              [None, 1], "raw_%d" % number)
                   for number, feature in enumerate(self._dataset.features)}
         values = {name: _checked(tensor) for name, tensor in inputs.items()}
-        return Signature(inputs, self.score(*self._from_raw(values)))
+        return inputs, self.score(*self._from_raw(values))
 
     def examples_signature(self) -> Signature:
         """Serialized tf.Example protos of one row, string [batch]: the record's vectors, or features by their names
@@ -126,7 +121,7 @@ class ServingGraph:
             sparse = tf.where(absent, parsed[records.SPARSE_FEATURE], sparse)
         if dataset.num_dense:
             dense = tf.where(tf.math.is_nan(dense), parsed[records.DENSE_FEATURE], dense)
-        return Signature({EXAMPLES: serialized}, self.score(sparse, dense))
+        return {EXAMPLES: serialized}, self.score(sparse, dense)
 
     def _from_raw(self, values: Mapping[str, tf.Tensor]) -> List[tf.Tensor]:
         """Returns int64 [batch, W] and float32 [batch, D] of raw values by feature."""

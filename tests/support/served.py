@@ -243,8 +243,8 @@ class Client:
         """Of a graph that is the current one."""
         built = {"serving_default": serving.default_signature, "examples": serving.examples_signature,
                  "raw": serving.raw_signature}
-        signatures = {name: tuple({key: tensor.name for key, tensor in items.items()} for items in (
-            signature.inputs, signature.outputs)) for name, signature in ((name, built[name]()) for name in names)}
+        signatures = {name: tuple({key: tensor.name for key, tensor in items.items()} for items in built[name]())
+                      for name in names}
         session = tf.compat.v1.Session()
         serving.assign(session)
         return cls(session, signatures)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from estimator_app.model_dir import checkpoints, healing, sparse_tables
+from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from feature_specs.errors import UserError
 
@@ -70,7 +70,7 @@ def test_a_damaged_latest_is_passed_over_with_a_warning(tmp_path, capsys):
         stream.write(b"\xff")
     assert checkpoints.resolve(str(tmp_path), "latest").step == 5
     assert capsys.readouterr().err.count("warning: the checkpoint of step 7 is not whole") == 1
-    step, warnings = healing.heal(str(tmp_path), str(tmp_path / "damaged"))
+    step, warnings = checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"))
     assert step == 5 and len(warnings) == 1 and checkpoints.steps(str(tmp_path / "damaged")) == [7]
     assert tf.train.latest_checkpoint(str(tmp_path)) == Checkpoint(str(tmp_path), 5).path
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_without_checksums_is_accepted_and_one_with_damaged_ones_is
         stream.write('{"format_version": 9, "crc32": {}}')
     # Of a newer program: refused and left where it is, not set aside as damaged.
     with pytest.raises(UserError, match="newer than this program reads"):
-        healing.heal(str(tmp_path), str(tmp_path / "damaged"))
+        checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"))
     assert not (tmp_path / "damaged").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_lacks_a_table_of_the_model_is_not_whole(tmp_path):
     assert "has rows of %d values, expected 9" % dim in checkpoint.problem(tables={name: 9})
     assert "has no table users; it has %s" % name in checkpoint.problem(tables={name: dim, "users": 4})
     shutil.rmtree(os.path.join(checkpoint.tables, name))
-    step, warnings = healing.heal(str(tmp_path), str(tmp_path / "damaged"), {name: dim})
+    step, warnings = checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"), {name: dim})
     assert step == 5 and "step 7 is not whole" in warnings[0] and "has no table" in warnings[0]
 
 
@@ -219,7 +219,7 @@ def test_a_checkpoint_is_set_aside_as_a_whole_whatever_interrupts(tmp_path, monk
             checkpoint.set_aside(str(tmp_path / "aside"))
         monkeypatch.setattr(checkpoints.os, "replace", replace)
         assert os.path.exists(checkpoint.path + ".index") and checkpoint.problem() is not None or not moved
-        healing.heal(str(tmp_path), str(tmp_path / "aside"))
+        checkpoints.heal(str(tmp_path), str(tmp_path / "aside"))
         if moved:
             assert sorted(os.listdir(str(tmp_path / "aside"))) == mine
         for name in os.listdir(str(tmp_path / "aside")) if (tmp_path / "aside").exists() else ():
