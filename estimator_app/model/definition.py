@@ -5,7 +5,7 @@ import dataclasses
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from estimator_app.config import SUM, Config
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
 from estimator_app.model.networks import Inputs, Network, make_network
 from estimator_app.model.tasks import TaskSet, make_tasks
 from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
 
 WEIGHTED_PREFIX = "weighted_"
 Metric = Tuple["tf.Tensor", "tf.Operation"]

@@ -12,7 +12,7 @@ import math
 from typing import Dict, Optional, Sequence, Tuple, Type
 
 from estimator_app.config import Config
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
 from feature_specs.checks import check_choice
 from feature_specs.errors import ConfigError
 

@@ -9,8 +9,8 @@ import dataclasses
 import functools
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
+from estimator_app.model import lazy as tf
 from estimator_app.model import metrics
-from estimator_app.model.lazy import tf
 from feature_specs.dataset import BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import LabelStatistics, Manifest

@@ -20,6 +20,7 @@ from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.files import read_small_text, replace_text
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"
@@ -272,10 +273,9 @@ def versions() -> Dict[str, str]:
 
 def _code_version() -> str:
     """Returns ``git describe`` of a checkout, else the package's version."""
-    project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if os.path.exists(os.path.join(project, ".git")):
+    if os.path.exists(os.path.join(PROJECT, ".git")):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(["git", "-C", project, "describe", "--always", "--dirty", "--tags"],
+            done = subprocess.run(["git", "-C", PROJECT, "describe", "--always", "--dirty", "--tags"],
                                   capture_output=True, text=True, timeout=10, check=True)
             return "%s (%s)" % (__version__, done.stdout.strip())
     return __version__

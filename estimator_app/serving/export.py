@@ -29,7 +29,6 @@ MODEL_CARD = "model_card.json"
 CARD_FORMAT = 2
 #: Largest difference from the Estimator's predictions: of probabilities, and of numbers relative to their size.
 TOLERANCE, RELATIVE_TOLERANCE = 1e-6, 1e-5
-_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +257,7 @@ def _drawn_rows(manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]
 
 def _run_reference(arguments: List[str]) -> None:
     """Predicts with the Estimator in a process of its own, which may load an SDK."""
-    path = os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (directory.PROJECT, os.environ.get("PYTHONPATH"))))
     environment = dict(os.environ, PYTHONPATH=path)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "estimator_app.training.reference"] + arguments,
