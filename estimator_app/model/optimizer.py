@@ -1,6 +1,6 @@
 """The training op by the SDK's gradient recipe (rec_sdk_api 4) with one backward pass, and the learning rates."""
 import math
-from typing import Any, List, Tuple, Union
+from typing import Any, Tuple, Union
 
 import tensorflow as tf
 from mx_rec.constants.constants import ASCEND_SPARSE_LOOKUP_ID_OFFSET, ASCEND_SPARSE_LOOKUP_LOCAL_EMB
@@ -25,8 +25,18 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
     if config.use_modify_graph:
         # What a lookup stands for there is put in its place before anything is differentiated.
         do_merge_lookup(is_train=True)
-    dense_variables, sparse_variables = get_dense_and_sparse_variable()
-    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
+    dense_variables, sources = get_dense_and_sparse_variable()
+    create, targets = create_hash_optimizer, sources
+    if config.use_dynamic_expansion:
+        # Tables that grow have no variable to differentiate by: the rows of the batch, and where they live.
+        create = create_hash_optimizer_by_address
+        sources, targets = (tf.compat.v1.get_collection(name) for name in (
+            ASCEND_SPARSE_LOOKUP_LOCAL_EMB, ASCEND_SPARSE_LOOKUP_ID_OFFSET))
+    # Made with a number: to look at a tensor's value, G3 opens a session of its own, which on a device initialises it
+    # without our options, and one G2 version takes numbers only. TensorFlow's Adam, which both SDK optimizers build on,
+    # reads its rate when it applies gradients, so the schedule may come later.
+    sparse_optimizer = create(learning_rate=config.sparse_learning_rate)
+    sparse_optimizer._lr = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, steps)
     # One backward pass for both sides: of two, TensorFlow would merge only the ops that are equal to the last bit.
     gradients_of_all = tf.gradients(loss, dense_variables + sources)
     dense_gradients = [(gradient, variable) for gradient, variable in zip(gradients_of_all, dense_variables)
@@ -56,22 +66,6 @@ def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float
         return rate
     share = (tf.cast(tf.compat.v1.train.get_global_step(), tf.float32) - float(first)) / float(last - first)
     return rate * 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(share, 1.0)))
-
-
-def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
-                 steps: Tuple[int, int]) -> Tuple[Any, List[Any], List[Any]]:
-    """Returns the optimizer of the tables, what to differentiate by, and what to update."""
-    create = create_hash_optimizer_by_address if config.use_dynamic_expansion else create_hash_optimizer
-    # Made with a number: to look at a tensor's value, G3 opens a session of its own, which on a device initialises it
-    # without our options, and one G2 version takes numbers only. TensorFlow's Adam, which both SDK optimizers build on,
-    # reads its rate when it applies gradients, so the schedule may come later.
-    optimizer = create(learning_rate=config.sparse_learning_rate)
-    optimizer._lr = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, steps)
-    if not config.use_dynamic_expansion:
-        return optimizer, sparse_variables, sparse_variables
-    # Tables that grow have no variable to differentiate by: the rows of the batch, and where they live.
-    return (optimizer, tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_LOCAL_EMB),
-            tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_ID_OFFSET))
 
 
 def _with_penalty(gradient: Any, source: Any, config: Config, has_lists: bool) -> Any:

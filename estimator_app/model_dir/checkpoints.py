@@ -281,7 +281,10 @@ def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]
     """
     known, warnings = steps(model_dir), []
     whole = latest(model_dir, True, tables)
-    copy = _copy_instead(model_dir, known, whole)
+    best, copy = read_best(model_dir), None  # without its contents, which no ordinary start needs
+    if best is not None and (whole is None or best.step > whole and best.step in known):
+        in_best = Checkpoint(os.path.join(model_dir, BEST_FOLDER), best.step)
+        copy = in_best if in_best.problem(contents=True) is None else None
     step = whole if copy is None else copy.step
     if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
         wrong = Checkpoint(model_dir, known[-1]).problem(True, tables) if known else "there is none"
@@ -304,15 +307,6 @@ def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]
     if os.path.isdir(model_dir):
         keep_only(model_dir, steps(model_dir))
     return step or 0, warnings
-
-
-def _copy_instead(model_dir: str, known: List[int], whole: Optional[int]) -> Optional[Checkpoint]:
-    """Returns the whole copy in ``best/`` of a damaged checkpoint that is later than the whole ones, or None."""
-    best = read_best(model_dir)  # without its contents, which no ordinary start needs
-    if best is None or not (whole is None or (best.step > whole and best.step in known)):
-        return None
-    copy = Checkpoint(os.path.join(model_dir, BEST_FOLDER), best.step)
-    return copy if copy.problem(contents=True) is None else None
 
 
 def _link_or_copy(source: str, target: str) -> None:
