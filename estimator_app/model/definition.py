@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 from estimator_app.config import SUM, Config
 from estimator_app.model import lazy as tf
@@ -12,8 +12,8 @@ from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 
-#: float32 values that training keeps of a row's value: itself and lazy Adam's two slots.
-STATES = 3
+# float32 values that training keeps of a row's value: itself and lazy Adam's two slots.
+_STATES = 3
 _KEY_BYTES = 60
 
 
@@ -63,26 +63,17 @@ class Model:
                                       layout.name, rows, "--table_capacity" if self.config.table_capacity else
                                       "rows: in the dataset file", layout.keys))
             sizes.append((layout.name, rows, self.table_dim(layout), layout.keys))
-        return TableNeeds(sizes)
+        memory = sum(rows * (4 * dim * _STATES + _KEY_BYTES) for _, rows, dim, _ in sizes)
+        checkpoint = sum(min(rows, keys) * (4 * dim * _STATES + 8) for _, rows, dim, keys in sizes)
+        return TableNeeds(memory, "tables: %s; with %d states %s of memory, %s a checkpoint" % (
+            ", ".join("%s %d rows x %d" % table[:3] for table in sizes), _STATES, _size(memory), _size(checkpoint)))
 
 
-@dataclasses.dataclass(frozen=True)
-class TableNeeds:
-    """What the embedding tables cost: of each (name, rows, values of a row, different keys that the data has)."""
+class TableNeeds(NamedTuple):
+    """What the embedding tables cost in training."""
 
-    tables: List[Tuple[str, int, int, int]]
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory of rows, optimizer slots and the index of keys in training."""
-        return sum(rows * (4 * dim * STATES + _KEY_BYTES) for _, rows, dim, _ in self.tables)
-
-    def describe(self) -> str:
-        """Returns one line: rows x values of every table, memory, a checkpoint where every counted key has a row."""
-        checkpoint = sum(min(rows, keys) * (4 * dim * STATES + 8) for _, rows, dim, keys in self.tables)
-        return "tables: %s; with %d states %s of memory, %s a checkpoint" % (
-            ", ".join("%s %d rows x %d" % table[:3] for table in self.tables), STATES, _size(self.memory_bytes),
-            _size(checkpoint))
+    memory_bytes: int  # of rows, optimizer slots and the index of keys
+    description: str  # one line: rows x values of every table, memory, a checkpoint where every counted key has a row
 
     def check(self, available: Optional[int]) -> None:
         """Refuses (ConfigError) tables that do not fit into the available bytes of memory; None: not known."""
@@ -90,7 +81,7 @@ class TableNeeds:
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
                               "larger min_count or fewer rows in the dataset file, or with --input_layer sum, whose "
                               "rows are as wide as the network's first layer, --input_layer concat"
-                              % (self.describe(), _size(available)))
+                              % (self.description, _size(available)))
 
 
 def make_model(config: Config, manifest: Manifest) -> Model:

@@ -1,13 +1,11 @@
 """One training per model directory: locks that the kernel drops with the process, so that a crash leaves none."""
 import contextlib
 import fcntl
-import json
 import os
 import socket
 from typing import ContextManager, Iterator
 
 from feature_specs.errors import UserError
-from feature_specs.files import read_small_text
 
 LOCK_FILE = ".lock"
 # Held by the processes that train in phases: they may outlive the one that planned them, and its lock.
@@ -32,29 +30,19 @@ def phase_locked(model_dir: str) -> ContextManager[None]:
 
 @contextlib.contextmanager
 def _held(model_dir: str, name: str, what: str, flag: str) -> Iterator[None]:
-    path = os.path.join(model_dir, name)
-    # Opened for appending: the file of another holder must not be cut before the lock is ours.
-    with open(path, "a+", encoding="utf-8") as stream:
+    # Opened for appending: the note of another holder must not be cut before the lock is ours.
+    with open(os.path.join(model_dir, name), "a+", encoding="utf-8", errors="replace") as stream:
+        stream.seek(0)
         try:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError("%s %s is in use by %s; wait for it to end, stop it, or choose another %s"
-                            % (what, model_dir, _holder(path), flag)) from error
-        stream.seek(0)
+            raise UserError("%s %s is in use by %s; wait for it to end, stop it, or choose another %s" % (
+                what, model_dir, stream.read() or "another process", flag)) from error
         stream.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
+        stream.write("process %d on host %s" % (os.getpid(), socket.gethostname()))
         stream.flush()
         try:
             yield
         finally:
             stream.seek(0)
             stream.truncate()
-
-
-def _holder(path: str) -> str:
-    try:
-        holder = json.loads(read_small_text(path))
-        return "process %s on host %s" % (holder["pid"], holder["host"])
-    except (OSError, ValueError, KeyError, TypeError):
-        # The holder is just writing its note.
-        return "another process"

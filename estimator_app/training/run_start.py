@@ -140,7 +140,7 @@ def _check_stopping_metric(model: Model) -> None:
 def begin_stage(run: Run) -> None:
     """Notes what is trained from here, and says where other data begins."""
     config, data_start = run.config, run.numbers.data_start
-    sys.stdout.write(run.model.needs().describe() + "\n")
+    sys.stdout.write(run.model.needs().description + "\n")
     directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
     if run.start and run.start == data_start:
         entry = {"global_step": run.start, "data": run.model.manifest.identity()}
