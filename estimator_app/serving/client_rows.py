@@ -34,10 +34,8 @@ def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
     dataset = manifest.dataset
     inputs: Dict[str, np.ndarray] = {}
     meant = sparse.copy()
-    start = 0
-    for feature in dataset.categorical:
-        values = meant[:, start:start + feature.width]
-        start += feature.width
+    ends = np.cumsum([feature.width for feature in dataset.categorical], dtype=int)
+    for feature, values in zip(dataset.categorical, np.split(meant, ends, axis=1)):
         used, places = np.unique(values, return_inverse=True)
         if feature.encoding == HASH:
             texts = ["made up %d" % value for value in used.tolist()]
