@@ -17,7 +17,7 @@ from feature_specs.checks import build, shown
 from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.files import read_small_text, replace_text
+from feature_specs.files import replace_text
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -94,7 +94,8 @@ def read_stages(model_dir: str) -> List[Stage]:
     if not os.path.isfile(path):
         return []
     try:
-        data = json.loads(read_small_text(path))
+        with open(path, encoding="utf-8") as stream:
+            data = json.load(stream)
         version = data["format_version"]
         if version != FORMAT_VERSION:
             raise UserError("%s has format version %r; this program reads version %d; train again in another "
