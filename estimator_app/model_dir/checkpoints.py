@@ -121,7 +121,7 @@ class Checkpoint:
         shutil.rmtree(self.tables, ignore_errors=True)
 
     def set_aside(self, folder: str) -> None:
-        """Moves it where nothing restores it: what cannot be read today, with its disk away, is not ours to delete."""
+        """Moves it where nothing restores it; nothing is deleted: its disk may only be away today."""
         os.makedirs(folder, exist_ok=True)
         # The index file last: while it is there, a start that follows an interrupted one moves the rest.
         for name in ([self.tables] if os.path.exists(self.tables) else []) + self.files()[::-1]:

@@ -89,7 +89,7 @@ def check_path(model_dir: str, device: str) -> str:
 
 
 def read_stages(model_dir: str) -> List[Stage]:
-    """Returns the stages of a model directory; none without settings, UserError where these are damaged or newer."""
+    """Returns the stages of a model directory; none without settings, UserError: damaged or of another version."""
     path = os.path.join(model_dir, SETTINGS_FILE)
     if not os.path.isfile(path):
         return []
