@@ -39,26 +39,22 @@ def read(model_dir: str) -> List[Dict[str, Any]]:
 
 def evaluations(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations in order of their steps, one per step."""
-    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry.get("kind") == EVALUATION}
+    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry["kind"] == EVALUATION}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def evaluations_on_latest_data(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations on the data that was evaluated last: figures of other rows do not compare."""
     entries = evaluations(model_dir)
-    for entry in reversed(read(model_dir)):
-        later = [item for item in entries if item["global_step"] > entry["global_step"]]
-        if entry.get("kind") == DATA and later:
-            return later
-    return entries
+    begins = [entry["global_step"] for entry in read(model_dir) if entry["kind"] == DATA]
+    later = ([entry for entry in entries if entry["global_step"] > begin] for begin in reversed(begins))
+    return next(filter(None, later), entries)
 
 
 def best_of(entries: List[Dict[str, Any]], metric: str, lower_is_better: bool) -> Optional[Dict[str, Any]]:
     """Returns the first evaluation whose metric no other one exceeds; None where none has the metric."""
     defined = [entry for entry in entries if entry.get(metric) is not None]
-    if not defined:
-        return None
-    return (min if lower_is_better else max)(defined, key=lambda entry: entry[metric])
+    return (min if lower_is_better else max)(defined, key=lambda entry: entry[metric]) if defined else None
 
 
 def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
