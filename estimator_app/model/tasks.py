@@ -14,7 +14,7 @@ from estimator_app.model import metrics
 from feature_specs.dataset import BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import LabelStatistics, Manifest
-from feature_specs.records import GROUP, LABEL
+from feature_specs.records import LABEL
 
 AUC_MEAN = "auc_mean"
 MEAN_LOSS = "mean_loss"
@@ -226,12 +226,9 @@ class TaskSet:
         """Returns the names of :meth:`predictions`, in order."""
         return [name for task in self.tasks.values() for name in task.definition.outputs]
 
-    def metrics(self, logits: Mapping[str, tf.Tensor], features: Mapping[str, tf.Tensor],
+    def metrics(self, logits: Mapping[str, tf.Tensor], labels: Mapping[str, Labels],
                 batch: metrics.EvaluationBatch) -> Dict[str, metrics.Metric]:
         """Builds the metrics of an evaluation: every task's scores, ``mean_loss``, ``auc_mean`` and ``examples``."""
-        labels = self.labels(features)
-        if GROUP in features:
-            batch = dataclasses.replace(batch, group=features[GROUP][:, 0])
         found: Dict[str, metrics.Metric] = {}
         losses = []
         for name, task in self.tasks.items():
