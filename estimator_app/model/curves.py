@@ -11,28 +11,16 @@ from feature_specs.records import NO_GROUP
 
 
 class Ranking(NamedTuple):
-    """Rows ordered by descending score.
+    """Rows ordered by descending score."""
 
-    Attributes:
-        scores: float32 [n], descending.
-        classes: int32 [n], +1 positive, -1 negative, 0 not counted.
-        order: int32 [n], where each row was before.
-        groups: int32 [n], number of different scores before this one.
-    """
-
-    scores: tf.Tensor
-    classes: tf.Tensor
-    order: tf.Tensor
-    groups: tf.Tensor
+    scores: tf.Tensor  # float32 [n], descending
+    classes: tf.Tensor  # int32 [n], +1 positive, -1 negative, 0 not counted
+    order: tf.Tensor  # int32 [n], where each row was before
+    groups: tf.Tensor  # int32 [n], number of different scores before this one
 
 
 def rank(scores: tf.Tensor, classes: tf.Tensor) -> Ranking:
-    """Orders rows by descending score.
-
-    Args:
-        scores: float32 [n]; must not be NaN. Infinite scores count as the largest and smallest number.
-        classes: int32 [n], +1 positive, -1 negative, 0 not counted.
-    """
+    """Orders rows by ``scores``, float32 [n] without NaN; infinite ones count as the largest and smallest number."""
     scores = tf.clip_by_value(scores, tf.float32.min, tf.float32.max)
     ordered, order = tf.nn.top_k(scores, k=tf.shape(scores)[0])
     steps = tf.cast(tf.not_equal(ordered[1:], ordered[:-1]), tf.int32)
@@ -40,15 +28,8 @@ def rank(scores: tf.Tensor, classes: tf.Tensor) -> Ranking:
 
 
 def areas(ranking: Ranking, weights: Optional[tf.Tensor] = None) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Area under the ROC curve, and average precision: the area under the precision-recall curve in steps.
-
-    Args:
-        ranking: see :func:`rank`.
-        weights: float32 [n], not negative, in the order of the rows that were ranked; None where all count the same.
-
-    Returns:
-        Two float32 scalars; NaN where a class is missing.
-    """
+    """Returns the area under the ROC curve and average precision, the area under the precision-recall curve in steps:
+    float32 scalars, NaN where a class is missing; ``weights`` float32 [n] are in the order of the unranked rows."""
     given = tf.ones_like(ranking.scores) if weights is None else tf.gather(weights, ranking.order)
     weight = tf.cast(given, tf.float64)
     count = tf.shape(ranking.scores)[0]
@@ -67,15 +48,8 @@ def areas(ranking: Ranking, weights: Optional[tf.Tensor] = None) -> Tuple[tf.Ten
 
 
 def area_within_groups(ranking: Ranking, group: tf.Tensor) -> tf.Tensor:
-    """GAUC: the areas under the ROC curves of the groups, weighted by their rows.
-
-    Args:
-        ranking: see :func:`rank`.
-        group: int64 [n], in the order of the rows that were ranked; rows of :data:`NO_GROUP` do not count.
-
-    Returns:
-        float32 scalar over the groups that have both classes; NaN where none has.
-    """
+    """Returns GAUC: the areas under the ROC curves of the groups that have both classes, weighted by their rows; NaN
+    where none has. ``group`` int64 [n] is in the order of the unranked rows; those of :data:`NO_GROUP` do not count."""
     count = tf.shape(ranking.scores)[0]
     # Of equal groups the sort keeps the order, so within a group scores stay descending.
     groups, order = tf.nn.top_k(tf.gather(group, ranking.order), k=count)
@@ -83,8 +57,7 @@ def area_within_groups(ranking: Ranking, group: tf.Tensor) -> tf.Tensor:
     classes *= tf.cast(tf.not_equal(groups, NO_GROUP), classes.dtype)
     new_group = tf.concat([[True], tf.not_equal(groups[1:], groups[:-1])], axis=0)
     new_tie = tf.logical_or(new_group, tf.concat([[True], tf.not_equal(ties[1:], ties[:-1])], axis=0))
-    number = tf.cumsum(tf.cast(new_group, tf.int32)) - 1
-    tie = tf.cumsum(tf.cast(new_tie, tf.int32)) - 1
+    number, tie = (tf.cumsum(tf.cast(is_new, tf.int32)) - 1 for is_new in (new_group, new_tie))
     is_positive, is_negative = (tf.cast(tf.equal(classes, kind), tf.float64) for kind in (1, -1))
     positives, negatives = (tf.math.unsorted_segment_sum(values, number, count)
                             for values in (is_positive, is_negative))

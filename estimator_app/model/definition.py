@@ -2,19 +2,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 from estimator_app.config import SUM, Config
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
 from estimator_app.model.networks import Inputs, Network, make_network
 from estimator_app.model.tasks import TaskSet, make_tasks
 from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
 
-#: float32 values that training keeps of a row besides itself: lazy Adam's two slots.
-SLOTS = 2
-_FLOAT_BYTES = 4
+# float32 values that training keeps of a row's value: itself and lazy Adam's two slots.
+_STATES = 3
 _KEY_BYTES = 60
 
 
@@ -28,23 +27,33 @@ class Model:
     tasks: TaskSet
     network: Network
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether table rows are the first layer themselves."""
+        return self.config.input_layer == SUM
+
     def table_dim(self, layout: TableLayout) -> int:
-        """Returns the values of a table's row: the network's width with ``sum``, else the dataset's or the run's
-        choice."""
-        if self.config.input_layer == SUM:
-            return self.network.width
-        return layout.dim or self.config.embedding_dim
+        """Returns the values of a row: the network's width with ``sum``, else the dataset's or the run's choice."""
+        return self.network.width if self.is_sum else layout.dim or self.config.embedding_dim
 
     def table_dims(self) -> Dict[str, int]:
         """Returns {table: values of a row}."""
         return {layout.name: self.table_dim(layout) for layout in self.encoding.tables}
 
-    def needs(self) -> TableNeeds:
-        """Returns what the tables will need.
+    def inputs(self, pooled: Sequence[tf.Tensor], numbers: tf.Tensor) -> Inputs:
+        """Returns what the network sees of the tables' pooled rows, float32 [batch, dim] each with ``sum`` and
+        [batch, fields, dim] with ``concat``, and of the numbers, float32 [batch, D]."""
+        if self.is_sum:
+            return Inputs(self.config, tf.add_n(pooled), {}, numbers)
+        vectors: Dict[str, tf.Tensor] = {}
+        blocks = []
+        for layout, table in zip(self.encoding.tables, pooled):
+            vectors.update(zip([field.name for field in layout.fields], tf.unstack(table, axis=1)))
+            blocks.append(tf.reshape(table, [-1, len(layout.fields) * self.table_dim(layout)]))
+        return Inputs(self.config, None, vectors, numbers, tuple(blocks))
 
-        Raises:
-            ConfigError: a table of a fixed size has fewer rows than the data has keys.
-        """
+    def needs(self) -> TableNeeds:
+        """Returns what the tables will need; ConfigError: one of a fixed size has fewer rows than the data has keys."""
         sizes = []
         for layout in self.encoding.tables:
             rows = table_capacity(self.config, layout)
@@ -54,46 +63,29 @@ class Model:
                                       layout.name, rows, "--table_capacity" if self.config.table_capacity else
                                       "rows: in the dataset file", layout.keys))
             sizes.append((layout.name, rows, self.table_dim(layout), layout.keys))
-        return TableNeeds(sizes)
+        memory = sum(rows * (4 * dim * _STATES + _KEY_BYTES) for _, rows, dim, _ in sizes)
+        checkpoint = sum(min(rows, keys) * (4 * dim * _STATES + 8) for _, rows, dim, keys in sizes)
+        return TableNeeds(memory, "tables: %s; with %d states %s of memory, %s a checkpoint" % (
+            ", ".join("%s %d rows x %d" % table[:3] for table in sizes), _STATES, _size(memory), _size(checkpoint)))
 
 
-@dataclasses.dataclass(frozen=True)
-class TableNeeds:
-    """What the embedding tables cost: of each (name, rows, values of a row, different keys that the data has)."""
+class TableNeeds(NamedTuple):
+    """What the embedding tables cost in training."""
 
-    tables: List[Tuple[str, int, int, int]]
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory of rows, optimizer slots and the index of keys in training."""
-        return sum(rows * (_row_bytes(dim) + _KEY_BYTES) for _, rows, dim, _ in self.tables)
-
-    def describe(self) -> str:
-        """Returns one line: rows x values of every table, memory, a checkpoint where every counted key has a row."""
-        checkpoint = sum(min(rows, keys) * (_row_bytes(dim) + 8) for _, rows, dim, keys in self.tables)
-        return "tables: %s; with %d states %s of memory, %s a checkpoint" % (
-            ", ".join("%s %d rows x %d" % table[:3] for table in self.tables), 1 + SLOTS, _size(self.memory_bytes),
-            _size(checkpoint))
+    memory_bytes: int  # of rows, optimizer slots and the index of keys
+    description: str  # one line: rows x values of every table, memory, a checkpoint where every counted key has a row
 
     def check(self, available: Optional[int]) -> None:
-        """Refuses tables that cannot fit into the available bytes of memory; None where these are not known.
-
-        Raises:
-            ConfigError: they need more; naming the flags to change.
-        """
+        """Refuses (ConfigError) tables that do not fit into the available bytes of memory; None: not known."""
         if available is not None and self.memory_bytes > available:
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
                               "larger min_count or fewer rows in the dataset file, or with --input_layer sum, whose "
                               "rows are as wide as the network's first layer, --input_layer concat"
-                              % (self.describe(), _size(available)))
+                              % (self.description, _size(available)))
 
 
 def make_model(config: Config, manifest: Manifest) -> Model:
-    """Checks settings against the data.
-
-    Raises:
-        ConfigError: a setting is unknown, out of range, or does not go with the data.
-    """
+    """Checks settings against the data; ConfigError where one is unknown, out of range, or does not go with it."""
     tasks = make_tasks(manifest, config.task_weights)
     tasks.check_selectable("early_stopping_metric", config.early_stopping_metric)
     network = make_network(config, tasks.names)
@@ -114,13 +106,9 @@ def table_capacity(config: Config, layout: TableLayout) -> int:
 def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
     """Returns {name: shape} of the network's variables, moving averages of batch normalisation included."""
     with tf.Graph().as_default():
-        numbers = tf.zeros([1, model.manifest.dataset.num_dense])
-        if model.config.input_layer == SUM:
-            inputs = Inputs(model.config, tf.zeros([1, model.network.width]), {}, numbers)
-        else:
-            inputs = Inputs(model.config, None, {field.name: tf.zeros([1, model.table_dim(layout)])
-                                                 for layout in model.encoding.tables for field in layout.fields},
-                            numbers)
+        pooled = [tf.zeros([1] + ([] if model.is_sum else [len(layout.fields)]) + [model.table_dim(layout)])
+                  for layout in model.encoding.tables]
+        inputs = model.inputs(pooled, tf.zeros([1, model.manifest.dataset.num_dense]))
         with tf.compat.v1.variable_scope(model.config.model):
             model.network(inputs, False)
         return {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.compat.v1.global_variables()}
@@ -139,10 +127,6 @@ def _check_weight_column(column: str, manifest: Manifest) -> None:
     if least < 0:
         raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
                           % (column, least))
-
-
-def _row_bytes(dim: int) -> int:
-    return _FLOAT_BYTES * dim * (1 + SLOTS)
 
 
 def _size(count: int) -> str:

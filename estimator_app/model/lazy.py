@@ -1,14 +1,7 @@
 """TensorFlow, loaded by its first use: names, sizes and checks of the model are asked for before it is needed."""
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-else:
-    class _TensorFlow:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(importlib.import_module("tensorflow"), name)
 
-    tf = _TensorFlow()
-
-__all__ = ["tf"]
+def __getattr__(name: str) -> Any:
+    return getattr(importlib.import_module("tensorflow"), name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
 
 WEIGHTED_PREFIX = "weighted_"
 Metric = Tuple["tf.Tensor", "tf.Operation"]
@@ -20,9 +20,6 @@ class RankMerge:
 
     With one rank nothing is added to the graph. Only gathering is used, and only of float32 and int32, which every HCCL
     release has; sums are formed from what was gathered, in the order of the ranks, so all ranks get the same bits.
-
-    Args:
-        rank_size: number of ranks.
     """
 
     def __init__(self, rank_size: int = 1) -> None:
@@ -30,11 +27,8 @@ class RankMerge:
         self._last: List[tf.Operation] = []
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns the ranks' tensors one behind the other: [n, ...] -> [n * rank_size, ...].
-
-        Args:
-            tensor: float32, int32 or int64, the same shape on every rank; int64 travels as two int32.
-        """
+        """Returns the ranks' tensors, all of one shape, one behind the other: float32, int32 or int64 [n, ...] ->
+        [n * rank_size, ...]; int64 travels as two int32."""
         if self._rank_size == 1:
             return tensor
         from feature_specs import sdk
@@ -56,27 +50,17 @@ class RankMerge:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationBatch:
-    """What all metrics of an evaluation share.
+    """What all metrics of an evaluation share."""
 
-    Attributes:
-        valid: bool [batch], False in padding rows.
-        steps: batches of the evaluation.
-        batch_size: rows per batch.
-        merge: over the ranks; every rank gets the metrics of all rows.
-        row_weights: float32 [batch], not negative, for a second set of scores, ``weighted_<name>``; None for none.
-        group: int64 [batch], for GAUC; None for none.
-    """
-
-    valid: tf.Tensor
-    steps: int
+    valid: tf.Tensor  # bool [batch], False in padding rows
+    steps: int  # batches of the evaluation
     batch_size: int
-    merge: RankMerge
-    row_weights: Optional[tf.Tensor] = None
-    group: Optional[tf.Tensor] = None
+    merge: RankMerge  # every rank gets the metrics of all rows
+    row_weights: Optional[tf.Tensor] = None  # float32 [batch], not negative, of a second set of scores, weighted_<name>
+    group: Optional[tf.Tensor] = None  # int64 [batch], for GAUC
 
     def weightings(self, counts: tf.Tensor) -> Iterator[Tuple[str, tf.Tensor]]:
-        """Yields (prefix of the name, float32 [batch] weights) of the plain and, where asked for, the weighted
-        scores."""
+        """Yields (prefix of names, float32 [batch] weights) of the plain and, where asked for, the weighted scores."""
         yield "", counts
         if self.row_weights is not None:
             yield WEIGHTED_PREFIX, counts * self.row_weights
@@ -86,11 +70,7 @@ def ranking_scores(name: str, logits: tf.Tensor, labels: tf.Tensor, counts: tf.T
                    batch: EvaluationBatch) -> Dict[str, Metric]:
     """Builds ``auc`` and ``pr_auc`` (average precision) of all rows, the same weighted, and ``gauc`` with a group.
 
-    Args:
-        logits: float32 [batch], any monotonic score.
-        labels: float32 [batch], 0 or 1.
-        counts: float32 [batch], 0 in rows that do not count.
-        batch: of the evaluation.
+    All float32 [batch]: ``logits`` any monotonic score, ``labels`` 0 or 1, ``counts`` 0 in rows that do not count.
     """
     from estimator_app.model import curves
     classes = tf.cast(counts * (2.0 * labels - 1.0), tf.int32)
@@ -98,18 +78,15 @@ def ranking_scores(name: str, logits: tf.Tensor, labels: tf.Tensor, counts: tf.T
         kept, update = _keep({"scores": logits, "classes": classes, "weights": batch.row_weights, "group": batch.group},
                              batch)
     ranking = curves.rank(kept["scores"], kept["classes"])
-    auc, pr_auc = curves.areas(ranking)
-    found = {"auc": (auc, update), "pr_auc": (pr_auc, update)}
+    found = dict(zip(("auc", "pr_auc"), curves.areas(ranking)))
     if batch.row_weights is not None:
-        auc, pr_auc = curves.areas(ranking, kept["weights"])
-        found.update({WEIGHTED_PREFIX + "auc": (auc, update), WEIGHTED_PREFIX + "pr_auc": (pr_auc, update)})
+        found.update(zip((WEIGHTED_PREFIX + "auc", WEIGHTED_PREFIX + "pr_auc"), curves.areas(ranking, kept["weights"])))
     if batch.group is not None:
-        found["gauc"] = (curves.area_within_groups(ranking, kept["group"]), update)
-    return found
+        found["gauc"] = curves.area_within_groups(ranking, kept["group"])
+    return {name: (value, update) for name, value in found.items()}
 
 
-def _keep(values: Dict[str, Optional[tf.Tensor]],
-          batch: EvaluationBatch) -> Tuple[Dict[str, tf.Tensor], tf.Operation]:
+def _keep(values: Dict[str, Optional[tf.Tensor]], batch: EvaluationBatch) -> Tuple[Dict[str, tf.Tensor], tf.Operation]:
     """Keeps the values [batch] of all batches; returns them, [ranks * steps * batch] each, and the op that writes."""
     given = {name: tensor for name, tensor in values.items() if tensor is not None}
     kept = {name: local_variable(name, [batch.steps, batch.batch_size], tensor.dtype) for name, tensor in given.items()}
@@ -124,17 +101,8 @@ def _keep(values: Dict[str, Optional[tf.Tensor]],
 
 
 def weighted_mean(values: tf.Tensor, weights: tf.Tensor, name: str, merge: RankMerge) -> Metric:
-    """Returns the weighted mean over all rows of all ranks, and the update op.
-
-    Args:
-        values: float32 [batch] or [batch, n].
-        weights: float32 [batch].
-        name: of the scope.
-        merge: over the ranks.
-
-    Returns:
-        float32 scalar or [n], NaN where the weights are 0; the sums are kept in float64.
-    """
+    """Returns the mean of float32 [batch] or [batch, n] over all rows of all ranks, weighted by float32 [batch]: a
+    scalar or [n], NaN where the weights are 0, from sums in float64; ``name`` is that of its scope."""
     with tf.compat.v1.variable_scope(name):
         total = local_variable("total", values.shape.as_list()[1:], tf.float64)
         weight = local_variable("weight", [], tf.float64)
@@ -168,17 +136,10 @@ def count(valid: tf.Tensor, merge: RankMerge) -> Metric:
 
 def expert_metrics(experts: tf.Tensor, gates: Dict[str, tf.Tensor], valid: tf.Tensor,
                    merge: RankMerge) -> Dict[str, Metric]:
-    """Builds what says whether experts and gates have collapsed.
+    """Builds what says whether experts, float32 [batch, n, size], and gates, {task: [batch, m]}, have collapsed.
 
-    Args:
-        experts: float32 [batch, n, size], outputs.
-        gates: {task: float32 [batch, m]}, weights that sum to 1.
-        valid: bool [batch].
-        merge: over the ranks.
-
-    Returns:
-        ``experts_used_<task>``: exp of the entropy of the mean gate, between 1 (one expert has all the weight) and m;
-        ``expert_difference``: mean distance of an expert's output from the mean of all experts, over the mean output.
+    ``experts_used_<task>`` is exp of the entropy of the mean gate, between 1 (one expert has all the weight) and m;
+    ``expert_difference`` the mean distance of an expert's output from the mean of all experts, over the mean output.
     """
     weights = tf.cast(valid, tf.float32)
     found: Dict[str, Metric] = {}

@@ -7,7 +7,7 @@ from estimator_app.model.definition import Model
 from estimator_app.model.embedding import embed
 from estimator_app.model.metrics import EvaluationBatch, RankMerge, expert_metrics
 from estimator_app.model.optimizer import build_train_op
-from feature_specs.records import EVAL_WEIGHT, LABEL, WEIGHT, is_padding
+from feature_specs.records import EVAL_WEIGHT, GROUP, LABEL, WEIGHT, is_padding
 from feature_specs.spec_list import FeatureSpecLists
 
 
@@ -15,12 +15,8 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
                   steps: Tuple[int, int] = (0, 0)) -> Callable[..., tf.estimator.EstimatorSpec]:
     """Returns the model function of an Estimator: (features, labels, mode) -> EstimatorSpec.
 
-    Args:
-        model: settings and data.
-        specs: FeatureSpecs, handed over from ``input_fn``, whose batches ``features`` are.
-        eval_steps: batches of one evaluation.
-        rank_size: number of ranks.
-        steps: first and last step of the training, between which learning-rate schedules run.
+    ``specs`` are handed over from ``input_fn``, whose batches ``features`` are; an evaluation has ``eval_steps``
+    batches; learning-rate schedules run between the first and last of ``steps``.
     """
     config, tasks = model.config, model.tasks
 
@@ -35,17 +31,17 @@ def make_model_fn(model: Model, specs: FeatureSpecLists, eval_steps: int, rank_s
             serving = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: tf.estimator.export.PredictOutput(columns)}
             return tf.estimator.EstimatorSpec(mode, predictions=columns, export_outputs=serving)
         logits, task_labels = tasks.related(output.logits), tasks.labels(features)
-        row_weights = features[WEIGHT][:, 0] if WEIGHT in features else None
         if is_training:
-            loss = tasks.training_loss(logits, task_labels, row_weights)
+            loss = tasks.training_loss(logits, task_labels, features[WEIGHT][:, 0] if WEIGHT in features else None)
             loss = loss if output.penalty is None else loss + output.penalty
             has_lists = any(table.has_lists for table in model.encoding.tables)
             return tf.estimator.EstimatorSpec(mode, loss=loss,
                                               train_op=build_train_op(loss, config, rank_size, steps, has_lists))
         batch = EvaluationBatch(tf.logical_not(is_padding(features[LABEL])), eval_steps, config.eval_batch_size,
                                 RankMerge(rank_size),
-                                features[EVAL_WEIGHT][:, 0] if EVAL_WEIGHT in features else None)
-        metrics = tasks.metrics(logits, features, batch)
+                                features[EVAL_WEIGHT][:, 0] if EVAL_WEIGHT in features else None,
+                                features[GROUP][:, 0] if GROUP in features else None)
+        metrics = tasks.metrics(logits, task_labels, batch)
         metrics.update(expert_metrics(output.experts, output.gates, batch.valid, batch.merge))
         # The Estimator averages this over batches; the exact loss of all rows is the metric mean_loss.
         return tf.estimator.EstimatorSpec(mode, loss=tasks.training_loss(logits, task_labels, None),

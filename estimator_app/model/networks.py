@@ -12,7 +12,8 @@ import math
 from typing import Dict, Optional, Sequence, Tuple, Type
 
 from estimator_app.config import Config
-from estimator_app.model.lazy import tf
+from estimator_app.model import lazy as tf
+from feature_specs.checks import check_choice
 from feature_specs.errors import ConfigError
 
 REFERENCE_CONSTANT = 0.1
@@ -20,29 +21,19 @@ REFERENCE_CONSTANT = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a network sees of a batch.
-
-    Attributes:
-        summed: float32 [batch, width], sum of the table rows (input layer ``sum``); None with ``concat``.
-        vectors: {field: float32 [batch, dim of its table]} (``concat``); empty with ``sum``.
-        numbers: float32 [batch, D], normalised; D may be 0.
-        blocks: the vectors side by side, float32 [batch, fields * dim] per table in the order of ``vectors``, as a
-            lookup makes them, so that nothing is taken apart and put together again. Empty: not at hand.
-    """
+    """What a network sees of a batch."""
 
     config: Config
-    summed: Optional[tf.Tensor]
-    vectors: Dict[str, tf.Tensor]
-    numbers: tf.Tensor
+    summed: Optional[tf.Tensor]  # float32 [batch, width], sum of the table rows (``sum``); None with ``concat``
+    vectors: Dict[str, tf.Tensor]  # {field: float32 [batch, dim of its table]} (``concat``); empty with ``sum``
+    numbers: tf.Tensor  # float32 [batch, D], normalised; D may be 0
+    # The vectors side by side, float32 [batch, fields * dim] per table in the order of ``vectors``, as a lookup makes
+    # them, so that nothing is taken apart and put together again. Empty: not at hand.
     blocks: Tuple[tf.Tensor, ...] = ()
 
     def linear(self, name: str, units: int) -> tf.Tensor:
-        """Returns a first layer without activation, float32 [batch, units]; with ``sum`` there is one, of all the
-        width.
-
-        Raises:
-            ConfigError: with ``sum``, ``units`` is not the width that the network has declared.
-        """
+        """Returns a first layer without activation, float32 [batch, units]; with ``sum`` there is one, and ConfigError
+        is raised where its ``units`` are not the width that the network has declared."""
         if self.summed is None:
             parts = list(self.blocks) or list(self.vectors.values())
             return dense(tf.concat(parts + [self.numbers], axis=1), units, name, self.config)
@@ -59,19 +50,13 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOutput:
-    """What a network computes.
+    """What a network computes."""
 
-    Attributes:
-        logits: {task: float32 [batch]}, before any relation between tasks.
-        gates: {task: float32 [batch, experts that the gate weighs]}, weights that sum to 1; empty without gates.
-        experts: float32 [batch, experts, size], after dropout.
-        penalty: float32 scalar that training adds to the loss, such as a gate's regulariser; None for none.
-    """
-
-    logits: Dict[str, tf.Tensor]
+    logits: Dict[str, tf.Tensor]  # {task: float32 [batch]}, before any relation between tasks
+    # {task: float32 [batch, experts that the gate weighs]}, weights that sum to 1; empty without gates.
     gates: Dict[str, tf.Tensor]
-    experts: tf.Tensor
-    penalty: Optional[tf.Tensor] = None
+    experts: tf.Tensor  # float32 [batch, experts, size], after dropout
+    penalty: Optional[tf.Tensor] = None  # float32 scalar that training adds to the loss, such as a gate's regulariser
 
 
 class Network:
@@ -89,6 +74,12 @@ class Network:
     def __call__(self, inputs: Inputs, is_training: bool) -> NetworkOutput:
         """Builds the network in the current graph."""
         raise NotImplementedError("a network builds its output")
+
+    def gated(self, mixed: tf.Tensor, weights: tf.Tensor, experts: tf.Tensor) -> NetworkOutput:
+        """Builds the towers on what the tasks' gates of float32 [batch, tasks, n] have mixed, [batch, tasks, size]."""
+        # Taken apart at once: the gradient of slices would be a sum of padded tensors.
+        logits = {task: tower(part, task, self.config) for task, part in zip(self.tasks, tf.unstack(mixed, axis=1))}
+        return NetworkOutput(logits, dict(zip(self.tasks, tf.unstack(weights, axis=1))), experts)
 
 
 class Mmoe(Network):
@@ -113,9 +104,7 @@ class Mmoe(Network):
         expert_part, gate_part = tf.split(first, [self.width - count * tasks, count * tasks], axis=1)
         experts = expert_outputs(expert_part, count, self.config, is_training)
         mixed, weights = mix(experts, tf.reshape(gate_part, [-1, tasks, count]))
-        # Taken apart at once: the gradient of slices would be a sum of padded tensors.
-        logits = {task: tower(part, task, self.config) for task, part in zip(self.tasks, tf.unstack(mixed, axis=1))}
-        return NetworkOutput(logits, {task: weights[:, number] for number, task in enumerate(self.tasks)}, experts)
+        return self.gated(mixed, weights, experts)
 
 
 class SharedBottom(Network):
@@ -135,10 +124,7 @@ class SharedBottom(Network):
 
 
 class Ple(Network):
-    """PLE with one extraction level (Tang et al., RecSys 2020: customised gate control).
-
-    A task's gate weighs the shared experts and the task's own ones; no task sees the experts of another.
-    """
+    """PLE with one extraction level (Tang et al., RecSys 2020): a task's gate weighs the shared experts and its own."""
 
     @property
     def width(self) -> int:
@@ -157,35 +143,21 @@ class Ple(Network):
         of_shared, of_own = tf.split(weights, [shared, own], axis=2)
         # One product for all gates: a task's own experts in their place, and 0 for those of the others.
         in_place = tf.reshape(tf.expand_dims(of_own, 2) * tf.eye(tasks)[:, :, None], [-1, tasks, tasks * own])
-        mixed = tf.matmul(tf.concat([of_shared, in_place], axis=2), experts)
-        logits = {task: tower(part, task, self.config) for task, part in zip(self.tasks, tf.unstack(mixed, axis=1))}
-        gates = dict(zip(self.tasks, tf.unstack(weights, axis=1)))
-        return NetworkOutput(logits, gates, experts)
+        return self.gated(tf.matmul(tf.concat([of_shared, in_place], axis=2), experts), weights, experts)
 
 
 NETWORKS: Dict[str, Type[Network]] = {"mmoe": Mmoe, "ple": Ple, "shared_bottom": SharedBottom}
 
 
 def make_network(config: Config, tasks: Sequence[str]) -> Network:
-    """Returns the network that ``config.model`` names.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if config.model not in NETWORKS:
-        raise ConfigError("model %r is not known; choose from %s" % (config.model, ", ".join(sorted(NETWORKS))))
+    """Returns the network that ``config.model`` names; ConfigError where there is none of that name."""
+    check_choice("model", config.model, sorted(NETWORKS))
     return NETWORKS[config.model](config, tasks)
 
 
 def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bool) -> tf.Tensor:
-    """Returns the experts' outputs, float32 [batch, count, expert_layers[-1]].
-
-    Args:
-        first: float32 [batch, count * expert_layers[0]], their first layers without activation.
-        count: number of experts.
-        config: further layers, batch normalisation, dropout.
-        is_training: whether dropout acts and batch normalisation uses the batch.
-    """
+    """Returns the outputs of ``count`` experts, float32 [batch, count, expert_layers[-1]], from their first layers
+    without activation, float32 [batch, count * expert_layers[0]]."""
     first = tf.reshape(_normalised(first, "experts_0", config, is_training), [-1, count, config.expert_layers[0]])
     hidden = tf.nn.relu(first)
     for number, units in enumerate(config.expert_layers[1:], 1):
@@ -203,12 +175,8 @@ def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bo
 
 
 def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Returns the gated sums float32 [batch, gates, size] and the weights float32 [batch, gates, n].
-
-    Args:
-        experts: float32 [batch, n, size].
-        gate_logits: float32 [batch, gates, n], of gates that all see these experts.
-    """
+    """Returns the gated sums float32 [batch, gates, size] and the weights float32 [batch, gates, n] of gates that all
+    see the ``experts`` float32 [batch, n, size]; ``gate_logits`` float32 [batch, gates, n]."""
     weights = tf.nn.softmax(gate_logits)
     # A batched product: the broadcast product would make and read [batch, n, size] several times. One for all gates,
     # whose gradient by the experts is one product too.
@@ -216,8 +184,7 @@ def mix(experts: tf.Tensor, gate_logits: tf.Tensor) -> Tuple[tf.Tensor, tf.Tenso
 
 
 def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
-    """Returns a task's logits, float32 [batch]: the difference of two outputs of float32 [batch, n], as a 2-way
-    softmax has them."""
+    """Returns a task's logits, float32 [batch], from float32 [batch, n]: the difference of a 2-way softmax's inputs."""
     with tf.compat.v1.variable_scope("tower_%s" % task):
         for number, units in enumerate(config.tower_layers):
             inputs = tf.nn.relu(dense(inputs, units, "hidden_%d" % number, config))
@@ -234,10 +201,8 @@ def dense(inputs: tf.Tensor, units: int, name: str, config: Config) -> tf.Tensor
 
 
 def kernel(shape: Sequence[int], config: Config, salt: int = 0) -> tf.Variable:
-    """Returns the variable ``kernel`` of the current scope: Glorot's uniform values by the last two sizes.
-
-    Its values are a function of the seed and the variable's name, so that no two layers begin alike.
-    """
+    """Returns the variable ``kernel`` of the current scope: Glorot's uniform values by the last two sizes, a function
+    of the seed and the variable's name, so that no two layers begin alike."""
     if config.reference_init:
         initializer = tf.compat.v1.constant_initializer(REFERENCE_CONSTANT)
     else:
@@ -254,7 +219,6 @@ def _bias(shape: Sequence[int]) -> tf.Variable:
 
 
 def _normalised(inputs: tf.Tensor, name: str, config: Config, is_training: bool) -> tf.Tensor:
-    """Batch normalisation of float32 [batch, n] where it is asked for."""
     if not config.batch_norm:
         return inputs
     return tf.compat.v1.layers.batch_normalization(inputs, training=is_training, momentum=0.95, name="%s_norm" % name)

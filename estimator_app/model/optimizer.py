@@ -1,6 +1,6 @@
 """The training op by the SDK's gradient recipe (rec_sdk_api 4) with one backward pass, and the learning rates."""
 import math
-from typing import Any, List, Tuple, Union
+from typing import Any, Tuple, Union
 
 import tensorflow as tf
 from mx_rec.constants.constants import ASCEND_SPARSE_LOOKUP_ID_OFFSET, ASCEND_SPARSE_LOOKUP_LOCAL_EMB
@@ -17,20 +17,26 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
                    has_lists: bool = False) -> tf.Operation:
     """Builds the op of one training step: it updates dense variables, table rows and the global step.
 
-    Args:
-        loss: float32 scalar.
-        config: learning rates and penalty.
-        rank_size: number of ranks; dense gradients are averaged over them.
-        steps: first and last step of the training, between which schedules run.
-        has_lists: whether a table has rows of padding keys, which are never penalised.
+    Dense gradients are averaged over the ranks; learning-rate schedules run between the first and last of ``steps``;
+    with ``has_lists`` a table has rows of padding keys, which are never penalised.
     """
     dense_optimizer = tf.compat.v1.train.AdamOptimizer(
         scheduled(config.learning_rate, config.learning_rate_schedule, steps))
     if config.use_modify_graph:
         # What a lookup stands for there is put in its place before anything is differentiated.
         do_merge_lookup(is_train=True)
-    dense_variables, sparse_variables = get_dense_and_sparse_variable()
-    sparse_optimizer, sources, targets = _sparse_side(config, sparse_variables, steps)
+    dense_variables, sources = get_dense_and_sparse_variable()
+    create, targets = create_hash_optimizer, sources
+    if config.use_dynamic_expansion:
+        # Tables that grow have no variable to differentiate by: the rows of the batch, and where they live.
+        create = create_hash_optimizer_by_address
+        sources, targets = (tf.compat.v1.get_collection(name) for name in (
+            ASCEND_SPARSE_LOOKUP_LOCAL_EMB, ASCEND_SPARSE_LOOKUP_ID_OFFSET))
+    # Made with a number: to look at a tensor's value, G3 opens a session of its own, which on a device initialises it
+    # without our options, and one G2 version takes numbers only. TensorFlow's Adam, which both SDK optimizers build on,
+    # reads its rate when it applies gradients, so the schedule may come later.
+    sparse_optimizer = create(learning_rate=config.sparse_learning_rate)
+    sparse_optimizer._lr = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, steps)
     # One backward pass for both sides: of two, TensorFlow would merge only the ops that are equal to the last bit.
     gradients_of_all = tf.gradients(loss, dense_variables + sources)
     dense_gradients = [(gradient, variable) for gradient, variable in zip(gradients_of_all, dense_variables)
@@ -53,11 +59,8 @@ def build_train_op(loss: tf.Tensor, config: Config, rank_size: int, steps: Tuple
 
 
 def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float, tf.Tensor]:
-    """Returns the learning rate of a step: the number itself, which every version of the SDK takes, or a float32
-    scalar.
-
-    ``cosine`` is rate * (1 + cos(pi * share)) / 2, where share goes from 0 to 1 between the two global ``steps``.
-    """
+    """Returns the learning rate of a step, a number or a float32 scalar: of ``cosine`` rate * (1 + cos(pi * share)) / 2
+    with a share from 0 to 1 between the two global ``steps``."""
     first, last = steps
     if schedule == "fixed" or last <= first:
         return rate
@@ -65,30 +68,11 @@ def scheduled(rate: float, schedule: str, steps: Tuple[int, int]) -> Union[float
     return rate * 0.5 * (1.0 + tf.cos(math.pi * tf.minimum(share, 1.0)))
 
 
-def _sparse_side(config: Config, sparse_variables: List[tf.Variable],
-                 steps: Tuple[int, int]) -> Tuple[Any, List[Any], List[Any]]:
-    """Returns the optimizer of the tables, what to differentiate by, and what to update."""
-    create = create_hash_optimizer_by_address if config.use_dynamic_expansion else create_hash_optimizer
-    # Made with a number: to look at a tensor's value, G3 opens a session of its own, which on a device initialises it
-    # without our options, and one G2 version takes numbers only. TensorFlow's Adam, which both SDK optimizers build on,
-    # reads its rate when it applies gradients, so the schedule may come later.
-    optimizer = create(learning_rate=config.sparse_learning_rate)
-    optimizer._lr = scheduled(config.sparse_learning_rate, config.sparse_learning_rate_schedule, steps)
-    if not config.use_dynamic_expansion:
-        return optimizer, sparse_variables, sparse_variables
-    # Tables that grow have no variable to differentiate by: the rows of the batch, and where they live.
-    return (optimizer, tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_LOCAL_EMB),
-            tf.compat.v1.get_collection(ASCEND_SPARSE_LOOKUP_ID_OFFSET))
-
-
 def _with_penalty(gradient: Any, source: Any, config: Config, has_lists: bool) -> Any:
     """Adds the gradient of penalty / 2 * sum of squares over the batch's rows to a gradient of the table.
 
-    Args:
-        gradient: IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch; or None.
-        source: the table variable, or the rows of the batch.
-        config: strength of the penalty, lookups of a table per step.
-        has_lists: leaves rows without any gradient alone: the padding key's row is masked, so it never has one.
+    This is IndexedSlices of the table variable, or float32 [n, dim] of the rows of the batch, which ``source`` is then;
+    or None. With ``has_lists`` rows without any gradient are left alone: the padding key's is masked and never has one.
     """
     if gradient is None or not config.embedding_l2:
         return gradient

@@ -1,5 +1,5 @@
 """How looked-up rows become field vectors; stock TensorFlow, the same in training and in the exported graph."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence
 
 import tensorflow as tf
 
@@ -11,13 +11,9 @@ from feature_specs.records import PADDING_KEY
 def pool(embedded: tf.Tensor, weights: Optional[tf.Tensor], widths: Optional[Sequence[int]]) -> tf.Tensor:
     """Sums looked-up rows, the way that the SDK documents: mask, multiply, reduce.
 
-    Args:
-        embedded: float32 [batch, keys, dim], exactly what ``sparse_lookup`` returned.
-        weights: float32 [batch, keys], factors of the rows; None where all are 1.
-        widths: how many neighbouring keys each field has; None sums over all keys.
-
-    Returns:
-        float32 [batch, fields, dim], or [batch, dim] without ``widths``.
+    ``embedded`` is exactly what ``sparse_lookup`` returned, float32 [batch, keys, dim], ``weights`` are the rows'
+    factors, float32 [batch, keys] (None: all 1), ``widths`` the numbers of neighbouring keys of the fields. Returns
+    float32 [batch, fields, dim], or without ``widths`` the sum over all keys, [batch, dim].
     """
     rows = embedded if weights is None else embedded * tf.expand_dims(weights, 2)
     if widths is None:
@@ -27,12 +23,6 @@ def pool(embedded: tf.Tensor, weights: Optional[tf.Tensor], widths: Optional[Seq
     return tf.stack([tf.reduce_sum(part, axis=1) for part in tf.split(rows, list(widths), axis=1)], axis=1)
 
 
-def by_field(pooled: tf.Tensor, layout: TableLayout, dim: int) -> Tuple[Dict[str, tf.Tensor], tf.Tensor]:
-    """Returns a table's vectors, float32 [batch, fields, dim], as {field: float32 [batch, dim]} and side by side."""
-    names = [field.name for field in layout.fields]
-    return dict(zip(names, tf.unstack(pooled, axis=1))), tf.reshape(pooled, [-1, len(names) * dim])
-
-
 class Seam:
     """What pools on this device: :func:`pool`, or what :mod:`estimator_app.device` puts in its place on a CPU."""
 
@@ -40,13 +30,9 @@ class Seam:
 
 
 def row_weights(keys: tf.Tensor, layout: TableLayout) -> Optional[tf.Tensor]:
-    """Returns the factors of a table's rows, float32 [batch, width]: 0 for empty places, one over the number of
-    values of a mean-pooled list (which is a zero vector where there is none), else 1; None where all are 1.
-
-    Args:
-        keys: int64 [batch, width].
-        layout: of the table.
-    """
+    """Returns the factors of the rows of a table's keys, int64 [batch, width], as float32 of the same shape: 0 for
+    empty places, one over the number of values of a mean-pooled list (which is a zero vector where there is none),
+    else 1; None where all are 1."""
     if not layout.has_lists:
         return None
     weights = tf.cast(tf.not_equal(keys, PADDING_KEY), tf.float32)
@@ -57,7 +43,7 @@ def row_weights(keys: tf.Tensor, layout: TableLayout) -> Optional[tf.Tensor]:
 
 
 def _of_field(present: tf.Tensor, pooling: str) -> tf.Tensor:
-    """Returns the factors of a field's rows, float32 [batch, width]; ``present`` has 1 where there is a value."""
+    """Returns the factors of a field's rows; ``present``, float32 [batch, width], has 1 where there is a value."""
     if pooling == SUM:
         return present
     count = tf.broadcast_to(tf.reduce_sum(present, axis=1, keepdims=True), tf.shape(present))

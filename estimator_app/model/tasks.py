@@ -1,5 +1,4 @@
-"""Tasks: from a network's logits to loss, predictions, metrics and signature outputs. A new type is a class and its
-entry.
+"""Tasks: from a network's logits to loss, predictions, metrics and outputs. A new type is a class and its entry.
 
 Nothing outside knows task types: training asks a task for its loss, the report for the names of its scores, the export
 for its outputs. Labels, logits, losses and predictions are dicts keyed by task name.
@@ -7,14 +6,15 @@ for its outputs. Labels, logits, losses and predictions are dicts keyed by task 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
+from estimator_app.model import lazy as tf
 from estimator_app.model import metrics
-from estimator_app.model.lazy import tf
 from feature_specs.dataset import BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import LabelStatistics, Manifest
-from feature_specs.records import GROUP, LABEL
+from feature_specs.records import LABEL
 
 AUC_MEAN = "auc_mean"
 MEAN_LOSS = "mean_loss"
@@ -22,15 +22,10 @@ MEAN_LOSS = "mean_loss"
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels of a task in a batch.
+    """The labels of a task in a batch."""
 
-    Attributes:
-        values: float32 [batch], anything in rows that do not count.
-        counts: float32 [batch], 1 where a row counts for the task, else 0.
-    """
-
-    values: tf.Tensor
-    counts: tf.Tensor
+    values: tf.Tensor  # float32 [batch], anything in rows that do not count
+    counts: tf.Tensor  # float32 [batch], 1 where a row counts for the task, else 0
 
 
 class Task:
@@ -82,17 +77,16 @@ class BinaryTask(Task):
         return tf.sigmoid(logits)
 
     def metrics(self, logits: tf.Tensor, labels: Labels, batch: metrics.EvaluationBatch) -> Dict[str, metrics.Metric]:
-        """``auc``, ``pr_auc``, ``log_loss``, ``calibration`` (mean predicted over observed rate), ``gauc`` with a
-        group."""
+        """The scores of the class; ``calibration`` is the mean prediction over the observed rate."""
         found = {self.metric(score): value for score, value in metrics.ranking_scores(
             self.name, logits, labels.values, labels.counts, batch).items()}
         for prefix, weights in batch.weightings(labels.counts):
-            def mean(name: str, values: tf.Tensor) -> metrics.Metric:
-                return metrics.weighted_mean(values, weights, prefix + self.metric(name), batch.merge)  # noqa: B023
-
-            found[prefix + self.metric("log_loss")] = mean("log_loss", self.loss(logits, labels.values))
-            found[prefix + self.metric("calibration")] = metrics.ratio(
-                mean("predicted", tf.sigmoid(logits)), mean("observed", labels.values))
+            log_loss, predicted, observed = (
+                metrics.weighted_mean(values, weights, prefix + self.metric(name), batch.merge)
+                for name, values in (("log_loss", self.loss(logits, labels.values)), ("predicted", tf.sigmoid(logits)),
+                                     ("observed", labels.values)))
+            found[prefix + self.metric("log_loss")] = log_loss
+            found[prefix + self.metric("calibration")] = metrics.ratio(predicted, observed)
         return found
 
 
@@ -130,11 +124,10 @@ class RegressionTask(Task):
         found: Dict[str, metrics.Metric] = {}
         for prefix, weights in batch.weightings(labels.counts):
             for units, error in errors.items():
-                name = prefix + units + "%s"
-                squares = metrics.weighted_mean(tf.square(error), weights, name % self.metric("mse"), batch.merge)
-                found[name % self.metric("rmse")] = (tf.sqrt(squares[0]), squares[1])
-                found[name % self.metric("mae")] = metrics.weighted_mean(
-                    tf.abs(error), weights, name % self.metric("mae"), batch.merge)
+                rmse, mse, mae = (prefix + units + self.metric(score) for score in ("rmse", "mse", "mae"))
+                square, update = metrics.weighted_mean(tf.square(error), weights, mse, batch.merge)
+                found[rmse] = (tf.sqrt(square), update)
+                found[mae] = metrics.weighted_mean(tf.abs(error), weights, mae, batch.merge)
         return found
 
 
@@ -180,84 +173,62 @@ class TaskSet:
                                         for score in task.losses)
 
     def check_selectable(self, flag: str, name: str) -> None:
-        """Refuses a metric that a run cannot be judged by.
-
-        Raises:
-            ConfigError: naming those that there are.
-        """
+        """Refuses (ConfigError) a metric that a run cannot be judged by, naming those that there are."""
         if name and name not in self.selectable():
             raise ConfigError("%s %s is not known; choose from %s" % (flag, name, ", ".join(self.selectable())))
 
     def labels(self, features: Mapping[str, tf.Tensor]) -> Dict[str, Labels]:
         """Returns {task: labels} of a batch; ``where`` takes the rows out whose other label is not 1."""
-        label = features[LABEL]
-        found: Dict[str, Labels] = {}
-        for number, name in enumerate(self.tasks):
-            values = tf.cast(label[:, number], tf.float32)
-            known = tf.math.is_finite(values) if label.dtype.is_floating else label[:, number] >= 0
-            found[name] = Labels(tf.where(known, values, tf.zeros_like(values)), tf.cast(known, tf.float32))
-        for name, task in self.tasks.items():
-            other = task.definition.where
-            while other:
-                condition = found[other]
-                positive = tf.cast(tf.equal(condition.values, 1.0), tf.float32) * condition.counts
-                found[name] = dataclasses.replace(found[name], counts=found[name].counts * positive)
-                other = self.tasks[other].definition.where
-        return found
+        @functools.lru_cache(maxsize=None)
+        def of(name: str) -> Labels:
+            label, where = features[LABEL][:, self.names.index(name)], self.tasks[name].definition.where
+            values = tf.cast(label, tf.float32)
+            known = tf.math.is_finite(values) if label.dtype.is_floating else label >= 0
+            counts = tf.cast(known, tf.float32)
+            if where:
+                counts *= tf.cast(tf.equal(of(where).values, 1.0), tf.float32) * of(where).counts
+            return Labels(tf.where(known, values, tf.zeros_like(values)), counts)
+
+        return {name: of(name) for name in self.tasks}
 
     def related(self, logits: Mapping[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
         """Returns {task: logits float32 [batch]} of the joint probabilities, where a task is ``given`` another (ESMM).
 
         log(p / (1 - p)) of p = sigmoid(a) sigmoid(b) is formed of logarithms, so that it cannot overflow.
         """
-        joint: Dict[str, tf.Tensor] = {}
+        @functools.lru_cache(maxsize=None)
+        def joint(name: str) -> tf.Tensor:
+            given = self.tasks[name].definition.given
+            return joint_logits(joint(given), logits[name]) if given else logits[name]
 
-        def of(name: str) -> tf.Tensor:
-            if name not in joint:
-                given = self.tasks[name].definition.given
-                joint[name] = joint_logits(of(given), logits[name]) if given else logits[name]
-            return joint[name]
-
-        return {name: of(name) for name in self.tasks}
+        return {name: joint(name) for name in self.tasks}
 
     def training_loss(self, logits: Mapping[str, tf.Tensor], labels: Mapping[str, Labels],
                       row_weights: Optional[tf.Tensor]) -> tf.Tensor:
         """Returns what is minimised, float32 scalar: weighted losses of all tasks and rows over tasks times rows.
 
         It divides by the rows of the batch, not by those that count, so that the ranks of a global batch agree.
-
-        Args:
-            logits: of :meth:`related`.
-            labels: of :meth:`labels`.
-            row_weights: float32 [batch], or None.
+        ``logits`` are those of :meth:`related`, ``row_weights`` float32 [batch].
         """
-        total = []
-        for name, task in self.tasks.items():
-            rows = task.weight * labels[name].counts * task.loss(logits[name], labels[name].values)
-            total.append(rows if row_weights is None else rows * row_weights)
-        stacked = tf.stack(total)
-        return tf.reduce_sum(stacked) / tf.cast(tf.size(stacked), tf.float32)
+        losses = tf.stack([task.weight * labels[name].counts * task.loss(logits[name], labels[name].values)
+                           for name, task in self.tasks.items()])
+        if row_weights is not None:
+            losses *= row_weights
+        return tf.reduce_sum(losses) / tf.cast(tf.size(losses), tf.float32)
 
     def predictions(self, logits: Mapping[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
         """Returns {output: float32 [batch]}: every task, and ``<task>_given_<other>`` where a task is given another."""
-        outputs = {}
-        for name, value in self.related(logits).items():
-            task = self.tasks[name]
-            # The joint probability, and besides that of the task alone where it builds on another one.
-            for output, logit in zip(task.definition.outputs, (value, logits[name])):
-                outputs[output] = task.predictions(logit)
-        return outputs
+        # The joint probability, and besides that of the task alone where it builds on another one.
+        return {output: self.tasks[name].predictions(logit) for name, joint in self.related(logits).items()
+                for output, logit in zip(self.tasks[name].definition.outputs, (joint, logits[name]))}
 
     def output_names(self) -> List[str]:
         """Returns the names of :meth:`predictions`, in order."""
         return [name for task in self.tasks.values() for name in task.definition.outputs]
 
-    def metrics(self, logits: Mapping[str, tf.Tensor], features: Mapping[str, tf.Tensor],
+    def metrics(self, logits: Mapping[str, tf.Tensor], labels: Mapping[str, Labels],
                 batch: metrics.EvaluationBatch) -> Dict[str, metrics.Metric]:
         """Builds the metrics of an evaluation: every task's scores, ``mean_loss``, ``auc_mean`` and ``examples``."""
-        labels = self.labels(features)
-        if GROUP in features:
-            batch = dataclasses.replace(batch, group=features[GROUP][:, 0])
         found: Dict[str, metrics.Metric] = {}
         losses = []
         for name, task in self.tasks.items():
@@ -284,11 +255,8 @@ def joint_logits(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
 
 
 def make_tasks(manifest: Manifest, task_weights: Sequence[str] = ()) -> TaskSet:
-    """Returns the tasks of a dataset; ``task_weights`` are ``task=weight`` texts, a task that is not named has 1.
-
-    Raises:
-        ConfigError: a text is malformed, names an unknown task or one twice, or no task has a weight above 0.
-    """
+    """Returns the tasks of a dataset; ``task_weights`` are ``task=weight`` texts, a task that is not named has 1, and
+    ConfigError is raised where one is malformed, names an unknown task or one twice, or where no weight is above 0."""
     dataset = manifest.dataset
     unknown = [task for task in dataset.tasks if task.type not in TASK_TYPES]
     if unknown:

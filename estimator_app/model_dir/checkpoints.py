@@ -14,12 +14,12 @@ import re
 import shutil
 import sys
 import zlib
-from typing import Any, List, Mapping, Optional
+from typing import List, Mapping, Optional, Tuple
 
-from estimator_app.model_dir import sparse_tables
+from estimator_app.model_dir import history, sparse_tables
 from feature_specs.checks import is_digits
 from feature_specs.errors import UserError
-from feature_specs.files import free_path, replace_text
+from feature_specs.files import free_path, read_small_text, replace_text
 
 BASE_NAME = "model.ckpt"
 BEST_FOLDER = "best"
@@ -31,8 +31,8 @@ STATE_FILE = "checkpoint"
 DAMAGED_FOLDER = "damaged"
 # What TensorFlow, the SDK and this program write for a checkpoint: its files, and those of writes and deletions that
 # were interrupted. Anything else that lies beside them is somebody's own.
-_FILE = re.compile(r"model\.ckpt-(?P<step>\d+)\.(index|meta|checksums|data-\d+-of-\d+)\Z")
-_TABLES = re.compile(r"sparse-model\.ckpt-(?P<step>\d+)\Z")
+_PART = re.compile(r"(?P<tables>sparse-)?model\.ckpt-(?P<step>\d+)"
+                   r"(?(tables)|\.(index|meta|checksums|data-\d+-of-\d+))\Z")
 _UNFINISHED = re.compile(r"model\.ckpt-\d+(_temp(_\w+)?|\.(index|meta|checksums|data-\d+-of-\d+)\.?"
                          r"(tempstate\d*|tmp\w*|partial-\d+))\Z|"
                          r"\.{1,2}sparse-model\.ckpt-\d+(\.rank\d+)?(\.(partial|deleted|replaced)-[\w.-]+)?\Z|"
@@ -59,17 +59,12 @@ class Checkpoint:
     def problem(self, contents: bool = False, tables: Optional[Mapping[str, int]] = None) -> Optional[str]:
         """Returns what is wrong with it, naming the file, or None where it is whole.
 
-        Args:
-            contents: reads the files and compares their checksums; otherwise only names and sizes are looked at.
-            tables: {table of the model: values of a row}, where it is known: all must be there.
-
-        Raises:
-            UserError: the checksum file is of a newer format.
+        With ``contents`` files are read and their checksums compared, else only names and sizes are looked at;
+        ``tables`` {table of the model: values of a row} must all be there. UserError: checksums of a newer format.
         """
-        if not os.path.exists(self.path + ".index"):
-            return "%s.index is missing" % self.path
-        if not glob.glob(glob.escape(self.path) + ".data-*"):
-            return "%s.data-* is missing" % self.path
+        for ending in (".index", ".data-*"):
+            if not any(map(os.path.exists, glob.glob(glob.escape(self.path) + ending))):
+                return "%s%s is missing" % (self.path, ending)
         try:
             sparse_tables.check(self.tables, tables or {})
         except (sparse_tables.SparseTableError, OSError) as error:
@@ -93,8 +88,7 @@ class Checkpoint:
         if not os.path.isfile(path):
             return None
         try:
-            with open(path, encoding="utf-8") as stream:
-                data = json.load(stream)
+            data = json.loads(read_small_text(path))
             version = int(data["format_version"])
             expected = {str(name): [int(size), int(value)] for name, (size, value) in data["crc32"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -102,22 +96,22 @@ class Checkpoint:
         if version > CHECKSUMS_FORMAT:
             raise UserError("%s has format version %d, newer than this program reads (%d); update the program"
                             % (path, version, CHECKSUMS_FORMAT))
-        for name, sums in sorted(expected.items()):
+        for name, (size, value) in sorted(expected.items()):
             file = os.path.join(self.directory, name)
             try:
-                found = _sum_of(file)
+                found_size, found_value = _sum_of(file)
             except (OSError, ValueError) as error:
                 # ValueError: a name that no file can have, with a zero byte or half a character.
                 return "%r cannot be read (%s)" % (file, getattr(error, "strerror", None) or error)
-            if found[0] != sums[0]:
-                return "%s has %d bytes, it was written with %d" % (file, found[0], sums[0])
-            if found != sums:
+            if found_size != size:
+                return "%s has %d bytes, it was written with %d" % (file, found_size, size)
+            if found_value != value:
                 return "%s is damaged: its checksum is not the one it was written with" % file
         return None
 
     def files(self) -> List[str]:
         """Returns the paths of its files that are there, the announcing index file first."""
-        found = [name for name in glob.glob(glob.escape(self.path) + ".*") if _FILE.match(os.path.basename(name))]
+        found = [name for name in glob.glob(glob.escape(self.path) + ".*") if _PART.match(os.path.basename(name))]
         return sorted(found, key=lambda name: (not name.endswith(".index"), name))
 
     def delete(self) -> None:
@@ -127,10 +121,7 @@ class Checkpoint:
         shutil.rmtree(self.tables, ignore_errors=True)
 
     def set_aside(self, folder: str) -> None:
-        """Moves it where nothing restores it and a person may look at it.
-
-        A checkpoint that cannot be read today may be one whose disk is away: it is not for this program to delete.
-        """
+        """Moves it where nothing restores it; nothing is deleted: its disk may only be away today."""
         os.makedirs(folder, exist_ok=True)
         # The index file last: while it is there, a start that follows an interrupted one moves the rest.
         for name in ([self.tables] if os.path.exists(self.tables) else []) + self.files()[::-1]:
@@ -150,7 +141,7 @@ def steps(directory: str) -> List[int]:
     """Returns the steps that have an index file, ascending."""
     if not os.path.isdir(directory):
         return []
-    found = (_FILE.match(name) for name in os.listdir(directory) if name.endswith(".index"))
+    found = (_PART.match(name) for name in os.listdir(directory) if name.endswith(".index"))
     return sorted(int(match.group("step")) for match in found if match)
 
 
@@ -176,29 +167,22 @@ def write_state(directory: str, all_steps: List[int]) -> None:
     replace_text(path, "\n".join(lines) + "\n")
 
 
-def prune(directory: str, keep: int) -> None:
-    """Keeps the latest checkpoints: savers know only what they wrote themselves, not the files of earlier runs."""
-    keep_only(directory, steps(directory)[-keep:])
-
-
 def keep_only(directory: str, kept: List[int]) -> None:
     """Removes the checkpoints of other steps, and what interrupted writes and deletions left."""
-    for step in steps(directory):
-        if step not in kept:
-            Checkpoint(directory, step).delete()
-    for name in os.listdir(directory):
-        match = _FILE.match(name) or _TABLES.match(name)
-        if _UNFINISHED.match(name) or (match and int(match.group("step")) not in kept):
-            path = os.path.join(directory, name)
-            if os.path.isdir(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.remove(path)
+    names = os.listdir(directory)
+    found = {int(match.group("step")) for match in map(_PART.match, names) if match}
+    for step in sorted(found - set(kept)):
+        Checkpoint(directory, step).delete()
+    for path in [os.path.join(directory, name) for name in filter(_UNFINISHED.match, names)]:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.remove(path)
 
 
 def is_file_of_one(name: str) -> bool:
     """Whether a name in a model directory is one that training gives to the files of checkpoints."""
-    return any(pattern.match(name) for pattern in (_FILE, _TABLES, _UNFINISHED))
+    return bool(_PART.match(name) or _UNFINISHED.match(name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,14 +194,11 @@ class Best:
     value: float
 
 
-def keep_best(directory: str, best: Best) -> bool:
-    """Makes ``best/`` hold the checkpoint of the best evaluation; returns whether it was copied anew."""
-    folder = os.path.join(directory, BEST_FOLDER)
-    if read_best(directory) == best:
-        return False
-    Checkpoint(directory, best.step).copy_to(folder)
-    write_best(directory, best)
-    return True
+def keep_best(directory: str, best: Best) -> None:
+    """Makes ``best/`` hold the checkpoint of the best evaluation."""
+    if read_best(directory) != best:
+        Checkpoint(directory, best.step).copy_to(os.path.join(directory, BEST_FOLDER))
+        write_best(directory, best)
 
 
 def write_best(directory: str, best: Best) -> None:
@@ -230,16 +211,11 @@ def write_best(directory: str, best: Best) -> None:
 
 
 def read_best(directory: str, contents: bool = False) -> Optional[Best]:
-    """Returns the best checkpoint, or None where there is none, its note is damaged or it is not whole.
-
-    Raises:
-        UserError: the note is of a newer format.
-    """
+    """Returns the best checkpoint, or None where none is whole or the note is damaged; UserError: of a newer format."""
     folder = os.path.join(directory, BEST_FOLDER)
     path = os.path.join(folder, BEST_FILE)
     try:
-        with open(path, encoding="utf-8") as stream:
-            note = json.load(stream)
+        note = json.loads(read_small_text(path))
         if int(note["format_version"]) > BEST_FORMAT:
             raise UserError("%s has format version %r, newer than this program reads (%d); update the program"
                             % (path, note["format_version"], BEST_FORMAT))
@@ -250,12 +226,9 @@ def read_best(directory: str, contents: bool = False) -> Optional[Best]:
 
 
 def resolve(directory: str, choice: str, tables: Optional[Mapping[str, int]] = None) -> Checkpoint:
-    """Returns the checkpoint for ``latest``, ``best`` or a step number; its contents are verified.
+    """Returns the checkpoint for ``latest``, ``best`` or a step number, its contents verified; UserError without one.
 
     A damaged latest checkpoint is passed over with a warning; ``tables`` as for :meth:`Checkpoint.problem`.
-
-    Raises:
-        UserError: there is no such checkpoint, or the one that was asked for is damaged.
     """
     if choice == "latest":
         return _latest_verified(directory, tables)
@@ -298,17 +271,53 @@ def _latest_verified(directory: str, tables: Optional[Mapping[str, int]]) -> Che
                     "run_estimator.sh train --model_dir %s" % (directory, directory))
 
 
-def _link_or_copy(source: str, target: str, **_kwargs: Any) -> str:
+def heal(model_dir: str, damaged_folder: str, tables: Optional[Mapping[str, int]] = None) -> Tuple[int, List[str]]:
+    """Makes the latest whole checkpoint the one that TensorFlow restores.
+
+    Where the best one is whole and of a later step than what is whole beside it, or the only one, it takes its place.
+    Checkpoints that are not whole go to ``damaged_folder``; ``tables`` as for :meth:`Checkpoint.problem`. Returns its
+    step (0: none) and a warning per checkpoint that is set aside. UserError: there was a run, and none of its
+    checkpoints is whole; nothing has been changed then.
+    """
+    known, warnings = steps(model_dir), []
+    whole = latest(model_dir, True, tables)
+    best, copy = read_best(model_dir), None  # without its contents, which no ordinary start needs
+    if best is not None and (whole is None or best.step > whole and best.step in known):
+        in_best = Checkpoint(os.path.join(model_dir, BEST_FOLDER), best.step)
+        copy = in_best if in_best.problem(contents=True) is None else None
+    step = whole if copy is None else copy.step
+    if step is None and (known or any(entry["global_step"] for entry in history.read(model_dir))):
+        wrong = Checkpoint(model_dir, known[-1]).problem(True, tables) if known else "there is none"
+        raise UserError("model directory %s: no checkpoint is whole (%s); bring the files back, or start over with "
+                        "--fresh, which moves this run aside" % (model_dir, wrong))
+    for number in [number for number in known if whole is None or number > whole]:
+        checkpoint = Checkpoint(model_dir, number)
+        wrong = checkpoint.problem(True, tables)
+        checkpoint.set_aside(damaged_folder)
+        warnings.append("the checkpoint of step %d is not whole (%s); it is set aside in %s and training continues "
+                        "from step %s" % (number, wrong, damaged_folder, step))
+    if copy is not None:
+        copy.copy_to(model_dir)
+        warnings.append("the copy of step %d in %s/ takes its place" % (copy.step, BEST_FOLDER))
+    if step == 0:
+        # Nothing has been trained: the weights are made anew, as the settings and --warm_start_from say now.
+        Checkpoint(model_dir, 0).delete()
+    if step is not None:
+        write_state(model_dir, [number for number in steps(model_dir) if number <= step])
+    if os.path.isdir(model_dir):
+        keep_only(model_dir, steps(model_dir))
+    return step or 0, warnings
+
+
+def _link_or_copy(source: str, target: str) -> None:
     # Checkpoint files are never changed in place, so a hard link is a copy that costs nothing.
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-    return target
 
 
 def _sum_of(path: str) -> List[int]:
-    """Returns size in bytes and CRC-32."""
     size, value = 0, 0
     with open(path, "rb") as stream:
         for chunk in iter(lambda: stream.read(1 << 24), b""):

@@ -20,6 +20,7 @@ from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.files import replace_text
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"
@@ -33,66 +34,43 @@ MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_l
                 "dense_transform", "dense_bins", "drop_dense")
 # What decides which rows a step reads; a run that is resumed must read on where it stopped.
 ORDER_FIELDS = ("seed", "shuffle_rows", "window_rows")
-_LONGEST_PATH = 1024
+_LONGEST_PATH = 1024 - 128
 # TensorFlow takes these for patterns where it looks for checkpoints.
 _PATTERN_CHARACTERS = "[]*?\\"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataNote:
-    """Which data was trained on.
+    """Which data was trained on; identity and encoding are those of its :class:`Manifest`."""
 
-    Attributes:
-        directory: absolute path.
-        identity, encoding: of its :class:`Manifest`.
-        inputs: name and SHA-256 of the files that it was prepared from.
-        train_rows, test_rows: rows of its splits.
-    """
-
-    directory: str
+    directory: str  # absolute
     identity: str
     encoding: str
-    inputs: Tuple[Tuple[str, ...], ...]
+    inputs: Tuple[Tuple[str, ...], ...]  # name and SHA-256 of the files that it was prepared from
     train_rows: int
     test_rows: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of steps that were trained with the same settings on the same data.
+    """A stretch of steps that were trained with the same settings on the same data."""
 
-    Attributes:
-        from_step: global step at which it begins.
-        data_start: global step at which training on this data began; epochs and schedules are counted from there.
-        config: settings, {field: value}.
-        data: what was trained on.
-        ranks: number of ranks.
-        versions: of the program and its packages.
-    """
-
-    from_step: int
-    data_start: int
-    config: Mapping[str, Any]
+    from_step: int  # global step at which it begins
+    data_start: int  # global step at which training on this data began; epochs and schedules are counted from there
+    config: Mapping[str, Any]  # settings, {field: value}
     data: DataNote
     ranks: int
-    versions: Mapping[str, str]
+    versions: Mapping[str, str]  # of the program and its packages
 
     def to_config(self, model_dir: str, **overrides: Any) -> Config:
-        """Returns the settings for a directory that may have moved.
-
-        Raises:
-            ConfigError: a setting is unknown or an override not allowed.
-        """
+        """Returns the settings for a directory that may have moved; ConfigError: one is unknown or not allowed."""
         values = from_mapping(self.config, os.path.join(model_dir, SETTINGS_FILE))
         return Config(**dict(values, **overrides, model_dir=model_dir))
 
 
 def check_path(model_dir: str, device: str) -> str:
-    """Returns the model directory to use, with symbolic links resolved.
-
-    Raises:
-        ConfigError: checkpoints could not be saved or found again under that path.
-    """
+    """Returns the model directory to use, with symbolic links resolved; ConfigError where checkpoints could not be
+    saved or found again under that path."""
     if os.path.lexists(model_dir) and not os.path.isdir(model_dir):
         raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
     real = os.path.realpath(model_dir)
@@ -100,23 +78,18 @@ def check_path(model_dir: str, device: str) -> str:
     if odd:
         raise ConfigError("model_dir %r: TensorFlow does not find checkpoints again below a path with %s; choose "
                           "another --model_dir" % (model_dir, " ".join(map(repr, odd))))
-    if len(real) > _LONGEST_PATH - 128:
+    if len(real) > _LONGEST_PATH:
         raise ConfigError("model_dir has %d characters, the SDK saves no tables beyond %d; choose a shorter --model_dir"
-                          % (len(real), _LONGEST_PATH - 128))
-    if real == os.path.abspath(model_dir):
-        return model_dir
-    if device == NPU:
+                          % (len(real), _LONGEST_PATH))
+    has_link = real != os.path.abspath(model_dir)
+    if has_link and device == NPU:
         raise ConfigError("model_dir %s leads through a symbolic link, where the SDK saves no tables; use %s"
                           % (model_dir, real))
-    return real
+    return real if has_link else model_dir
 
 
 def read_stages(model_dir: str) -> List[Stage]:
-    """Returns the stages of a model directory, in order; empty where it has no settings.
-
-    Raises:
-        UserError: the settings are damaged, or of another version.
-    """
+    """Returns the stages of a model directory; none without settings, UserError: damaged or of another version."""
     path = os.path.join(model_dir, SETTINGS_FILE)
     if not os.path.isfile(path):
         return []
@@ -134,12 +107,7 @@ def read_stages(model_dir: str) -> List[Stage]:
 
 
 def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config, Manifest]:
-    """Reads what a model was trained with; ``overrides`` {field: value} replace settings.
-
-    Raises:
-        UserError: the directory does not hold a trained model.
-        ConfigError: an override is not allowed.
-    """
+    """Reads what a model was trained with; ``overrides`` {field: value} replace settings; UserError without a model."""
     if not model_dir:
         raise ConfigError("--model_dir is empty; give a model directory, or look whether a variable is unset")
     path = os.path.join(model_dir, SETTINGS_FILE)
@@ -162,22 +130,16 @@ def read_data(model_dir: str) -> Manifest:
     try:
         return read_manifest(folder)
     except DataError as error:
-        path = os.path.join(folder, FILE_NAME)
         raise DataError("%s cannot be used (%s); copy %s of the data that the model was trained on to its place"
-                        % (path, error, FILE_NAME)) from error
+                        % (os.path.join(folder, FILE_NAME), error, FILE_NAME)) from error
 
 
 def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on: bool) -> int:
-    """Refuses to continue in a directory whose model is another one, or that read other data or in another order.
+    """Refuses to continue in a directory whose model is another one (ConfigError: field, found and expected value), or
+    that read other data (DataError) or in another order.
 
-    With ``continue_on`` other data may follow, which was prepared with the model's vocabularies.
-
-    Returns:
-        The global step at which training on this data began or begins.
-
-    Raises:
-        ConfigError: settings differ; the message lists field, found and expected value.
-        DataError: the data differs.
+    With ``continue_on`` other data may follow, which was prepared with the model's vocabularies. Returns the global
+    step at which training on this data began or begins.
     """
     model_dir, step, begun = config.model_dir, checkpoints.latest(config.model_dir), read_stages(config.model_dir)
     stages = _trained(begun, step)
@@ -196,14 +158,19 @@ def check_resumable(config: Config, manifest: Manifest, ranks: int, continue_on:
         _check_continuation(manifest, config, begun[len(stages) - 1:], continue_on)
     # Only one model has experts of tasks: for others the field means nothing.
     fields = tuple(name for name in MODEL_FIELDS if name != "task_expert_num" or config.model == "ple")
-    _refuse_differences(config, found, fields,
-                        "choose another --model_dir (--warm_start_from %s takes over what fits), use the same "
-                        "settings and --preset, or start over with --fresh" % model_dir)
-    if same_data and step:
-        _refuse_differences(config, found, ORDER_FIELDS, "use the same settings, choose another --model_dir, or "
-                                                         "start over with --fresh")
-        if config.batch_size * ranks != found.batch_size * last.ranks:
-            raise ConfigError(_other_batch(config, found, ranks, last.ranks))
+    resumes = same_data and step
+    for names, ways in (
+            (fields, "choose another --model_dir (--warm_start_from %s takes over what fits), use the same settings "
+                     "and --preset, or start over with --fresh" % model_dir),
+            (ORDER_FIELDS if resumes else (), "use the same settings, choose another --model_dir, or start over with "
+                                              "--fresh")):
+        lines = ["%s: found %s, expected %s" % (name, shown(getattr(found, name)), shown(getattr(config, name)))
+                 for name in names if getattr(found, name) != getattr(config, name)]
+        if lines:
+            raise ConfigError("model directory %s was trained with other settings (%s); %s"
+                              % (model_dir, "; ".join(lines), ways))
+    if resumes and config.batch_size * ranks != found.batch_size * last.ranks:
+        raise ConfigError(_other_batch(config, found, ranks, last.ranks))
     return last.data_start if same_data else step or 0
 
 
@@ -223,10 +190,8 @@ def _check_continuation(manifest: Manifest, config: Config, stages: List[Stage],
 
 
 def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int) -> None:
-    """Notes in the model directory what is trained from a step on: settings, data and versions.
-
-    Called when a step is about to be trained, so that the notes always tell what the weights were trained with.
-    """
+    """Notes settings, data and versions of what is trained from a step on; called when one is about to be trained, so
+    that the notes always tell what the weights were trained with."""
     os.makedirs(config.model_dir, exist_ok=True)
     inputs = dict.fromkeys((item.name, item.sha256) for split in manifest.splits.values() for item in split.inputs)
     data = DataNote(os.path.abspath(config.data_dir), manifest.identity(), manifest.encoding_fingerprint(),
@@ -242,13 +207,8 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
 
 
 def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_grow: bool = False) -> None:
-    """Refuses data in ``config.data_dir`` whose keys and numbers mean something else than those that were trained.
-
-    With ``may_grow`` data that continues the model's may have more values at the end of its vocabularies.
-
-    Raises:
-        DataError: naming what differs.
-    """
+    """Refuses (DataError) data in ``config.data_dir`` whose keys and numbers mean something else than those that were
+    trained; with ``may_grow`` data that continues the model's may have more values at the end of its vocabularies."""
     # How files are written says nothing about the rows that came out of them.
     lines = differences(given.dataset, trained.dataset, files=False)
     another_dataset = bool(lines)
@@ -275,12 +235,8 @@ def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_
 def move_old_run(model_dir: str) -> Optional[str]:
     """Moves what training wrote into a folder of its own inside the directory; returns it, or None without a run.
 
-    What users made (exports, predictions) stays where it is.
-
-    Raises:
-        UserError: the directory is not one that training wrote.
+    What users made (exports, predictions) stays. UserError: the directory is not one that training wrote.
     """
-    finish_move(model_dir)
     names = os.listdir(model_dir) if os.path.isdir(model_dir) else []
     others = [name for name in names if not name.startswith((".", OLD_RUN % ""))]
     if others and SETTINGS_FILE not in names and not checkpoints.steps(model_dir):
@@ -318,21 +274,12 @@ def versions() -> Dict[str, str]:
 
 def _code_version() -> str:
     """Returns ``git describe`` of a checkout, else the package's version."""
-    project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if os.path.exists(os.path.join(project, ".git")):
+    if os.path.exists(os.path.join(PROJECT, ".git")):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(["git", "-C", project, "describe", "--always", "--dirty", "--tags"],
+            done = subprocess.run(["git", "-C", PROJECT, "describe", "--always", "--dirty", "--tags"],
                                   capture_output=True, text=True, timeout=10, check=True)
             return "%s (%s)" % (__version__, done.stdout.strip())
     return __version__
-
-
-def _refuse_differences(config: Config, found: Config, names: Tuple[str, ...], ways: str) -> None:
-    lines = ["%s: found %s, expected %s" % (name, shown(getattr(found, name)), shown(getattr(config, name)))
-             for name in names if getattr(found, name) != getattr(config, name)]
-    if lines:
-        raise ConfigError("model directory %s was trained with other settings (%s); %s"
-                          % (config.model_dir, "; ".join(lines), ways))
 
 
 def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -> str:
@@ -347,13 +294,11 @@ def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -
 
 
 def _data_difference(trained: Manifest, given: Manifest) -> str:
-    """Says in a few words how two preparations differ."""
     found = list(differences(given.dataset, trained.dataset))
     if given.encoding_fingerprint() != trained.encoding_fingerprint():
         found.append("another vocabulary or other statistics")
-    for name in ("line_per_sample", "seed"):
-        if getattr(given, name) != getattr(trained, name):
-            found.append("%s %s instead of %s" % (name, getattr(given, name), getattr(trained, name)))
+    found += ["%s %s instead of %s" % (name, getattr(given, name), getattr(trained, name))
+              for name in ("line_per_sample", "seed") if getattr(given, name) != getattr(trained, name)]
     for name, split in trained.splits.items():
         other = given.splits.get(name)
         if other is None or other.rows != split.rows:

@@ -5,6 +5,7 @@ import os
 import shutil
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from feature_specs.checks import is_finite, is_whole
 from feature_specs.errors import UserError
 from feature_specs.files import free_path, named_errors, refuse_directory, replace_text
 
@@ -15,8 +16,6 @@ _HEADING = '{"format_version": %d}\n' % FORMAT_VERSION
 
 #: Kinds of lines: a progress report, an evaluation, the begin of a stage on other data.
 TRAIN, EVALUATION, DATA = "train", "eval", "data"
-# JSON has whole numbers that no float holds; what is larger here is damage, as is what is no number at all.
-_LARGEST = 1e308
 
 
 def append(model_dir: str, kind: str, values: Mapping[str, Any]) -> None:
@@ -34,44 +33,33 @@ def append(model_dir: str, kind: str, values: Mapping[str, Any]) -> None:
 
 
 def read(model_dir: str) -> List[Dict[str, Any]]:
-    """Returns all sound lines in order.
-
-    Raises:
-        UserError: the file has another format.
-    """
+    """Returns all sound lines in order; UserError where the file has another format."""
     return _parse(os.path.join(model_dir, METRICS_FILE))[0]
 
 
 def evaluations(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations in order of their steps, one per step."""
-    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry.get("kind") == EVALUATION}
+    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry["kind"] == EVALUATION}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def evaluations_on_latest_data(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations on the data that was evaluated last: figures of other rows do not compare."""
     entries = evaluations(model_dir)
-    for entry in reversed(read(model_dir)):
-        later = [item for item in entries if item["global_step"] > entry["global_step"]]
-        if entry.get("kind") == DATA and later:
-            return later
-    return entries
+    begins = [entry["global_step"] for entry in read(model_dir) if entry["kind"] == DATA]
+    later = ([entry for entry in entries if entry["global_step"] > begin] for begin in reversed(begins))
+    return next(filter(None, later), entries)
 
 
 def best_of(entries: List[Dict[str, Any]], metric: str, lower_is_better: bool) -> Optional[Dict[str, Any]]:
     """Returns the first evaluation whose metric no other one exceeds; None where none has the metric."""
     defined = [entry for entry in entries if entry.get(metric) is not None]
-    if not defined:
-        return None
-    return (min if lower_is_better else max)(defined, key=lambda entry: entry[metric])
+    return (min if lower_is_better else max)(defined, key=lambda entry: entry[metric]) if defined else None
 
 
 def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
     """Leaves out damaged lines, and those beyond the step that a run continues from: a restart repeats that work.
-
-    Returns:
-        What was damaged and where in ``damaged_folder`` the original is kept, or None.
-    """
+    Returns what was damaged and where in ``damaged_folder`` the original is kept, or None."""
     path = os.path.join(model_dir, METRICS_FILE)
     refuse_directory(path)
     if not os.path.isfile(path):
@@ -86,8 +74,8 @@ def repair(model_dir: str, step: int, damaged_folder: str) -> Optional[str]:
                    % (path, damaged, len(entries) + damaged, original))
     text = _HEADING + "".join(_line(entry) for entry in entries if entry["global_step"] <= step)
     with open(path, "rb") as stream:
-        is_sound = stream.read() == text.encode("utf-8")
-    if not is_sound:
+        found = stream.read()
+    if found != text.encode("utf-8"):
         replace_text(path, text)
     return warning
 
@@ -117,15 +105,12 @@ def _parse(path: str) -> Tuple[List[Dict[str, Any]], int]:
 
 
 def _is_sound(entry: Any) -> bool:
-    """Returns whether a line has kind and step, and numbers or null for all figures of a report or an evaluation."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
-        return False
-    step = entry.get("global_step")
-    if not isinstance(step, int) or isinstance(step, bool):
+    """Returns whether a line has kind and step, and for all figures of a report or an evaluation null or a number that
+    a float holds."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("kind"), str) and is_whole(entry.get("global_step"))):
         return False
     return entry["kind"] not in (TRAIN, EVALUATION) or all(
-        value is None or type(value) in (int, float) and abs(value) < _LARGEST
-        for name, value in entry.items() if name != "kind")
+        value is None or is_finite(value) for name, value in entry.items() if name != "kind")
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """One training per model directory: locks that the kernel drops with the process, so that a crash leaves none."""
 import contextlib
 import fcntl
-import json
 import os
 import socket
 from typing import ContextManager, Iterator
@@ -15,11 +14,8 @@ PHASE_LOCK_FILE = ".phase-lock"
 
 @contextlib.contextmanager
 def locked(model_dir: str, what: str = "model directory", flag: str = "--model_dir") -> Iterator[None]:
-    """Holds the lock of a model directory, which is made where it does not exist; ``what`` and ``flag`` name it.
-
-    Raises:
-        UserError: another process holds it; the message names its process id and host.
-    """
+    """Holds the lock of a model directory, which is made where it does not exist; ``what`` and ``flag`` name it in the
+    UserError where another process holds it, with that one's id and host."""
     os.makedirs(model_dir, exist_ok=True)
     with _held(model_dir, LOCK_FILE, what, flag):
         with _held(model_dir, PHASE_LOCK_FILE, what, flag):
@@ -34,30 +30,19 @@ def phase_locked(model_dir: str) -> ContextManager[None]:
 
 @contextlib.contextmanager
 def _held(model_dir: str, name: str, what: str, flag: str) -> Iterator[None]:
-    path = os.path.join(model_dir, name)
-    # Opened for appending: the file of another holder must not be cut before the lock is ours.
-    with open(path, "a+", encoding="utf-8") as stream:
+    # Opened for appending: the note of another holder must not be cut before the lock is ours.
+    with open(os.path.join(model_dir, name), "a+", encoding="utf-8", errors="replace") as stream:
+        stream.seek(0)
         try:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError("%s %s is in use by %s; wait for it to end, stop it, or choose another %s"
-                            % (what, model_dir, _holder(path), flag)) from error
-        stream.seek(0)
+            raise UserError("%s %s is in use by %s; wait for it to end, stop it, or choose another %s" % (
+                what, model_dir, stream.read() or "another process", flag)) from error
         stream.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname()}, stream)
+        stream.write("process %d on host %s" % (os.getpid(), socket.gethostname()))
         stream.flush()
         try:
             yield
         finally:
             stream.seek(0)
             stream.truncate()
-
-
-def _holder(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            holder = json.load(stream)
-        return "process %s on host %s" % (holder["pid"], holder["host"])
-    except (OSError, ValueError, KeyError, TypeError):
-        # The holder is just writing its note.
-        return "another process"

@@ -5,7 +5,7 @@ belongs to key i; an attribute file holds int64 [n, 8] for keys and [n, dim, 4] 
 SparseTableError where a file is missing or does not fit the others.
 """
 import os
-from typing import List, Mapping, Tuple
+from typing import List, Mapping
 
 import numpy as np
 
@@ -35,9 +35,10 @@ def states(directory: str, table: str) -> List[str]:
 
 def read_keys(directory: str, table: str) -> np.ndarray:
     """Reads the keys of a table, int64 [n], each once and none negative."""
-    keys = _open(os.path.join(directory, table, KEYS), 2, np.int64)
+    folder = os.path.join(directory, table, KEYS)
+    keys = _open(folder, 2, np.int64)
     if keys.size and keys.min() < 0 or np.unique(keys).size != keys.size:
-        raise SparseTableError("%s: a key is negative or stands there twice" % os.path.join(directory, table, KEYS))
+        raise SparseTableError("%s: a key is negative or stands there twice" % folder)
     return np.array(keys)
 
 
@@ -54,16 +55,9 @@ def row_values(directory: str, table: str) -> int:
     return open_rows(directory, table).shape[1]
 
 
-def read_table(directory: str, table: str) -> Tuple[np.ndarray, np.ndarray]:
-    """Reads keys int64 [n] and rows float32 [n, dim] (memory-mapped) of a table that :func:`check` has found whole."""
-    return read_keys(directory, table), open_rows(directory, table)
-
-
 def check(directory: str, expected: Mapping[str, int]) -> None:
-    """Checks that every file is there with the size that its attribute file gives.
-
-    ``expected``: {table that must be there: values of its rows}.
-    """
+    """Checks that every file is there with the size that its attribute file gives, and the tables of ``expected``,
+    {table: values of its rows}."""
     for table, dim in expected.items():
         values = row_values(directory, table)
         if values != dim:

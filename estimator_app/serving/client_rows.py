@@ -14,6 +14,9 @@ from feature_specs.dataset import HASH, CategoricalFeature
 from feature_specs.manifest import Manifest
 from feature_specs.records import DENSE_FEATURE, HASH_BUCKETS, NO_VALUE, SPARSE_FEATURE, UNKNOWN_INDEX
 
+# Where a tf.Example holds values, by the kind of their array.
+_LISTS = {"i": "int64_list", "f": "float_list", "O": "bytes_list"}
+
 
 def vectors(sparse: np.ndarray, dense: np.ndarray) -> Dict[str, np.ndarray]:
     """Returns the inputs of the signature of vectors; one of width 0 is no input."""
@@ -22,26 +25,17 @@ def vectors(sparse: np.ndarray, dense: np.ndarray) -> Dict[str, np.ndarray]:
 
 def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
           vocabulary_dir: str) -> Tuple[Dict[str, np.ndarray], np.ndarray]:
-    """Returns rows feature by feature, lists as one text.
+    """Returns rows, int64 [n, W] indexes and hashes and float32 [n, D], as {feature: object [n, 1] of texts, lists as
+    one, or float32 [n, 1]}; and int64 [n, W], what the texts mean.
 
     Hashed values have no texts any more and get made-up ones; a value that cannot be told by a text becomes unknown.
-
-    Args:
-        sparse: int64 [n, W], indexes and hashes.
-        dense: float32 [n, D].
-        manifest: of the data.
-        vocabulary_dir: folder that its vocabulary files are relative to.
-
-    Returns:
-        {feature: object [n, 1] of texts, or float32 [n, 1]}; and int64 [n, W], what the texts mean.
+    ``vocabulary_dir`` is the folder that the manifest's vocabulary files are relative to.
     """
     dataset = manifest.dataset
     inputs: Dict[str, np.ndarray] = {}
     meant = sparse.copy()
-    start = 0
-    for feature in dataset.categorical:
-        values = meant[:, start:start + feature.width]
-        start += feature.width
+    ends = np.cumsum([feature.width for feature in dataset.categorical], dtype=int)
+    for feature, values in zip(dataset.categorical, np.split(meant, ends, axis=1)):
         used, places = np.unique(values, return_inverse=True)
         if feature.encoding == HASH:
             texts = ["made up %d" % value for value in used.tolist()]
@@ -58,16 +52,11 @@ def named(sparse: np.ndarray, dense: np.ndarray, manifest: Manifest,
 
 
 def example(features: Mapping[str, Any]) -> bytes:
-    """Serializes one row as a tf.Example: {name: [numbers or texts]}."""
+    """Serializes one row as a tf.Example: {name: array of numbers or texts}."""
     made = tf.train.Example()
     for name, values in features.items():
-        feature = made.features.feature[name]
-        if values.dtype.kind == "i":
-            feature.int64_list.value.extend(values)
-        elif values.dtype.kind == "f":
-            feature.float_list.value.extend(values)
-        else:
-            feature.bytes_list.value.extend(item.encode("utf-8") for item in values)
+        items = [text.encode("utf-8") for text in values] if values.dtype == object else values
+        getattr(made.features.feature[name], _LISTS[values.dtype.kind]).value.extend(items)
     return made.SerializeToString()
 
 

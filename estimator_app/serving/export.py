@@ -29,53 +29,36 @@ MODEL_CARD = "model_card.json"
 CARD_FORMAT = 2
 #: Largest difference from the Estimator's predictions: of probabilities, and of numbers relative to their size.
 TOLERANCE, RELATIVE_TOLERANCE = 1e-6, 1e-5
-_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportRequest:
-    """What is to be exported: a checkpoint (``latest``, ``best`` or a step number) of a directory that training wrote.
-
-    Attributes:
-        export_dir: base directory of the versions; None: ``export`` in the model directory.
-        data_dir: prepared data whose evaluation rows check the export; None: what the model was trained on. Where that
-            is not there any more, rows are drawn from the vocabularies and the signatures are compared with each other.
-        check_rows: rows of the check.
-    """
+    """What is to be exported: a checkpoint (``latest``, ``best`` or a step number) of a model directory."""
 
     model_dir: str
     checkpoint: str = "latest"
-    export_dir: Optional[str] = None
+    export_dir: Optional[str] = None  # base directory of the versions; None: ``export`` in the model directory
+    # Prepared data whose evaluation rows check the export; None: what the model was trained on. Where that is not there
+    # any more, rows are drawn from the vocabularies and the signatures are compared with each other.
     data_dir: Optional[str] = None
     check_rows: int = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckRows:
-    """Rows to check an export with, and what the Estimator predicts for them.
+    """Rows to check an export with, and what the Estimator predicts for them."""
 
-    Attributes:
-        sparse: int64 [n, W], as records hold them.
-        dense: float32 [n, D], raw units.
-        expected: {output: float [n]}; empty where the prepared data is not there.
-        source: where they come from, for the model card.
-    """
-
-    sparse: np.ndarray
-    dense: np.ndarray
-    expected: Mapping[str, np.ndarray]
-    source: str
+    sparse: np.ndarray  # int64 [n, W], as records hold them
+    dense: np.ndarray  # float32 [n, D], raw units
+    expected: Mapping[str, np.ndarray]  # {output: float [n]}; empty where the prepared data is not there
+    source: str  # where they come from, for the model card
 
 
 def export_model(request: ExportRequest) -> str:
-    """Exports a checkpoint and checks the result before it becomes visible.
+    """Exports a checkpoint, checks the result before it becomes visible and returns ``<export_dir>/<version>``; the
+    version is one more than the largest number there.
 
-    Returns:
-        The version directory, ``<export_dir>/<version>``; the version is one more than the largest number there.
-
-    Raises:
-        UserError: the checkpoint or the data cannot be used, or the exported model predicts something else; nothing
-            is left behind then.
+    UserError: checkpoint or data cannot be used, or the exported model predicts something else; nothing is left then.
     """
     if request.check_rows < 1:
         raise ConfigError("check_rows %d: give at least 1 row" % request.check_rows)
@@ -132,21 +115,15 @@ def write_saved_model(trained: TrainedModel, vocabulary_dir: str, target: str) -
         builder = tf.compat.v1.saved_model.Builder(target)
         builder.add_meta_graph_and_variables(
             session, [tf.saved_model.SERVING], strip_default_attrs=True,
-            signature_def_map={name: tf.compat.v1.saved_model.predict_signature_def(signature.inputs, signature.outputs)
+            signature_def_map={name: tf.compat.v1.saved_model.predict_signature_def(*signature)
                                for name, signature in signatures.items()})
         builder.save()
 
 
 def check_saved_model(version_dir: str, trained: TrainedModel, rows: CheckRows) -> Dict[str, Dict[str, float]]:
-    """Loads a SavedModel as a client does and compares what it predicts.
-
-    Returns:
-        {signature: {output: largest difference}} from the Estimator's predictions; where there are none, and of rows
-        whose texts mean something else than the row, from those of the signature of vectors.
-
-    Raises:
-        UserError: a difference is larger than what rounding explains.
-    """
+    """Loads a SavedModel as a client does and returns {signature: {output: largest difference}} from the Estimator's
+    predictions; where there are none, and of rows whose texts mean something else than the row, from those of the
+    signature of vectors. UserError where one is larger than what rounding explains."""
     manifest, count = trained.model.manifest, len(rows.sparse)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], version_dir)
@@ -211,15 +188,14 @@ def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str,
         "tables": {name: {"rows": len(table.keys), "dim": int(table.rows.shape[1])}
                    for name, table in trained.tables.items()},
         "signatures": {
-            DEFAULT: "%s int64 [batch, %d], indexes and hashes (%s); %s float32 [batch, %d], raw units "
-                               "(%s)" % (
+            DEFAULT: "%s int64 [batch, %d], indexes and hashes (%s); %s float32 [batch, %d], raw units (%s)" % (
                 SPARSE_FEATURE, dataset.sparse_width, ", ".join(
                     "%s x %d" % (feature.name, feature.width) if feature.is_list else feature.name
                     for feature in dataset.categorical),
                 DENSE_FEATURE, dataset.num_dense, ", ".join(feature.name for feature in dataset.numeric)),
             EXAMPLES: "%s string [batch], serialized tf.Example protos of one row" % EXAMPLES,
-            RAW: "each categorical feature string [batch, 1], a list as one text with its separator; each "
-                           "numeric one float32 [batch, 1]"},
+            RAW: "each categorical feature string [batch, 1], a list as one text with its separator; each numeric one "
+                 "float32 [batch, 1]"},
         "outputs": {name: "float32 [batch, 1], %s" % (
             "in the units of the label's column" if name in _numbers(trained) else "probability")
             for name in trained.model.tasks.output_names()},
@@ -281,7 +257,7 @@ def _drawn_rows(manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]
 
 def _run_reference(arguments: List[str]) -> None:
     """Predicts with the Estimator in a process of its own, which may load an SDK."""
-    path = os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (directory.PROJECT, os.environ.get("PYTHONPATH"))))
     environment = dict(os.environ, PYTHONPATH=path)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "estimator_app.training.reference"] + arguments,

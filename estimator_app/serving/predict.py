@@ -45,25 +45,16 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is to be scored, with a checkpoint (``latest``, ``best`` or a step number) of ``model_dir``.
-
-    Attributes:
-        inputs: files, folders or patterns in the dataset's format; ``-`` is standard input.
-        output: file to write; ``-`` is standard output (:func:`feature_specs.outputs.open_output`).
-        format: ``csv`` (a header and a line per row) or ``jsonl`` (an object per row).
-        batch_size: rows that are scored together.
-        max_bad_rows: ``N`` or ``P%`` rows per file that may be unusable; each leaves a line without values.
-        threads: for reading and scoring; 0: one per core that the process may use.
-    """
+    """What is to be scored, with a checkpoint (``latest``, ``best`` or a step number) of ``model_dir``."""
 
     model_dir: str
     checkpoint: str
-    inputs: Tuple[str, ...]
-    output: str
-    format: str = "csv"
-    batch_size: int = 4096
-    max_bad_rows: Union[int, str] = 0
-    threads: int = 0
+    inputs: Tuple[str, ...]  # files, folders or patterns in the dataset's format; ``-`` is standard input
+    output: str  # file to write; ``-`` is standard output (:func:`feature_specs.outputs.open_output`)
+    format: str = "csv"  # ``csv`` (a header and a line per row) or ``jsonl`` (an object per row)
+    batch_size: int = 4096  # rows that are scored together
+    max_bad_rows: Union[int, str] = 0  # unusable rows per file, ``N`` or ``P%``; each leaves a line without values
+    threads: int = 0  # for reading and scoring; 0: one per core that the process may use
 
 
 @dataclasses.dataclass
@@ -87,12 +78,8 @@ class _Piece:
 
 
 def predict(request: Prediction) -> Done:
-    """Scores files.
-
-    Raises:
-        UserError: the model or a file cannot be used, or a file has more bad rows than allowed; the output stays
-        what it was.
-    """
+    """Scores files; UserError where the model or a file cannot be used, or a file has more bad rows than allowed: the
+    output stays what it was."""
     if request.format not in FORMATS:
         raise ConfigError("format %r is not known; allowed: %s" % (request.format, ", ".join(FORMATS)))
     if request.batch_size < 1 or not 0 <= request.threads <= MAX_THREADS:
@@ -134,10 +121,8 @@ def _check_output(request: Prediction, paths: Sequence[str]) -> None:
 
 
 def make_scorer(trained: TrainedModel, threads: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Builds the serving graph in a session; returns what scores rows, also from several threads at once.
-
-    It takes int64 [n, W] and float32 [n, D] in raw units, and returns float32 [n, outputs].
-    """
+    """Builds the serving graph in a session; returns what scores rows, int64 [n, W] and float32 [n, D] in raw units, as
+    float32 [n, outputs], also from several threads at once."""
     dataset = trained.model.manifest.dataset
     with tf.Graph().as_default() as graph:
         serving = ServingGraph(trained)

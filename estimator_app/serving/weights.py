@@ -1,10 +1,6 @@
-"""The weights of a checkpoint as arrays, read with TensorFlow's checkpoint reader and NumPy; no SDK is needed.
-
-A checkpoint written on NPUs and one written on a CPU have the same files: dense variables in TensorFlow's format and
-the embedding tables in the SDK's ``sparse-<base>-<step>/<table>/{key,embedding}``.
-"""
+"""The weights of a checkpoint, of NPUs or of a CPU, as arrays: read with TensorFlow and NumPy, without an SDK."""
 import dataclasses
-from typing import Dict, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,36 +11,27 @@ from estimator_app.model_dir.checkpoints import Checkpoint
 from feature_specs.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """An embedding table: ``keys`` int64 [n] ascending, ``rows`` float32 [n, dim]."""
+class Table(NamedTuple):
+    """An embedding table."""
 
-    keys: np.ndarray
-    rows: np.ndarray
+    keys: np.ndarray  # int64 [n], ascending
+    rows: np.ndarray  # float32 [n, dim]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """Everything of a trained model that serving needs.
-
-    Attributes:
-        model: settings and data.
-        checkpoint: where the weights are from.
-        dense: {variable name: float32 array}.
-        tables: {name: table}.
-    """
+    """Everything of a trained model that serving needs."""
 
     model: Model
-    checkpoint: Checkpoint
-    dense: Dict[str, np.ndarray]
+    checkpoint: Checkpoint  # where the weights are from
+    dense: Dict[str, np.ndarray]  # {variable name: float32 array}
     tables: Dict[str, Table]
 
 
 def read_model(model_dir: str, choice: str) -> TrainedModel:
     """Reads settings, manifest and weights of a trained model; ``choice``: ``latest``, ``best`` or a step number.
 
-    Raises:
-        UserError: a file is missing or damaged, does not fit the settings, or holds numbers that are not finite.
+    UserError: a file is missing or damaged, does not fit the settings, or holds numbers that are not finite.
     """
     model = make_model(*directory.read_settings(model_dir, {}))
     checkpoint = checkpoints.resolve(model_dir, choice)
@@ -78,6 +65,6 @@ def _read_table(folder: str, name: str, expected_dim: int) -> Table:
     if dim != expected_dim:
         raise UserError("%s: table %s has rows of %d values, the settings of the model directory make it %d; it "
                         "belongs to another model" % (folder, name, dim, expected_dim))
-    keys, rows = sparse_tables.read_table(folder, name)
+    keys = sparse_tables.read_keys(folder, name)
     order = np.argsort(keys)
-    return Table(keys[order], np.ascontiguousarray(rows[order]))
+    return Table(keys[order], np.ascontiguousarray(sparse_tables.open_rows(folder, name)[order]))

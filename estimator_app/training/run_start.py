@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from estimator_app.config import Config
 from estimator_app.model.definition import Model
 from estimator_app.model.tasks import AUC_MEAN, MEAN_LOSS, TaskSet
-from estimator_app.model_dir import checkpoints, directory, healing, history
+from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.early_stopping import stop_reason
 from estimator_app.training.steps import StepNumbers, step_numbers
@@ -108,7 +108,7 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
             sys.stdout.write("--fresh: the old run is now in %s\n" % moved)
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
-    start, warnings = healing.heal(config.model_dir, damaged, model.table_dims())
+    start, warnings = checkpoints.heal(config.model_dir, damaged, model.table_dims())
     data_start = min(data_start, start)
     line = history.repair(config.model_dir, start, damaged)
     warnings += [line] if line else []
@@ -140,7 +140,7 @@ def _check_stopping_metric(model: Model) -> None:
 def begin_stage(run: Run) -> None:
     """Notes what is trained from here, and says where other data begins."""
     config, data_start = run.config, run.numbers.data_start
-    sys.stdout.write(run.model.needs().describe() + "\n")
+    sys.stdout.write(run.model.needs().description + "\n")
     directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
     if run.start and run.start == data_start:
         entry = {"global_step": run.start, "data": run.model.manifest.identity()}

@@ -234,7 +234,8 @@ class EvaluationRecorder(tf.estimator.Exporter):
         is_best = history.best_of(rivals + [metrics], metric, tasks.is_loss(metric)) is metrics
         if is_best:
             checkpoints.keep_best(config.model_dir, Best(step, metric, metrics[metric]))
-        checkpoints.prune(config.model_dir, config.keep_checkpoint_max)
+        # Savers know only what they wrote themselves, not the files of earlier runs.
+        checkpoints.keep_only(config.model_dir, checkpoints.steps(config.model_dir)[-config.keep_checkpoint_max:])
         return is_best
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from estimator_app.model.metrics import EvaluationBatch, RankMerge, expert_metrics
-from feature_specs.records import GROUP, LABEL
+from feature_specs.records import LABEL
 
 WAIT_SECONDS = 60
 
@@ -42,12 +42,9 @@ class Evaluation:
                               for name, (kind, shape, _) in kinds.items()}
             label = fed["label"]
             valid = tf.logical_not(tf.math.is_inf(label[:, 0]) if float_labels else tf.equal(label[:, 0], -2))
-            batch = EvaluationBatch(valid, steps, batch_size, RankMerge(ranks), fed.get("weights"))
-            features = {LABEL: label}
-            if has_group:
-                features[GROUP] = fed["group"][:, None]
+            batch = EvaluationBatch(valid, steps, batch_size, RankMerge(ranks), fed.get("weights"), fed.get("group"))
             logits = tasks.related({name: fed["logits_" + name] for name in tasks.names})
-            metrics = tasks.metrics(logits, features, batch)
+            metrics = tasks.metrics(logits, tasks.labels({LABEL: label}), batch)
             if expert_sizes:
                 metrics.update(expert_metrics(fed["experts"], {first: fed["gate"]}, valid, batch.merge))
             self.start = tf.compat.v1.local_variables_initializer()

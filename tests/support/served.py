@@ -243,8 +243,8 @@ class Client:
         """Of a graph that is the current one."""
         built = {"serving_default": serving.default_signature, "examples": serving.examples_signature,
                  "raw": serving.raw_signature}
-        signatures = {name: tuple({key: tensor.name for key, tensor in items.items()} for items in (
-            signature.inputs, signature.outputs)) for name, signature in ((name, built[name]()) for name in names)}
+        signatures = {name: tuple({key: tensor.name for key, tensor in items.items()} for items in built[name]())
+                      for name in names}
         session = tf.compat.v1.Session()
         serving.assign(session)
         return cls(session, signatures)
@@ -305,10 +305,10 @@ def rewrite_table(model_dir, step, table, change):
     from rec_sdk_cpu.core import sparse_files
     checkpoint = Checkpoint(str(model_dir), step)
     names = sparse_tables.tables(checkpoint.tables)
-    before = {name: (sparse_tables.read_table(checkpoint.tables, name), sparse_tables.states(checkpoint.tables, name))
-              for name in names}
+    before = {name: (sparse_tables.read_keys(checkpoint.tables, name), sparse_tables.open_rows(checkpoint.tables, name),
+                     sparse_tables.states(checkpoint.tables, name)) for name in names}
     with sparse_files.FolderWriter(checkpoint.tables) as writer:
-        for name, ((keys, values), states) in before.items():
+        for name, (keys, values, states) in before.items():
             if name == table:
                 keys, values = change(np.array(keys), np.array(values))
             if keys is None:

@@ -149,7 +149,7 @@ def test_more_batches_than_planned_are_refused(small):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         batch = EvaluationBatch(tf.ones([4], tf.bool), 1, 4, RankMerge())
         found = small.metrics({name: tf.constant(value[:4]) for name, value in logits.items()},
-                              {"label": tf.constant(labels[:4])}, batch)
+                              small.labels({"label": tf.constant(labels[:4])}), batch)
         session.run(tf.compat.v1.local_variables_initializer())
         session.run(found["auc_click"][1])
         with pytest.raises(tf.errors.InvalidArgumentError, match="more batches than planned"):

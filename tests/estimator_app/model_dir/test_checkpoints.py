@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from estimator_app.model_dir import checkpoints, healing, sparse_tables
+from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from feature_specs.errors import UserError
 
@@ -70,7 +70,7 @@ def test_a_damaged_latest_is_passed_over_with_a_warning(tmp_path, capsys):
         stream.write(b"\xff")
     assert checkpoints.resolve(str(tmp_path), "latest").step == 5
     assert capsys.readouterr().err.count("warning: the checkpoint of step 7 is not whole") == 1
-    step, warnings = healing.heal(str(tmp_path), str(tmp_path / "damaged"))
+    step, warnings = checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"))
     assert step == 5 and len(warnings) == 1 and checkpoints.steps(str(tmp_path / "damaged")) == [7]
     assert tf.train.latest_checkpoint(str(tmp_path)) == Checkpoint(str(tmp_path), 5).path
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_without_checksums_is_accepted_and_one_with_damaged_ones_is
         stream.write('{"format_version": 9, "crc32": {}}')
     # Of a newer program: refused and left where it is, not set aside as damaged.
     with pytest.raises(UserError, match="newer than this program reads"):
-        healing.heal(str(tmp_path), str(tmp_path / "damaged"))
+        checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"))
     assert not (tmp_path / "damaged").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_lacks_a_table_of_the_model_is_not_whole(tmp_path):
     assert "has rows of %d values, expected 9" % dim in checkpoint.problem(tables={name: 9})
     assert "has no table users; it has %s" % name in checkpoint.problem(tables={name: dim, "users": 4})
     shutil.rmtree(os.path.join(checkpoint.tables, name))
-    step, warnings = healing.heal(str(tmp_path), str(tmp_path / "damaged"), {name: dim})
+    step, warnings = checkpoints.heal(str(tmp_path), str(tmp_path / "damaged"), {name: dim})
     assert step == 5 and "step 7 is not whole" in warnings[0] and "has no table" in warnings[0]
 
 
@@ -119,7 +119,7 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     for name in ("model.ckpt-5_temp_0123abc", ".sparse-model.ckpt-4.rank1", "..sparse-model.ckpt-4.rank1.partial-15639",
                  ".sparse-model.ckpt-4.deleted-9"):
         os.makedirs(str(tmp_path / name))
-    checkpoints.prune(str(tmp_path), 2)
+    checkpoints.keep_only(str(tmp_path), checkpoints.steps(str(tmp_path))[-2:])
     assert sorted(set(os.listdir(str(tmp_path))) - set(MINE)) == [
         "model.ckpt-%d%s" % (step, ending) for step in (3, 4)
         for ending in (".checksums", ".data-00000-of-00001", ".index", ".meta")] + [
@@ -130,13 +130,16 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
 def test_the_best_is_a_copy_out_of_the_savers_reach(tmp_path):
     for step in (1, 2, 3):
         make(tmp_path, step)
-    assert checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
-    assert not checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
-    checkpoints.prune(str(tmp_path), 1)
+    checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    written = os.stat(str(tmp_path / "best" / "best.json")).st_ino
+    checkpoints.keep_best(str(tmp_path), Best(1, "auc_mean", 0.7))
+    # What is there already is not copied anew.
+    assert os.stat(str(tmp_path / "best" / "best.json")).st_ino == written
+    checkpoints.keep_only(str(tmp_path), [3])
     found = checkpoints.resolve(str(tmp_path), "best")
     assert found.step == 1 and found.problem(contents=True) is None
     assert sparse_tables.read_keys(found.tables, "table").tolist() == [3, 5]
-    assert checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
+    checkpoints.keep_best(str(tmp_path), Best(3, "auc_mean", 0.8))
     assert checkpoints.steps(str(tmp_path / "best")) == [3]
     assert tf.train.latest_checkpoint(str(tmp_path / "best")) == Checkpoint(str(tmp_path / "best"), 3).path
 
@@ -216,7 +219,7 @@ def test_a_checkpoint_is_set_aside_as_a_whole_whatever_interrupts(tmp_path, monk
             checkpoint.set_aside(str(tmp_path / "aside"))
         monkeypatch.setattr(checkpoints.os, "replace", replace)
         assert os.path.exists(checkpoint.path + ".index") and checkpoint.problem() is not None or not moved
-        healing.heal(str(tmp_path), str(tmp_path / "aside"))
+        checkpoints.heal(str(tmp_path), str(tmp_path / "aside"))
         if moved:
             assert sorted(os.listdir(str(tmp_path / "aside"))) == mine
         for name in os.listdir(str(tmp_path / "aside")) if (tmp_path / "aside").exists() else ():
