@@ -28,7 +28,7 @@ def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
     with locked(request.model.config.model_dir):
         run = prepare_run(request, 1)
         for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed)):
-            command = [sys.executable, "-m", "estimator_app", "train", "--phase", steps.phase_flag(phase)]
+            command = [sys.executable, "-m", "estimator_app", "train", "--phase", phase.flag]
             status = launch.run_command(command + phase_flags(arguments), dict(os.environ))
             if status:
                 return status
@@ -54,7 +54,7 @@ def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str
         if steps.resolve_eval_mode(eval_mode, device, evaluations) == steps.TRAIN_AND_EVALUATE:
             phases = [steps.parse_phase("", run.start, run.numbers)]
         for phase in phases if is_dry else _remaining(run, phases):
-            yield ["train", "--device", device, "--phase", steps.phase_flag(phase)] + phase_flags(flags)
+            yield ["train", "--device", device, "--phase", phase.flag] + phase_flags(flags)
 
     return launch.launch(arguments, config.model_dir, stages=stages, expansion=config.use_dynamic_expansion,
                          device=device, data_dir=config.data_dir, table_bytes=model.needs().memory_bytes,

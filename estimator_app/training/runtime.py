@@ -70,7 +70,7 @@ def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
     # The SDK's numbers must equal the Estimator's (rec_sdk_api 1.1, 11.4).
     try:
         init(use_dynamic=config.use_dynamic, use_dynamic_expansion=config.use_dynamic_expansion, bind_cpu=True,
-             **phase.init_arguments)
+             **phase.init_arguments(numbers.eval_steps))
     except (RuntimeError, ValueError) as error:
         raise ConfigError("the Rec SDK cannot start: %s" % error) from error
     specs = FeatureSpecLists()
@@ -97,8 +97,7 @@ def build_evaluation(model: Model) -> Runtime:
     """Initialises the SDK and builds the Estimator of a process that trains nothing."""
     rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
     numbers = step_numbers(model.config, model.manifest, 0, rank_id, rank_size, training=False)
-    return build_runtime(Run(model, numbers, 0, [], rank_id, rank_size),
-                         Phase(EVALUATE, 0, 0, 0, numbers.eval_steps))
+    return build_runtime(Run(model, numbers, 0, [], rank_id, rank_size), Phase(EVALUATE, 0, 0))
 
 
 def run_config(config: Config, save_steps: int) -> Any:
