@@ -63,7 +63,7 @@ def train(args: argparse.Namespace, model: Any) -> Dict[str, Any]:
         from estimator_app.training.progress import ProgressHook
         runtime = _runtime(model, args)
         os.makedirs(config.model_dir, exist_ok=True)
-        hooks: List[Any] = [ProgressHook(runtime.run), SignalHook(config.model_dir), clock]
+        hooks: List[Any] = [ProgressHook(runtime.run), SignalHook(runtime.run, runtime.guard), clock]
         runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks(hooks), max_steps=args.steps)
     # Back from train(): hooks behind the clock, which save the last checkpoint, are done too.
     seconds = time.perf_counter() - clock.began

@@ -28,14 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(list(arguments))
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     prepare_device(CPU)
-    from estimator_app.training.evaluate import explained_input_errors
     from estimator_app.training.runtime import build_evaluation
     config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
     model = make_model(config, read_manifest(parsed.data_dir))
     check_shards(model.manifest, config.data_dir, TEST_SPLIT)
     runtime, names = build_evaluation(model), model.tasks.output_names()
     rows = []
-    with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
+    with runtime.guard.explained_errors(TEST_SPLIT):
         for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
                                              checkpoint_path=parsed.checkpoint):
             rows.append([row[name][0] for name in names])

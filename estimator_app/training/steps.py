@@ -145,7 +145,8 @@ def parse_phase(text: str, start: int, numbers: StepNumbers) -> Phase:
         return Phase(TRAIN_AND_EVALUATE, start, numbers.max_steps, numbers.save_steps)
     match = _PHASE.match(text)
     if not match:
-        raise ConfigError("--phase %r is not understood; allowed: train:FROM:TO, eval:STEP (global steps) or all" % text)
+        raise ConfigError("--phase %r is not understood; allowed: train:FROM:TO, eval:STEP (global steps) or "
+                          "all" % text)
     stop = int(match.group("stop"))
     if match.group("start") is None:
         _check("the step of --phase", stop, 0)
