@@ -16,19 +16,11 @@ from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
 
 
 def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str, Any]:
-    """Evaluates a checkpoint; returns what ``eval`` prints as JSON.
+    """Evaluates a checkpoint, ``latest``, ``best`` or a step number, on the data of ``config.data_dir``.
 
-    Args:
-        config: settings of the trained model; ``data_dir`` names the data to evaluate on.
-        trained_on: manifest of the training data.
-        checkpoint: ``latest``, ``best`` or a step number.
-
-    Returns:
-        global_step, examples, loss and every task's scores; those with ``weighted_`` where rows have weights. One that
-        is not defined is None.
-
-    Raises:
-        UserError: checkpoint or data are missing, or do not fit the model.
+    Returns what ``eval`` prints as JSON: global_step, examples, loss and every task's scores, those with ``weighted_``
+    where rows have weights; None where one is not defined. Raises UserError where checkpoint or data are missing, or do
+    not fit the model, whose data has the manifest ``trained_on``.
     """
     manifest = read_manifest(config.data_dir)
     directory.check_same_encoding(trained_on, manifest, config, may_grow=True)

@@ -4,6 +4,7 @@
 on a CPU, in a process of its own, so that serving loads no SDK.
 """
 import argparse
+import itertools
 import sys
 from typing import Sequence
 
@@ -33,15 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     model = make_model(config, read_manifest(parsed.data_dir))
     check_shards(model.manifest, config.data_dir, TEST_SPLIT)
     runtime, names = build_evaluation(model), model.tasks.output_names()
-    rows = []
     with runtime.guard.explained_errors(TEST_SPLIT):
-        for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
-                                             checkpoint_path=parsed.checkpoint):
-            rows.append([row[name][0] for name in names])
-            if len(rows) == parsed.rows:
-                break
-    values = np.array(rows, np.float32)
-    np.savez(parsed.output, **{name: values[:, number] for number, name in enumerate(names)})
+        predicted = runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
+                                              checkpoint_path=parsed.checkpoint)
+        rows = [[row[name][0] for name in names] for row in itertools.islice(predicted, parsed.rows)]
+    np.savez(parsed.output, **dict(zip(names, np.array(rows, np.float32).T)))
     return 0
 
 

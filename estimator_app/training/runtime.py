@@ -29,18 +29,11 @@ _SMALL_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """A configured Estimator and its input functions.
-
-    Attributes:
-        run: what is trained or evaluated.
-        estimator: the NPUEstimator.
-        train_input_fn, eval_input_fn: the input functions; the former only where something is trained.
-        guard: tells when data files are replaced while they are read.
-    """
+    """A configured NPUEstimator and its input functions."""
 
     run: Run
     estimator: Any
-    train_input_fn: Optional[Callable[[], tf.data.Dataset]]
+    train_input_fn: Optional[Callable[[], tf.data.Dataset]]  # None where nothing is trained
     eval_input_fn: Callable[[], tf.data.Dataset]
     guard: DataGuard
 
@@ -60,10 +53,7 @@ class Runtime:
 
 
 def build_runtime(run: Run, phase: Phase, warm_start: Any = None) -> Runtime:
-    """Initialises the SDK and builds the Estimator for what this process does of a run, its phase.
-
-    ``warm_start`` are the tf.estimator.WarmStartSettings of a new model.
-    """
+    """Initialises the SDK and builds the Estimator for a phase; ``warm_start`` are tf.estimator.WarmStartSettings."""
     model, numbers = run.model, run.numbers
     config = model.config
     guard = DataGuard(model)

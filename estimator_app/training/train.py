@@ -15,14 +15,7 @@ from estimator_app.training import report
 from estimator_app.training.evaluate import plain_metrics
 from estimator_app.training.hooks import BadLossError, GridSaver, SignalHook, explained_errors
 from estimator_app.training.progress import ProgressHook, tell, tell_evaluation
-from estimator_app.training.run_start import (
-    Run,
-    TrainRequest,
-    begin_stage,
-    nothing_to_train,
-    open_run,
-    prepare_run,
-)
+from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, open_run, prepare_run
 from estimator_app.training.runtime import Runtime, build_runtime
 from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
 from feature_specs import sdk
@@ -33,11 +26,8 @@ from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
 def train(request: TrainRequest) -> Dict[str, Any]:
     """Trains a model, or resumes its training, in this process; with a phase, does that part of a planned training.
 
-    Returns:
-        The metrics of the last evaluation, with ``global_step``; empty where nothing was evaluated.
-
-    Raises:
-        UserError: data, settings or model directory do not fit, or the loss is no number.
+    Returns the metrics of the last evaluation, empty where nothing was evaluated; raises UserError where data, settings
+    or model directory do not fit, or the loss is no number.
     """
     model, config = request.model, request.model.config
     rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()

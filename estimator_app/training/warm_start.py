@@ -19,11 +19,8 @@ from feature_specs.manifest import MODEL_DATA_FOLDER
 def warm_start_settings(source: str, model: Model) -> Any:
     """Compares the trained model in ``source`` with a new one and prints what is taken over, and what is left and why.
 
-    Returns:
-        tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4).
-
-    Raises:
-        UserError: ``source`` holds no trained model, or nothing fits.
+    Returns tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4). Raises UserError
+    where ``source`` holds no trained model, or nothing fits.
     """
     config, manifest = directory.read_settings(source, {"device": model.config.device})
     checkpoint = checkpoints.resolve(source, "latest")
