@@ -105,10 +105,10 @@ def _runtime(model: Any, args: argparse.Namespace, kind: str = "train") -> Any:
     from estimator_app.device import prepare_device
     prepare_device("cpu")
     from estimator_app.training.run_start import Run
-    from estimator_app.training.runtime import build_runtime
+    from estimator_app.training.runtime import Runtime
     from estimator_app.training.steps import Phase, step_numbers
     numbers = step_numbers(model.config, model.manifest, 0, 0, 1)
-    return build_runtime(Run(model, numbers, 0, []), Phase(kind, 0, args.steps, args.save_steps))
+    return Runtime(Run(model, numbers, 0, []), Phase(kind, 0, args.steps, args.save_steps))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from estimator_app.model.metrics import WEIGHTED_PREFIX
 from estimator_app.model.tasks import MEAN_LOSS
 from estimator_app.model_dir import checkpoints, directory
 from estimator_app.model_dir.history import plain
-from estimator_app.training.runtime import build_evaluation
+from estimator_app.training.runtime import evaluation_runtime
 from feature_specs.data_files import verify_shards
 from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
 
@@ -27,19 +27,18 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
     verify_shards(manifest, config.data_dir, splits=(TEST_SPLIT,))
     model = make_model(config, manifest)
     chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
-    with contextlib.closing(build_evaluation(model)) as runtime:
-        with runtime.guard.explained_errors(TEST_SPLIT):
-            # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
-            for attempt in range(3):
-                try:
-                    result = runtime.estimator.evaluate(
-                        runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps, hooks=runtime.hooks(),
-                        checkpoint_path=chosen.path)
-                    break
-                except (tf.errors.NotFoundError, ValueError, OSError):
-                    if attempt == 2 or chosen.problem() is None:
-                        raise
-                    chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
+    with contextlib.closing(evaluation_runtime(model)) as runtime, runtime.guard.explained_errors(TEST_SPLIT):
+        # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
+        for attempt in range(3):
+            try:
+                result = runtime.estimator.evaluate(
+                    runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps, hooks=runtime.hooks(),
+                    checkpoint_path=chosen.path)
+                break
+            except (tf.errors.NotFoundError, ValueError, OSError):
+                if attempt == 2 or chosen.problem() is None:
+                    raise
+                chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
         runtime.guard.check()
     metrics, names = plain_metrics(result), model.tasks.score_names()
     shown = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}

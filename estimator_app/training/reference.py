@@ -29,11 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(list(arguments))
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     prepare_device(CPU)
-    from estimator_app.training.runtime import build_evaluation
+    from estimator_app.training.runtime import evaluation_runtime
     config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
     model = make_model(config, read_manifest(parsed.data_dir))
     check_shards(model.manifest, config.data_dir, TEST_SPLIT)
-    runtime, names = build_evaluation(model), model.tasks.output_names()
+    runtime, names = evaluation_runtime(model), model.tasks.output_names()
     with runtime.guard.explained_errors(TEST_SPLIT):
         predicted = runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
                                               checkpoint_path=parsed.checkpoint)

@@ -16,7 +16,7 @@ from estimator_app.training.evaluate import plain_metrics
 from estimator_app.training.hooks import BadLossError, GridSaver, SignalHook, explained_errors
 from estimator_app.training.progress import ProgressHook, tell, tell_evaluation
 from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, open_run, prepare_run
-from estimator_app.training.runtime import Runtime, build_runtime
+from estimator_app.training.runtime import Runtime
 from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
 from feature_specs import sdk
 from feature_specs.errors import ConfigError, DataError
@@ -47,18 +47,15 @@ def train(request: TrainRequest) -> Dict[str, Any]:
     with locked(config.model_dir), phase_locked(config.model_dir):
         run = prepare_run(request, 1)
         done = nothing_to_train(run)
-        return _tell_last(run, done) if done and not run.owed else _run(request, run)
-
-
-def _tell_last(run: Run, done: str) -> Dict[str, Any]:
-    """Says why nothing is trained and shows the last evaluation as it was recorded; trains and evaluates nothing."""
-    sys.stdout.write(done + "\n")
-    evaluations = history.evaluations(run.config.model_dir)
-    if not evaluations:
-        return {}
-    report.complete_report(run.config.model_dir, run.model.tasks)
-    tell_evaluation(run, evaluations[-1])
-    return evaluations[-1]
+        if not done or run.owed:
+            return _run(request, run)
+        sys.stdout.write(done + "\n")
+        evaluations = history.evaluations(config.model_dir)
+        if not evaluations:
+            return {}
+        report.complete_report(config.model_dir, model.tasks)
+        tell_evaluation(run, evaluations[-1])
+        return evaluations[-1]
 
 
 def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
@@ -67,15 +64,14 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
     if request.warm_start_from and not run.start and phase.kind != EVALUATE:
         from estimator_app.training.warm_start import warm_start_settings
         warm_start = warm_start_settings(request.warm_start_from, run.model)
-    with contextlib.closing(build_runtime(run, phase, warm_start)) as runtime, explained_errors(
-            run), runtime.guard.explained_errors(TRAIN_SPLIT, TEST_SPLIT):
+    with contextlib.closing(Runtime(run, phase, warm_start)) as runtime, explained_errors(run), \
+            runtime.guard.explained_errors(TRAIN_SPLIT, TEST_SPLIT):
         recorder = EvaluationRecorder(runtime)
         if phase.kind == TRAIN:
             signals = SignalHook(run, runtime.guard)
             with signals.handling():
-                runtime.estimator.train(
-                    runtime.train_input_fn, max_steps=phase.stop, saving_listeners=[runtime.guard],
-                    hooks=runtime.training_hooks([recorder.progress, signals]))
+                runtime.estimator.train(runtime.train_input_fn, runtime.training_hooks([recorder.progress, signals]),
+                                        max_steps=phase.stop, saving_listeners=[runtime.guard])
             return {}
         if phase.kind == EVALUATE:
             recorder.evaluate(phase.stop)
@@ -91,15 +87,12 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
 def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder") -> None:
     run = runtime.run
     config, numbers, manifest = run.config, run.numbers, run.model.manifest
-    if run.rank_id == 0:
-        sys.stdout.write(
-            "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
-            "steps\n" % (
-                manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
-                config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
-                "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
-                numbers.save_steps))
-        sys.stdout.flush()
+    tell(run, "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
+              "steps" % (
+                  manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
+                  config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
+                  "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
+                  numbers.save_steps))
     for step in run.owed:
         recorder.evaluate(step)
     done = nothing_to_train(run)
@@ -117,11 +110,9 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
             runtime.estimator,
             tf.estimator.TrainSpec(runtime.train_input_fn, numbers.max_steps, runtime.training_hooks(hooks)),
             tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps, exporters=[recorder],
-                                  hooks=runtime.hooks([recorder]), start_delay_secs=0,
-                                  throttle_secs=0))
-    if run.rank_id == 0:
-        sys.stdout.write("trained %d steps in %.1f s, evaluations included\n"
-                     % (recorder.last["global_step"] - run.start, time.time() - began))
+                                  hooks=runtime.hooks([recorder]), start_delay_secs=0, throttle_secs=0))
+    tell(run, "trained %d steps in %.1f s, evaluations included"
+         % (recorder.last["global_step"] - run.start, time.time() - began))
 
 
 class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHook):

@@ -55,8 +55,8 @@ def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Che
     dim = sparse_tables.open_rows(checkpoint.tables, layout.name).shape[1]
     if dim != model.table_dim(layout):
         return "rows of %d values" % dim
-    before = {table.name: table for table in old.encoding.tables}
-    fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields}
+    before = {field.name for table in old.encoding.tables if table.name == layout.name for field in table.fields}
+    fields = before & {field.name for field in layout.fields}
     categorical = {feature.name: feature.vocabulary or feature.name for feature in model.manifest.dataset.categorical}
     vocabularies = sorted({categorical.get(field, field) for field in fields})
     reasons = (_vocabulary_reason(name, model, old, source) for name in vocabularies)
