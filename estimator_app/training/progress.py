@@ -45,7 +45,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         self.stop_reason: Optional[str] = None
         self._run = run
         self._batch = run.config.batch_size * run.rank_size
-        self._bar: Optional[tqdm] = None
+        self._bar: Any = None
         self._writer: Any = None
         self._loss: Any = None
         self._step = self._first_step = self._reported_step = 0
@@ -65,10 +65,10 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         if self._run.rank_id:
             return
         self._writer = tf.compat.v1.summary.FileWriterCache.get(self._run.config.model_dir)
-        if sys.stderr.isatty():
-            # The time left is ours: tqdm's own counts evaluations as training.
-            self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
-                             mininterval=_REFRESH_SECONDS, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
+        # On terminals only. The time left is ours: tqdm's own counts evaluations as training.
+        self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
+                         disable=None, mininterval=_REFRESH_SECONDS,
+                         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
 
     def before_run(self, run_context: Any) -> Any:
         """Fetches the loss, or ends the session where there is a reason."""
@@ -87,7 +87,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
             return
         if self._step % config.log_interval == 0 or self._step == self._run.numbers.max_steps:
             self._report(loss)
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix_str(self._left() + self._scores, refresh=False)
             self._bar.update()
 
@@ -95,7 +95,6 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
 
     def note_evaluation(self, metrics: Dict[str, Any], seconds: float) -> None:
         """Takes over the scores of an evaluation and leaves its time out of the training speed."""
@@ -114,7 +113,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         now = time.time()
         speed = (self._step - self._reported_step) * self._batch / max(now - self._reported, 1e-9)
         self._reported, self._reported_step = now, self._step
-        if self._bar is None:
+        if self._bar.disable:
             sys.stderr.write("step %d/%d, loss %.5f, %s%s\n" % (
                 self._step, self._run.numbers.max_steps, loss, self._left(), self._scores))
             sys.stderr.flush()
