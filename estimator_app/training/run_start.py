@@ -152,21 +152,19 @@ def open_run(model: Model, data_start: int, start: int, rank_id: int, rank_size:
 
 
 def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[str]:
-    """Makes ``best/`` hold the best evaluation whose checkpoint is whole; returns what was wrong, a line each.
+    """Makes ``best/`` hold the best evaluation whose checkpoint is whole; a damaged one goes to ``damaged``.
 
-    Training continues from the global step ``start``; ``damaged`` is where a damaged best checkpoint is kept.
+    Returns what was wrong, a line each. Training continues from the global step ``start``.
     """
     metric, sign = tasks.main_metric, -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
-    entries = history.evaluations_on_latest_data(model_dir)
-    ranked = sorted((Best(entry["global_step"], metric, entry[metric]) for entry in entries
-                     if entry.get(metric) is not None), key=lambda best: -sign * best.value)
-    found = checkpoints.read_best(model_dir, contents=True)
+    entries, found = history.evaluations_on_latest_data(model_dir), checkpoints.read_best(model_dir, contents=True)
+    known = [Best(entry["global_step"], metric, entry[metric]) for entry in entries if entry.get(metric) is not None]
+    # Where only its line in the history is lost, what is better than all that is known stays the best.
+    if found is not None and found.metric == metric and found.step <= start and all(
+            entry["global_step"] != found.step for entry in entries):
+        known.append(found)
+    ranked = sorted(known, key=lambda best: -sign * best.value)
     if not ranked or found == ranked[0]:
-        return []
-    # Where only its line in the history is lost: what is better than all that is known stays the best.
-    if (found is not None and found.metric == metric and found.step <= start
-            and all(entry["global_step"] != found.step for entry in entries)
-            and sign * found.value > sign * ranked[0].value):
         return []
     folder, warnings = os.path.join(model_dir, checkpoints.BEST_FOLDER), []
     for step in checkpoints.steps(folder):
