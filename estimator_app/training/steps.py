@@ -92,11 +92,10 @@ class Phase:
         length of the phase, so that the pipeline's process-local count meets the checkpoint at the last step.
         Evaluation alone: only ``eval_steps`` counts. ``train_and_evaluate``: ``train_steps`` equals ``save_steps``.
         """
-        if self.kind == EVALUATE:
-            return {"max_steps": -1, "train_steps": -1, "eval_steps": eval_steps, "save_steps": -1}
-        evaluates = self.kind == TRAIN_AND_EVALUATE
-        return {"max_steps": self.stop, "train_steps": self.save_steps if evaluates else -1,
-                "eval_steps": eval_steps if evaluates else -1, "save_steps": self.save_steps}
+        trains, evaluates = self.kind != EVALUATE, self.kind != TRAIN
+        return {"max_steps": self.stop if trains else -1, "save_steps": self.save_steps if trains else -1,
+                "train_steps": self.save_steps if trains and evaluates else -1,
+                "eval_steps": eval_steps if evaluates else -1}
 
     @property
     def flag(self) -> str:
