@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from estimator_app.config import Config
 from feature_specs.errors import ConfigError
+from feature_specs.files import read_small_text
 
 DEFAULT_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "search_space.json")
 # Where a run reads and writes, and on what: no settings of a model.
@@ -23,8 +24,7 @@ _RANGES = {int: IntDistribution, float: FloatDistribution}
 def read_entries(path: str) -> Dict[str, Any]:
     """Reads the file of a search space, {field: its entry}; raises ConfigError where it is no object with an entry."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            values = json.load(stream)
+        values = json.loads(read_small_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError("search space %s cannot be read (%s); give the path of a JSON file like %s"
                           % (path, error, DEFAULT_FILE)) from error

@@ -76,11 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
                         help="random validation splits that every trial is trained on; its value is their mean "
                              "[splits] (default: 1)")
     config_module.add_preset_argument(parser, preset)
-    values = dict(vars(config_module.from_arguments({}, config_module.read_preset(preset), os.environ)))
-    values.update(dict.fromkeys(search_space.read_entries(space or search_space.DEFAULT_FILE),
-                                "searched unless given"))
-    shown: Any = argparse.Namespace(**values)
-    config_module.add_arguments(parser, shown, [name for name in values if name not in search_space.NOT_SEARCHED],
+    base = config_module.from_arguments({}, config_module.read_preset(preset), os.environ)
+    searched = search_space.read_entries(space or search_space.DEFAULT_FILE)
+    shown: Any = argparse.Namespace(**{**vars(base), **dict.fromkeys(searched, "searched unless given")})
+    config_module.add_arguments(parser, shown, [name for name in vars(base) if name not in search_space.NOT_SEARCHED],
                                 {"model": sorted(NETWORKS)})
 
 
@@ -322,10 +321,9 @@ def _settings_text(settings: Dict[str, Any]) -> str:
 def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile,
                      digest: str) -> List[str]:
     """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
-    found = []
-    for number in range(parsed.splits):
-        path = os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
-        found.append(path)
+    found = [os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
+             for number in range(parsed.splits)]
+    for number, path in enumerate(found):
         if not os.path.isfile(os.path.join(path, FILE_NAME)):
             prepare(Preparation(dataset.definition, tuple(paths), (), path, RowSplit(_VALIDATION_SHARE),
                                 seed=_SPLIT_SEED + number, reading=Reading(num_workers=0, places=dataset.places)))
