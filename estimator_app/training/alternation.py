@@ -65,16 +65,14 @@ def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
         sys.stdout.write(done + "\n")
         report.complete_report(run.config.model_dir, run.model.tasks)
         return
-    is_begun = False
     for phase in phases:
         if phase.kind != steps.EVALUATE:
             reason = run.stop_reason(history.evaluations(run.config.model_dir))
             if reason:
                 sys.stdout.write("early stopping: %s\n" % reason)
                 break
-            if not is_begun:
+            if phase.start == run.start:
                 begin_stage(run)
-                is_begun = True
         sys.stdout.flush()
         yield phase
     sys.stdout.write(report.written(run.config.model_dir))
