@@ -63,7 +63,7 @@ def train(args: argparse.Namespace, model: Any) -> Dict[str, Any]:
         from estimator_app.training.progress import ProgressHook
         runtime = _runtime(model, args)
         os.makedirs(config.model_dir, exist_ok=True)
-        hooks: List[Any] = [ProgressHook(runtime.run), SignalHook(config.model_dir), clock]
+        hooks: List[Any] = [ProgressHook(runtime.run), SignalHook(runtime.run, runtime.guard), clock]
         runtime.estimator.train(runtime.train_input_fn, hooks=runtime.hooks(hooks), max_steps=args.steps)
     # Back from train(): hooks behind the clock, which save the last checkpoint, are done too.
     seconds = time.perf_counter() - clock.began
@@ -105,10 +105,10 @@ def _runtime(model: Any, args: argparse.Namespace, kind: str = "train") -> Any:
     from estimator_app.device import prepare_device
     prepare_device("cpu")
     from estimator_app.training.run_start import Run
-    from estimator_app.training.runtime import build_runtime
+    from estimator_app.training.runtime import Runtime
     from estimator_app.training.steps import Phase, step_numbers
     numbers = step_numbers(model.config, model.manifest, 0, 0, 1)
-    return build_runtime(Run(model, numbers, 0, []), Phase(kind, 0, args.steps, args.save_steps, numbers.eval_steps))
+    return Runtime(Run(model, numbers, 0, []), Phase(kind, 0, args.steps, args.save_steps))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,18 +18,13 @@ _ONCE = ("--fresh", "--verify_data", "--continue_on")
 
 
 def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
-    """Trains on this machine's CPU in phases; returns the exit status of the first one that fails, else 0.
-
-    ``arguments`` are the flags after ``train``, which the phases see too.
-
-    Raises:
-        UserError: the model directory does not fit.
-    """
+    """Trains on this machine's CPU in phases, which see the flags after ``train`` too; returns the exit status of the
+    first one that fails, else 0. Raises UserError where the model directory does not fit."""
     with locked(request.model.config.model_dir):
         run = prepare_run(request, 1)
         for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed)):
-            command = [sys.executable, "-m", "estimator_app", "train", "--phase", steps.phase_flag(phase)]
-            status = launch.run_command(command + phase_flags(arguments), dict(os.environ))
+            command = [sys.executable, "-m", "estimator_app"] + _phase_command(phase, arguments)
+            status = launch.run_command(command, dict(os.environ))
             if status:
                 return status
     return 0
@@ -38,10 +33,8 @@ def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
 def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str, device: str) -> int:
     """Starts the ranks of a training, which train in phases or in one go; returns the exit status of the launch.
 
-    ``arguments`` are the flags after ``train``, ``eval_mode`` is one of :data:`steps.EVAL_MODES`.
-
-    Raises:
-        UserError: the command line, the settings, the data, the model directory or the machine do not fit.
+    ``arguments`` are the flags after ``train``, ``eval_mode`` is one of :data:`steps.EVAL_MODES`. Raises UserError
+    where the command line, the settings, the data, the model directory or the machine do not fit.
     """
     model, config = request.model, request.model.config
 
@@ -54,11 +47,15 @@ def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str
         if steps.resolve_eval_mode(eval_mode, device, evaluations) == steps.TRAIN_AND_EVALUATE:
             phases = [steps.parse_phase("", run.start, run.numbers)]
         for phase in phases if is_dry else _remaining(run, phases):
-            yield ["train", "--device", device, "--phase", steps.phase_flag(phase)] + phase_flags(flags)
+            yield _phase_command(phase, flags, "--device", device)
 
     return launch.launch(arguments, config.model_dir, stages=stages, expansion=config.use_dynamic_expansion,
                          device=device, data_dir=config.data_dir, table_bytes=model.needs().memory_bytes,
                          lock=locked(config.model_dir))
+
+
+def _phase_command(phase: steps.Phase, flags: Sequence[str], *more: str) -> List[str]:
+    return ["train", *more, "--phase", phase.flag, *(flag for flag in flags if flag not in _ONCE)]
 
 
 def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
@@ -68,21 +65,14 @@ def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
         sys.stdout.write(done + "\n")
         report.complete_report(run.config.model_dir, run.model.tasks)
         return
-    is_begun = False
     for phase in phases:
         if phase.kind != steps.EVALUATE:
             reason = run.stop_reason(history.evaluations(run.config.model_dir))
             if reason:
                 sys.stdout.write("early stopping: %s\n" % reason)
                 break
-            if not is_begun:
+            if phase.start == run.start:
                 begin_stage(run)
-                is_begun = True
         sys.stdout.flush()
         yield phase
     sys.stdout.write(report.written(run.config.model_dir))
-
-
-def phase_flags(arguments: Sequence[str]) -> List[str]:
-    """Returns the flags of a command line that its phases see too."""
-    return [flag for flag in arguments if flag not in _ONCE]

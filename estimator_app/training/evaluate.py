@@ -1,60 +1,45 @@
 """The ``eval`` command, and what an evaluation's result is made of."""
 import contextlib
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Dict
 
 import tensorflow as tf
 
 from estimator_app.config import Config
-from estimator_app.model.definition import Model, make_model
+from estimator_app.model.definition import make_model
 from estimator_app.model.metrics import WEIGHTED_PREFIX
 from estimator_app.model.tasks import MEAN_LOSS
 from estimator_app.model_dir import checkpoints, directory
 from estimator_app.model_dir.history import plain
-from estimator_app.training.hooks import DataGuard
-from estimator_app.training.runtime import build_evaluation
+from estimator_app.training.runtime import evaluation_runtime
 from feature_specs.data_files import verify_shards
-from feature_specs.errors import DataError
 from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
-from input_fn.diagnose import first_bad_record
 
 
 def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str, Any]:
-    """Evaluates a checkpoint; returns what ``eval`` prints as JSON.
+    """Evaluates a checkpoint, ``latest``, ``best`` or a step number, on the data of ``config.data_dir``.
 
-    Args:
-        config: settings of the trained model; ``data_dir`` names the data to evaluate on.
-        trained_on: manifest of the training data.
-        checkpoint: ``latest``, ``best`` or a step number.
-
-    Returns:
-        global_step, examples, loss and every task's scores; those with ``weighted_`` where rows have weights. One that
-        is not defined is None.
-
-    Raises:
-        UserError: checkpoint or data are missing, or do not fit the model.
+    Returns what ``eval`` prints as JSON: global_step, examples, loss and every task's scores, those with ``weighted_``
+    where rows have weights; None where one is not defined. Raises UserError where checkpoint or data are missing, or do
+    not fit the model, whose data has the manifest ``trained_on``.
     """
     manifest = read_manifest(config.data_dir)
     directory.check_same_encoding(trained_on, manifest, config, may_grow=True)
     verify_shards(manifest, config.data_dir, splits=(TEST_SPLIT,))
     model = make_model(config, manifest)
     chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
-    runtime = build_evaluation(model)
-    try:
-        with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
-            # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
-            for attempt in range(3):
-                try:
-                    result = runtime.estimator.evaluate(
-                        runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps, hooks=runtime.hooks(),
-                        checkpoint_path=chosen.path)
-                    break
-                except (tf.errors.NotFoundError, ValueError, OSError):
-                    if attempt == 2 or chosen.problem() is None:
-                        raise
-                    chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
+    with contextlib.closing(evaluation_runtime(model)) as runtime, runtime.guard.explained_errors(TEST_SPLIT):
+        # A training beside us may delete the checkpoint between the look and the restore: then the next one counts.
+        for attempt in range(3):
+            try:
+                result = runtime.estimator.evaluate(
+                    runtime.eval_input_fn, steps=runtime.run.numbers.eval_steps, hooks=runtime.hooks(),
+                    checkpoint_path=chosen.path)
+                break
+            except (tf.errors.NotFoundError, ValueError, OSError):
+                if attempt == 2 or chosen.problem() is None:
+                    raise
+                chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
         runtime.guard.check()
-    finally:
-        runtime.close()
     metrics, names = plain_metrics(result), model.tasks.score_names()
     shown = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}
     return dict(shown, **{name: metrics[name] for name in names + [WEIGHTED_PREFIX + name for name in names]
@@ -65,25 +50,4 @@ def plain_metrics(eval_result: Dict[str, Any]) -> Dict[str, Any]:
     """Returns Estimator metrics as Python numbers, None where one is not defined; without the unweighted ``loss`` of
     batches, whose place the exact ``mean_loss`` takes."""
     metrics = plain({name: value.tolist() for name, value in eval_result.items() if name != "loss"})
-    for name in ("global_step", "examples"):
-        metrics[name] = int(eval_result[name])
-    return metrics
-
-
-@contextlib.contextmanager
-def explained_input_errors(model: Model, splits: Sequence[str], guard: DataGuard) -> Iterator[None]:
-    """Turns TensorFlow's errors about records into one that names file and record, or says that files were replaced.
-
-    Raises:
-        DataError: a record of the splits is damaged or does not fit the manifest.
-    """
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        guard.check()
-        if isinstance(error, tf.errors.NotFoundError):
-            raise
-        found = first_bad_record(model.manifest, model.encoding, model.config.data_dir, splits)
-        if found is None:
-            raise
-        raise DataError("%s; prepare the data again" % found) from error
+    return dict(metrics, examples=int(metrics["examples"]))

@@ -1,8 +1,9 @@
-"""Session hooks: saving on the grid, stopping on signals and by early stopping; what spoilt weights leave behind."""
+"""Session hooks that save on the grid and at signals and guard the data; errors of a training, and what they leave."""
 import contextlib
 import os
 import signal
-from typing import Any, ContextManager, Iterator, List, Optional, Tuple
+import sys
+from typing import Any, ContextManager, Iterator, List, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -10,16 +11,17 @@ import tensorflow as tf
 from estimator_app.model.definition import Model
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
+from estimator_app.training.run_start import Run
 from estimator_app.training.signals import STOP, handled
-from estimator_app.training.steps import StepNumbers
 from feature_specs import data_files, storage
 from feature_specs.errors import DataError, UserError
 from feature_specs.sdk import allreduce_sum
+from input_fn.diagnose import first_bad_record
 
 _SAVE = signal.SIGUSR1
 
 
-class BadLossError(Exception):
+class BadLossError(UserError):
     """A loss that cannot be trained on: ``step`` is the global step that the bad step ended with."""
 
     def __init__(self, step: int, loss: float, what: str = "training"):
@@ -28,11 +30,7 @@ class BadLossError(Exception):
 
 
 class RunStoppedError(Exception):
-    """A signal ended the run after a checkpoint was saved.
-
-    Attributes:
-        exit_status: what shells expect, 128 plus the signal's number.
-    """
+    """A signal ended the run after a checkpoint was saved; ``exit_status`` is what shells expect of it."""
 
     def __init__(self, signal_number: int, step: int):
         super().__init__("stopped by %s at step %d" % (signal.Signals(signal_number).name, step))
@@ -68,8 +66,22 @@ class DataGuard(tf.estimator.CheckpointSaverListener):
 
     def before_save(self, session: Any, global_step_value: int) -> None:
         """Checks before a checkpoint is written."""
-        del session, global_step_value
         self.check()
+
+    @contextlib.contextmanager
+    def explained_errors(self, *splits: str) -> Iterator[None]:
+        """Turns TensorFlow's errors about records of some splits into one that names file and record, or says that
+        files were replaced (DataError)."""
+        try:
+            yield
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+            self.check()
+            model = self._model
+            found = None if isinstance(error, tf.errors.NotFoundError) else first_bad_record(
+                model.manifest, model.encoding, model.config.data_dir, splits)
+            if found is None:
+                raise
+            raise DataError("%s; prepare the data again" % found) from error
 
 
 class GridSaver(tf.compat.v1.train.CheckpointSaverHook):
@@ -78,80 +90,25 @@ class GridSaver(tf.compat.v1.train.CheckpointSaverHook):
     A checkpoint that is there already is not written again at the session's begin: it may be the only one.
     """
 
-    def __init__(self, model_dir: str, numbers: StepNumbers, guard: DataGuard):
-        super().__init__(model_dir, save_steps=numbers.save_steps, listeners=[guard])
-        self._model_dir = model_dir
-        self._timer = _GridTimer(numbers)
+    def __init__(self, run: Run, guard: DataGuard):
+        super().__init__(run.config.model_dir, save_steps=1, listeners=[guard])
+        self._numbers = run.numbers
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Saves where the step has no checkpoint yet; tells the listeners in any case, the first call of which
         counts."""
         step = int(session.run(self._global_step_tensor))
-        if Checkpoint(self._model_dir, step).problem() is not None:
+        if Checkpoint(self._checkpoint_dir, step).problem() is not None:
             super().after_create_session(session, coord)
             return
         self._timer.update_last_triggered_step(step)
         for listener in self._listeners:
             listener.after_save(session, step)
 
-
-class _GridTimer(tf.compat.v1.train.SecondOrStepTimer):
-    """Triggers at the multiples of ``save_steps`` from where training on the data began."""
-
-    def __init__(self, numbers: StepNumbers) -> None:
-        super().__init__(every_steps=numbers.save_steps)
-        self._numbers = numbers
-
-    def should_trigger_for_step(self, step: int) -> bool:
-        """Whether a checkpoint belongs to the step, which is not the one saved last."""
-        return (step != self.last_triggered_step()
-                and (step - self._numbers.data_start) % self._numbers.save_steps == 0)
-
-
-def set_spoilt_aside(model_dir: str, bad_step: int) -> Tuple[int, List[str]]:
-    """Moves the latest checkpoints out while they are of the bad step or not finite.
-
-    Returns:
-        The latest good step (0: none) and a warning per checkpoint.
-    """
-    warnings: List[str] = []
-    folder = os.path.join(model_dir, checkpoints.DAMAGED_FOLDER)
-    for step in reversed(checkpoints.steps(model_dir)):
-        checkpoint = Checkpoint(model_dir, step)
-        wrong = "it was saved after the bad step" if step >= bad_step else _not_finite(checkpoint)
-        if not wrong:
-            checkpoints.write_state(model_dir, checkpoints.steps(model_dir))
-            return step, warnings
-        checkpoint.set_aside(folder)
-        warnings.append("the checkpoint of step %d is set aside in %s: %s" % (step, folder, wrong))
-    return 0, warnings
-
-
-def _not_finite(checkpoint: Checkpoint) -> str:
-    """Returns which variable of a checkpoint holds values that are not finite, or nothing."""
-    reader = tf.train.load_checkpoint(checkpoint.path)
-    for name, kind in sorted(reader.get_variable_to_dtype_map().items()):
-        if kind.is_floating and not np.isfinite(reader.get_tensor(name)).all():
-            return "variable %s is not finite" % name
-    for table in sparse_tables.tables(checkpoint.tables):
-        for state in sparse_tables.states(checkpoint.tables, table):
-            if not np.isfinite(sparse_tables.open_rows(checkpoint.tables, table, state)).all():
-                return "%s of table %s is not finite" % (state, table)
-    return ""
-
-
-class StopHook(tf.compat.v1.train.SessionRunHook):
-    """Ends training, without another step, once ``reason`` is set; the checkpoint of that step is the last one."""
-
-    def __init__(self) -> None:
-        self.reason: Optional[str] = None
-
-    def before_run(self, run_context: Any) -> None:
-        """Ends the session where there is a reason."""
-        del run_context
-        if self.reason is not None:
-            # What sessions take for the regular end of the input; request_stop would run one step more.
-            raise tf.errors.OutOfRangeError(None, None, self.reason)
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Saves after a step of the grid; ``run_values.results`` is the global step before it."""
+        if (run_values.results + 1 - self._numbers.data_start) % self._numbers.save_steps == 0:
+            super().after_run(run_context, run_values)
 
 
 class SignalHook(tf.compat.v1.train.SessionRunHook):
@@ -161,12 +118,9 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
     every step sums what each has received, so that all of them save, which is a collective call, after the same step.
     """
 
-    def __init__(self, model_dir: str, rank_size: int = 1, guard: Optional[DataGuard] = None):
-        self._model_dir = model_dir
-        self._rank_size = rank_size
-        self._guard = guard
+    def __init__(self, run: Run, guard: DataGuard):
+        self._run, self._guard = run, guard
         self._received: Optional[int] = None
-        self._step_tensor: Any = None
         self._vote: Any = None
         self._votes: Any = None
 
@@ -175,16 +129,14 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         return handled(self._note, STOP + (_SAVE,))
 
     def begin(self) -> None:
-        """Finds the global step, and builds the vote of several ranks."""
-        self._step_tensor = tf.compat.v1.train.get_global_step()
-        if self._rank_size > 1:
+        """Builds the vote of several ranks."""
+        if self._run.rank_size > 1:
             # [stops, saves] of this rank; fed in every step, so that no optimizer folds the sum into a constant.
             self._vote = tf.compat.v1.placeholder(tf.float32, [2], name="signal_vote")
             self._votes = allreduce_sum(self._vote)
 
     def before_run(self, run_context: Any) -> Any:
         """Casts this rank's vote."""
-        del run_context
         if self._votes is None:
             return None
         vote = [float(self._received in STOP), float(self._received == _SAVE)]
@@ -200,18 +152,17 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
         if received is None:
             return  # without an assignment, before which a signal could arrive and be lost
         self._received = None
-        session = run_context.session
-        step = int(session.run(self._step_tensor))
-        if Checkpoint(self._model_dir, step).problem() is not None:
-            if self._guard is not None:
-                self._guard.check()
+        session, model_dir = run_context.session, self._run.config.model_dir
+        step = int(session.run(tf.compat.v1.train.get_global_step(session.graph)))
+        if Checkpoint(model_dir, step).problem() is not None:
+            self._guard.check()
             saver = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)[0]
-            saver.save(session, os.path.join(self._model_dir, checkpoints.BASE_NAME), global_step=step)
+            saver.save(session, os.path.join(model_dir, checkpoints.BASE_NAME), global_step=step)
         if received != _SAVE:
             raise RunStoppedError(received, step)
 
     def _note(self, number: int) -> None:
-        if self._received in STOP and number in STOP and self._rank_size == 1:
+        if self._received in STOP and number in STOP and self._run.rank_size == 1:
             # A second request: do not wait for the step.
             raise KeyboardInterrupt
         if self._received not in STOP:
@@ -219,14 +170,18 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
 
 
 @contextlib.contextmanager
-def explained_storage_errors(model_dir: str) -> Iterator[None]:
-    """Turns failed writes into a message.
-
-    Raises:
-        UserError: naming file, reason and the last good checkpoint.
-    """
+def explained_errors(run: Run) -> Iterator[None]:
+    """Turns a bad loss, whose checkpoints are set aside, and failed writes into a UserError that says what to do."""
+    model_dir = run.config.model_dir
     try:
         yield
+    except BadLossError as error:
+        if run.rank_id:
+            raise
+        way = ("from which the same command resumes" if _set_spoilt_aside(model_dir, error.step) else
+               "and the same command begins anew")
+        raise UserError("%s; %s, %s: lower --learning_rate and --sparse_learning_rate, or look for extreme values in "
+                        "the data" % (error, last_good(model_dir), way)) from error
     except (tf.errors.OpError, OSError) as error:
         failure = storage.failure(error)
         if failure is None:
@@ -235,3 +190,31 @@ def explained_storage_errors(model_dir: str) -> Iterator[None]:
         # A failed write does not always know its file.
         raise UserError("%s: %s; %s. When the storage works again, the same command resumes from there" % (
             name or "a file in %s" % os.path.join(model_dir, ""), reason, last_good(model_dir))) from error
+
+
+def _set_spoilt_aside(model_dir: str, bad_step: int) -> int:
+    """Moves the latest checkpoints out while they are of the bad step or not finite, with a warning each; returns the
+    latest good step, 0 for none."""
+    folder = os.path.join(model_dir, checkpoints.DAMAGED_FOLDER)
+    for step in reversed(checkpoints.steps(model_dir)):
+        checkpoint = Checkpoint(model_dir, step)
+        wrong = "it was saved after the bad step" if step >= bad_step else _not_finite(checkpoint)
+        if not wrong:
+            checkpoints.write_state(model_dir, checkpoints.steps(model_dir))
+            return step
+        checkpoint.set_aside(folder)
+        sys.stdout.write("warning: the checkpoint of step %d is set aside in %s: %s\n" % (step, folder, wrong))
+    return 0
+
+
+def _not_finite(checkpoint: Checkpoint) -> str:
+    """Returns which variable of a checkpoint holds values that are not finite, or nothing."""
+    reader = tf.train.load_checkpoint(checkpoint.path)
+    for name, kind in sorted(reader.get_variable_to_dtype_map().items()):
+        if kind.is_floating and not np.isfinite(reader.get_tensor(name)).all():
+            return "variable %s is not finite" % name
+    for table in sparse_tables.tables(checkpoint.tables):
+        for state in sparse_tables.states(checkpoint.tables, table):
+            if not np.isfinite(sparse_tables.open_rows(checkpoint.tables, table, state)).all():
+                return "%s of table %s is not finite" % (state, table)
+    return ""

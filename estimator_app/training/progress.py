@@ -15,29 +15,21 @@ from estimator_app.training.run_start import Run
 _REFRESH_SECONDS = 0.5
 
 
-class EvaluationTable:
-    """Prints one row per evaluation, with a heading before the first one; on the first rank only."""
+def tell(run: Run, line: str) -> None:
+    """Prints a line on the first rank; tqdm moves its bar out of the way."""
+    if run.rank_id == 0:
+        tqdm.write(line)
+        sys.stdout.flush()
 
-    def __init__(self, run: Run):
-        self._run = run
-        self._scores = run.model.tasks.main_scores()
-        self._is_begun = False
 
-    def show(self, step: int, metrics: Dict[str, Any], note: str = "") -> None:
-        """Prints a row."""
-        if not self._is_begun:
-            self.note("%9s %7s %9s" % ("step", "epoch", "loss") + "".join(" %14s" % name for name in self._scores))
-            self._is_begun = True
-        epoch = (step - self._run.numbers.data_start) / self._run.numbers.steps_per_epoch
-        scores = ("n/a" if metrics[name] is None else "%.5f" % metrics[name] for name in self._scores)
-        self.note("%9d %7.2f %9.5f" % (step, epoch, metrics[MEAN_LOSS]) + "".join(" %14s" % score for score in scores)
-                  + ("  " + note if note else ""))
-
-    def note(self, line: str) -> None:
-        """Prints a line; tqdm moves its bar out of the way."""
-        if self._run.rank_id == 0:
-            tqdm.write(line)
-            sys.stdout.flush()
+def tell_evaluation(run: Run, metrics: Dict[str, Any], note: str = "", with_heading: bool = True) -> None:
+    """Prints the table row of an evaluation on the first rank."""
+    scores, numbers, step = run.model.tasks.main_scores(), run.numbers, metrics["global_step"]
+    if with_heading:
+        tell(run, "%9s %7s %9s" % ("step", "epoch", "loss") + "".join(" %14s" % name for name in scores))
+    cells = ("n/a" if metrics[name] is None else "%.5f" % metrics[name] for name in scores)
+    tell(run, "%9d %7.2f %9.5f" % (step, (step - numbers.data_start) / numbers.steps_per_epoch, metrics[MEAN_LOSS])
+         + "".join(" %14s" % cell for cell in cells) + ("  " + note if note else ""))
 
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):
@@ -46,47 +38,47 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
     Raises :class:`BadLossError` after the first step whose loss is not finite, or above ``max_loss`` (0: any); the
     Estimator's saver runs before it, which is why whoever catches the error looks at the checkpoint of the same step
     too. Shows step, examples/s of all ranks, time left and the last scores, and writes training summaries, by the host,
-    so that the graph is the same on every rank.
+    so that the graph is the same on every rank. Once ``stop_reason`` is set, training ends without another step.
     """
 
     def __init__(self, run: Run):
+        self.stop_reason: Optional[str] = None
         self._run = run
         self._batch = run.config.batch_size * run.rank_size
-        self._bar: Optional[tqdm] = None
+        self._bar: Any = None
         self._writer: Any = None
         self._loss: Any = None
-        self._step_tensor: Any = None
         self._step = self._first_step = self._reported_step = 0
         # Times at which the session and the current report would have begun, had no evaluation come between.
         self._began = self._reported = 0.0
         self._scores = ""
 
     def begin(self) -> None:
-        """Finds loss and global step in the graph."""
+        """Finds the loss in the graph."""
         self._loss = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
-        self._step_tensor = tf.compat.v1.train.get_global_step()
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Opens bar and summary file at the step that the session starts from."""
-        del coord
-        self._step = self._first_step = self._reported_step = int(session.run(self._step_tensor))
+        step = int(session.run(tf.compat.v1.train.get_global_step(session.graph)))
+        self._step = self._first_step = self._reported_step = step
         self._began = self._reported = time.time()
         if self._run.rank_id:
             return
         self._writer = tf.compat.v1.summary.FileWriterCache.get(self._run.config.model_dir)
-        if sys.stderr.isatty():
-            # The time left is ours: tqdm's own counts evaluations as training.
-            self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
-                             mininterval=_REFRESH_SECONDS, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
+        # On terminals only. The time left is ours: tqdm's own counts evaluations as training.
+        self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
+                         disable=None, mininterval=_REFRESH_SECONDS,
+                         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
 
     def before_run(self, run_context: Any) -> Any:
-        """Fetches the loss."""
-        del run_context
+        """Fetches the loss, or ends the session where there is a reason."""
+        if self.stop_reason is not None:
+            # What sessions take for the regular end of the input; request_stop would run one step more.
+            raise tf.errors.OutOfRangeError(None, None, self.stop_reason)
         return tf.compat.v1.train.SessionRunArgs(self._loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Refuses a bad loss, moves the bar, and reports every ``log_interval`` steps."""
-        del run_context
         self._step += 1
         loss, config = float(run_values.results), self._run.config
         if not math.isfinite(loss) or 0.0 < config.max_loss < loss:
@@ -95,16 +87,14 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
             return
         if self._step % config.log_interval == 0 or self._step == self._run.numbers.max_steps:
             self._report(loss)
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.set_postfix_str(self._left() + self._scores, refresh=False)
             self._bar.update()
 
     def end(self, session: Any) -> None:
         """Closes the bar."""
-        del session
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
 
     def note_evaluation(self, metrics: Dict[str, Any], seconds: float) -> None:
         """Takes over the scores of an evaluation and leaves its time out of the training speed."""
@@ -123,7 +113,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         now = time.time()
         speed = (self._step - self._reported_step) * self._batch / max(now - self._reported, 1e-9)
         self._reported, self._reported_step = now, self._step
-        if self._bar is None:
+        if self._bar.disable:
             sys.stderr.write("step %d/%d, loss %.5f, %s%s\n" % (
                 self._step, self._run.numbers.max_steps, loss, self._left(), self._scores))
             sys.stderr.flush()

@@ -4,6 +4,7 @@
 on a CPU, in a process of its own, so that serving loads no SDK.
 """
 import argparse
+import itertools
 import sys
 from typing import Sequence
 
@@ -28,21 +29,16 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(list(arguments))
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     prepare_device(CPU)
-    from estimator_app.training.evaluate import explained_input_errors
-    from estimator_app.training.runtime import build_evaluation
+    from estimator_app.training.runtime import evaluation_runtime
     config, _ = directory.read_settings(parsed.model_dir, {"data_dir": parsed.data_dir, "device": CPU})
     model = make_model(config, read_manifest(parsed.data_dir))
     check_shards(model.manifest, config.data_dir, TEST_SPLIT)
-    runtime, names = build_evaluation(model), model.tasks.output_names()
-    rows = []
-    with explained_input_errors(model, (TEST_SPLIT,), runtime.guard):
-        for row in runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
-                                             checkpoint_path=parsed.checkpoint):
-            rows.append([row[name][0] for name in names])
-            if len(rows) == parsed.rows:
-                break
-    values = np.array(rows, np.float32)
-    np.savez(parsed.output, **{name: values[:, number] for number, name in enumerate(names)})
+    runtime, names = evaluation_runtime(model), model.tasks.output_names()
+    with runtime.guard.explained_errors(TEST_SPLIT):
+        predicted = runtime.estimator.predict(runtime.eval_input_fn, hooks=runtime.hooks(), predict_keys=names,
+                                              checkpoint_path=parsed.checkpoint)
+        rows = [[row[name][0] for name in names] for row in itertools.islice(predicted, parsed.rows)]
+    np.savez(parsed.output, **dict(zip(names, np.array(rows, np.float32).T)))
     return 0
 
 

@@ -55,27 +55,21 @@ def _text(path: str) -> str:
 def _figures(entries: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]],
              tasks: TaskSet) -> List[Dict[str, str]]:
     """Returns {"title", "data"} of every figure: the main scores on one scale, the losses, the speed."""
+    # Costs a part of the start-up, as above.
+    import pandas
+
     training = [entry for entry in entries if entry["kind"] == history.TRAIN]
     borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
-    losses = _points(training, "loss")
+    # Running means that forget; the first ones are means of what there is.
+    smoothed = pandas.Series(dict(_points(training, "loss")), dtype=float).ewm(alpha=1.0 - _SMOOTHING).mean()
     made = [("Scores", [(name, _points(evaluations, name)) for name in tasks.main_scores()]),
-            ("Loss", [("training, smoothed", _smoothed(losses)), ("evaluation", _points(evaluations, MEAN_LOSS))]),
+            ("Loss", [("training, smoothed", list(smoothed.items())), ("evaluation", _points(evaluations, MEAN_LOSS))]),
             ("Training speed, examples/s", [("training", _points(training, "examples_per_second"))])]
     return [_curves(title, series, borders) for title, series in made]
 
 
 def _points(entries: Sequence[Mapping[str, Any]], name: str) -> List[Tuple[int, float]]:
     return [(entry["global_step"], entry[name]) for entry in entries if entry.get(name) is not None]
-
-
-def _smoothed(points: Sequence[Tuple[int, float]]) -> List[Tuple[int, float]]:
-    """Returns running means that forget; the first ones are means of what there is."""
-    found: List[Tuple[int, float]] = []
-    total = weight = 0.0
-    for step, value in points:
-        total, weight = _SMOOTHING * total + value, _SMOOTHING * weight + 1.0
-        found.append((step, total / weight))
-    return found
 
 
 def _curves(title: str, series: Sequence[Tuple[str, Sequence[Tuple[int, float]]]], borders: Sequence[int]

@@ -11,7 +11,6 @@ from estimator_app.model.definition import Model
 from estimator_app.model.tasks import AUC_MEAN, MEAN_LOSS, TaskSet
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
-from estimator_app.training.early_stopping import stop_reason
 from estimator_app.training.steps import StepNumbers, step_numbers
 from feature_specs.data_files import check_shards, verify_shards
 from feature_specs.errors import ConfigError, DataError
@@ -20,41 +19,24 @@ from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manif
 
 @dataclasses.dataclass(frozen=True)
 class TrainRequest:
-    """What ``train`` was asked for.
-
-    Attributes:
-        model: settings and data.
-        fresh: move the old run aside and start over.
-        verify_data: read all data files and compare their hashes, whatever is remembered of them.
-        continue_on: other data may follow, which was prepared with the model's vocabularies.
-        warm_start_from: model directory whose variables and tables a new model takes over; empty for none.
-        phase: what this process does of a training that others planned; empty: plan and do all.
-    """
+    """What ``train`` was asked for: settings and data, and the flags that are no settings."""
 
     model: Model
     fresh: bool = False
     verify_data: bool = False
     continue_on: bool = False
     warm_start_from: str = ""
-    phase: str = ""
+    phase: str = ""  # what this process does of a training that others planned; empty: plan and do all
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A training that may begin: what is trained, and where it stands.
-
-    Attributes:
-        model: settings and data.
-        numbers: steps.
-        start: global step of the checkpoint that training continues from; 0 for none.
-        owed: steps of checkpoints that lack their evaluation.
-        rank_id, rank_size: this process among the ranks.
-    """
+    """A training that may begin: what is trained, and where it stands."""
 
     model: Model
     numbers: StepNumbers
-    start: int
-    owed: List[int]
+    start: int  # global step of the checkpoint that training continues from; 0 for none
+    owed: List[int]  # steps of checkpoints that lack their evaluation
     rank_id: int = 0
     rank_size: int = 1
 
@@ -64,22 +46,20 @@ class Run:
         return self.model.config
 
     def stop_reason(self, evaluations: Sequence[Dict[str, Any]]) -> Optional[str]:
-        """Returns why training ends now by its own settings, or None.
-
-        ``evaluations`` are those of the whole run so far, in order; those on other data do not count.
-        """
-        config, tasks = self.config, self.model.tasks
-        metric = config.early_stopping_metric or tasks.main_metric
+        """Returns why training ends early now, or None: a function of the evaluations of the whole run so far, in
+        order, so that a resumed run stops where an unbroken one does. Those on other data do not count."""
+        patience, metric = self.config.early_stopping_patience, _stopping_metric(self.model)
         entries = [entry for entry in evaluations if entry["global_step"] > self.numbers.data_start]
-        return stop_reason(entries, metric, tasks.is_loss(metric), config.early_stopping_patience)
+        best = history.best_of(entries, metric, self.model.tasks.is_loss(metric))
+        since = len(entries) - 1 - entries.index(best) if best else 0
+        if not best or not 0 < patience <= since:
+            return None
+        return "no new best %s in %d evaluations, best %.5f at step %d" % (
+            metric, since, best[metric], best["global_step"])
 
 
 def load_data(config: Config) -> Manifest:
-    """Reads the manifest of the data and checks that the files are there.
-
-    Raises:
-        DataError: naming what is missing.
-    """
+    """Reads the manifest of the data and checks that the files are there; raises DataError, naming what is missing."""
     manifest = read_manifest(config.data_dir)
     for split in (TRAIN_SPLIT, TEST_SPLIT):
         if not manifest.split(split).rows:
@@ -91,11 +71,9 @@ def load_data(config: Config) -> Manifest:
 def prepare_run(request: TrainRequest, ranks: int) -> Run:
     """Makes the model directory ready, whose lock is held: checks that it fits, heals what is damaged.
 
-    Raises:
-        UserError: the directory belongs to another model or other data, or is none that training wrote.
+    Raises UserError where it belongs to another model or other data, or is none that training wrote.
     """
-    model = request.model
-    config = model.config
+    model, config = request.model, request.model.config
     _check_stopping_metric(model)
     if directory.holds(config.model_dir, config.data_dir):
         raise ConfigError("the data in %s lies in a part of the model directory that training writes and --fresh "
@@ -109,9 +87,7 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
     start, warnings = checkpoints.heal(config.model_dir, damaged, model.table_dims())
-    data_start = min(data_start, start)
-    line = history.repair(config.model_dir, start, damaged)
-    warnings += [line] if line else []
+    warnings += filter(None, [history.repair(config.model_dir, start, damaged)])
     warnings += heal_best(model.tasks, config.model_dir, start, damaged)
     if request.warm_start_from and start:
         warnings.append("--warm_start_from has no effect: %s is trained already, to step %d"
@@ -119,13 +95,16 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
     for line in warnings:
         sys.stdout.write("warning: %s\n" % line)
     sys.stdout.flush()
-    return open_run(model, data_start, start, 0, ranks)
+    return open_run(model, min(data_start, start), start, 0, ranks)
+
+
+def _stopping_metric(model: Model) -> str:
+    return model.config.early_stopping_metric or model.tasks.main_metric
 
 
 def _check_stopping_metric(model: Model) -> None:
     """Refuses early stopping by a metric that no evaluation can have."""
-    metric = model.config.early_stopping_metric or model.tasks.main_metric
-    rows = model.manifest.split(TEST_SPLIT)
+    metric, rows = _stopping_metric(model), model.manifest.split(TEST_SPLIT)
     lacking = [name for name, count in rows.positives.items() if count in (0, rows.rows - rows.unknown_labels[name])]
     undefined = [task.metric(score) for name, task in model.tasks.tasks.items() if name in lacking
                  for score in task.scores if score not in task.losses]
@@ -173,21 +152,19 @@ def open_run(model: Model, data_start: int, start: int, rank_id: int, rank_size:
 
 
 def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[str]:
-    """Makes ``best/`` hold the best evaluation whose checkpoint is whole; returns what was wrong, a line each.
+    """Makes ``best/`` hold the best evaluation whose checkpoint is whole; a damaged one goes to ``damaged``.
 
-    Training continues from the global step ``start``; ``damaged`` is where a damaged best checkpoint is kept.
+    Returns what was wrong, a line each. Training continues from the global step ``start``.
     """
     metric, sign = tasks.main_metric, -1.0 if tasks.is_loss(tasks.main_metric) else 1.0
-    entries = history.evaluations_on_latest_data(model_dir)
-    ranked = [Best(entry["global_step"], metric, entry[metric]) for entry in entries if entry.get(metric) is not None]
-    ranked.sort(key=lambda best: -sign * best.value)
-    found = checkpoints.read_best(model_dir, contents=True)
+    entries, found = history.evaluations_on_latest_data(model_dir), checkpoints.read_best(model_dir, contents=True)
+    known = [Best(entry["global_step"], metric, entry[metric]) for entry in entries if entry.get(metric) is not None]
+    # Where only its line in the history is lost, what is better than all that is known stays the best.
+    if found is not None and found.metric == metric and found.step <= start and all(
+            entry["global_step"] != found.step for entry in entries):
+        known.append(found)
+    ranked = sorted(known, key=lambda best: -sign * best.value)
     if not ranked or found == ranked[0]:
-        return []
-    # Where only its line in the history is lost: what is better than all that is known stays the best.
-    if (found is not None and found.metric == metric and found.step <= start
-            and all(entry["global_step"] != found.step for entry in entries)
-            and sign * found.value > sign * ranked[0].value):
         return []
     folder, warnings = os.path.join(model_dir, checkpoints.BEST_FOLDER), []
     for step in checkpoints.steps(folder):

@@ -1,8 +1,7 @@
 """Periodic evaluation as a sequence of phases, and the step numbers that the SDK must be told in each of them.
 
 The SDK's host pipeline counts the batches of its own process, from 0, and blocks where the numbers given to ``init()``
-say so (rec_sdk_api 1.1, 5.2). This module only plans: no process is started and nothing is imported that a phase needs.
-``docs/npu.md`` ("Periodic evaluation") explains the choice of mode.
+say so (rec_sdk_api 1.1, 5.2); ``docs/npu.md`` ("Periodic evaluation") explains the choice of mode.
 """
 import dataclasses
 import re
@@ -22,28 +21,19 @@ _MAX_INT32 = 2 ** 31 - 1
 # What --train_epoch 0 makes of the data; chosen on validation rows, see docs/quality.md.
 _ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 1500, 2, 10
 _ENOUGH_STEPS_OF_RARE, _MOST_PASSES_OF_RARE = 70, 8
-_PHASE = re.compile(r"(train:(?P<start>\d{1,10}):(?P<stop>\d{1,10})|eval:(?P<step>\d{1,10}))\Z")
+_PHASE = re.compile(r"(train:(?P<start>\d{1,10}):|eval:)(?P<stop>\d{1,10})\Z")
 
 
 @dataclasses.dataclass(frozen=True)
 class StepNumbers:
-    """The steps of a training on one data directory; the same on every rank.
+    """The steps of a training on one data directory; the same on every rank but for its ``plan``."""
 
-    Attributes:
-        data_start: global step at which training on this data began.
-        steps_per_epoch: steps of one pass over the training rows.
-        max_steps: global step at which training ends.
-        save_steps: steps between checkpoints, each followed by an evaluation.
-        eval_steps: batches of one evaluation.
-        plan: arithmetic of this rank's training pipeline; None where nothing is trained.
-    """
-
-    data_start: int
-    steps_per_epoch: int
-    max_steps: int
-    save_steps: int
-    eval_steps: int
-    plan: Optional[TrainPlan] = None
+    data_start: int  # global step at which training on this data began
+    steps_per_epoch: int  # of one pass over the training rows
+    max_steps: int  # global step at which training ends
+    save_steps: int  # between checkpoints, each followed by an evaluation
+    eval_steps: int  # batches of one evaluation
+    plan: Optional[TrainPlan] = None  # of this rank's training pipeline; None where nothing is trained
 
     @property
     def epochs(self) -> int:
@@ -59,8 +49,7 @@ def step_numbers(config: Config, manifest: Manifest, data_start: int, rank_id: i
                  training: bool = True) -> StepNumbers:
     """Computes the step numbers of a training; with ``training`` False of an evaluation only, the others are -1 then.
 
-    Raises:
-        ConfigError: the batch size does not go with the data.
+    Raises ConfigError where the batch size does not go with the data.
     """
     evaluation = eval_steps(manifest.split(TEST_SPLIT), manifest.line_per_sample, config.eval_batch_size, rank_size)
     if not training:
@@ -89,36 +78,29 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """What one set of rank processes does between its start and its end.
+    """What one set of rank processes does between its start and its end."""
 
-    Attributes:
-        kind: ``train``, ``eval`` or ``train_and_evaluate``.
-        start: global step of the checkpoint that the phase begins with; 0 where there is none.
-        stop: global step at which it ends; of an evaluation: the checkpoint's step, equal to ``start``.
-        save_steps: steps between checkpoints, for ``NPURunConfig(save_checkpoints_steps=...)``; 0 in an evaluation.
-        eval_steps: batches of one evaluation, for ``evaluate(steps=...)`` or ``EvalSpec(steps=...)``; 0 where the phase
-            evaluates nothing.
-    """
+    kind: str  # TRAIN, EVALUATE or TRAIN_AND_EVALUATE
+    start: int  # global step of the checkpoint that the phase begins with; 0 where there is none
+    stop: int  # global step at which it ends; of an evaluation: the checkpoint's step, equal to ``start``
+    save_steps: int = 0  # between checkpoints, for ``NPURunConfig(save_checkpoints_steps=...)``; 0 in an evaluation
 
-    kind: str
-    start: int
-    stop: int
-    save_steps: int
-    eval_steps: int
-
-    @property
-    def init_arguments(self) -> Dict[str, int]:
-        """The step numbers for ``mx_rec.util.initialize.init`` (rec_sdk_api 1.1, 5.2, 8); it never blocks at a -1.
+    def init_arguments(self, eval_steps: int) -> Dict[str, int]:
+        """Returns the step numbers for ``mx_rec.util.initialize.init`` (rec_sdk_api 1.1, 5.2, 8); -1: it never blocks.
 
         Training alone: the Estimator's ``max_steps``, no blocking for an evaluation, and a save interval that is the
         length of the phase, so that the pipeline's process-local count meets the checkpoint at the last step.
         Evaluation alone: only ``eval_steps`` counts. ``train_and_evaluate``: ``train_steps`` equals ``save_steps``.
         """
-        if self.kind == EVALUATE:
-            return {"max_steps": -1, "train_steps": -1, "eval_steps": self.eval_steps, "save_steps": -1}
-        evaluates = self.kind == TRAIN_AND_EVALUATE
-        return {"max_steps": self.stop, "train_steps": self.save_steps if evaluates else -1,
-                "eval_steps": self.eval_steps if evaluates else -1, "save_steps": self.save_steps}
+        trains, evaluates = self.kind != EVALUATE, self.kind != TRAIN
+        return {"max_steps": self.stop if trains else -1, "save_steps": self.save_steps if trains else -1,
+                "train_steps": self.save_steps if trains and evaluates else -1,
+                "eval_steps": eval_steps if evaluates else -1}
+
+    @property
+    def flag(self) -> str:
+        """The value of ``--phase`` that tells a rank process its part: ``train:FROM:TO``, ``eval:STEP`` or ``all``."""
+        return {TRAIN: "train:%d:%d" % (self.start, self.stop), EVALUATE: "eval:%d" % self.stop}.get(self.kind, _ALL)
 
 
 def stops(start: int, numbers: StepNumbers) -> List[int]:
@@ -134,20 +116,18 @@ def plan_phases(start: int, numbers: StepNumbers, owed: Sequence[int]) -> List[P
     ``start`` is the step of the latest whole checkpoint, ``owed`` are those of checkpoints whose evaluation an
     interrupted run still owes. Where nothing is left to train or owed: one evaluation.
     """
-    phases = [_evaluation(step, numbers) for step in owed]
+    phases = [Phase(EVALUATE, step, step) for step in owed]
     for stop in stops(start, numbers):
-        phases += [Phase(TRAIN, start, stop, stop - start, 0), _evaluation(stop, numbers)]
+        phases += [Phase(TRAIN, start, stop, stop - start), Phase(EVALUATE, stop, stop)]
         start = stop
-    return phases or [_evaluation(start, numbers)]
+    return phases or [Phase(EVALUATE, start, start)]
 
 
 def resolve_eval_mode(requested: str, device: str, evaluations: int) -> str:
-    """Returns how training and evaluation take turns: ``auto`` is ``train_and_evaluate`` on a CPU and ``alternate`` on
-    NPUs.
+    """Returns how training and evaluation take turns, of which ``auto`` leaves the choice to the device.
 
-    Raises:
-        ConfigError: more than one of the ``evaluations`` that are left would be made by ``train_and_evaluate`` on NPUs,
-            which the SDK's documentation excludes (rec_sdk_api 5.2).
+    Raises ConfigError where more than one of the ``evaluations`` that are left would be made by ``train_and_evaluate``
+    on NPUs, which the SDK's documentation excludes (rec_sdk_api 5.2).
     """
     if requested == AUTO:
         return ALTERNATE if device == NPU else TRAIN_AND_EVALUATE
@@ -158,39 +138,21 @@ def resolve_eval_mode(requested: str, device: str, evaluations: int) -> str:
     return requested
 
 
-def phase_flag(phase: Phase) -> str:
-    """Returns the value of ``--phase`` that tells a rank process its part: ``train:FROM:TO``, ``eval:STEP`` or
-    ``all``."""
-    if phase.kind == TRAIN:
-        return "train:%d:%d" % (phase.start, phase.stop)
-    if phase.kind == EVALUATE:
-        return "eval:%d" % phase.stop
-    return _ALL
-
-
 def parse_phase(text: str, start: int, numbers: StepNumbers) -> Phase:
-    """Reads a ``--phase`` value back; the opposite of :func:`phase_flag`. Empty is ``all``, from the step ``start`` on.
-
-    Raises:
-        ConfigError: it is neither, or a number is out of range.
-    """
+    """Reads a :attr:`Phase.flag` back, else raises ConfigError; empty is ``all``, from the step ``start`` on."""
     if text in ("", _ALL):
-        return Phase(TRAIN_AND_EVALUATE, start, numbers.max_steps, numbers.save_steps, numbers.eval_steps)
+        return Phase(TRAIN_AND_EVALUATE, start, numbers.max_steps, numbers.save_steps)
     match = _PHASE.match(text)
     if not match:
         raise ConfigError("--phase %r is not understood; allowed: train:FROM:TO, eval:STEP (global steps) or "
                           "all" % text)
-    if match.group("step"):
-        step = int(match.group("step"))
-        _check("the step of --phase", step, 0)
-        return _evaluation(step, numbers)
-    first, stop = int(match.group("start")), int(match.group("stop"))
+    stop = int(match.group("stop"))
+    if match.group("start") is None:
+        _check("the step of --phase", stop, 0)
+        return Phase(EVALUATE, stop, stop)
+    first = int(match.group("start"))
     _check("the end of --phase", stop, first + 1)
-    return Phase(TRAIN, first, stop, stop - first, 0)
-
-
-def _evaluation(step: int, numbers: StepNumbers) -> Phase:
-    return Phase(EVALUATE, step, step, 0, numbers.eval_steps)
+    return Phase(TRAIN, first, stop, stop - first)
 
 
 def _check(name: str, value: int, low: int) -> None:

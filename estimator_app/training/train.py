@@ -12,39 +12,22 @@ from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.model_dir.lock import locked, phase_locked
 from estimator_app.training import report
-from estimator_app.training.evaluate import explained_input_errors, plain_metrics
-from estimator_app.training.hooks import (
-    BadLossError,
-    GridSaver,
-    SignalHook,
-    StopHook,
-    explained_storage_errors,
-    set_spoilt_aside,
-)
-from estimator_app.training.progress import EvaluationTable, ProgressHook
-from estimator_app.training.run_start import (
-    Run,
-    TrainRequest,
-    begin_stage,
-    nothing_to_train,
-    open_run,
-    prepare_run,
-)
-from estimator_app.training.runtime import Runtime, build_runtime
+from estimator_app.training.evaluate import plain_metrics
+from estimator_app.training.hooks import BadLossError, GridSaver, SignalHook, explained_errors
+from estimator_app.training.progress import ProgressHook, tell, tell_evaluation
+from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, open_run, prepare_run
+from estimator_app.training.runtime import Runtime
 from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
 from feature_specs import sdk
-from feature_specs.errors import ConfigError, DataError, UserError
+from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT
 
 
 def train(request: TrainRequest) -> Dict[str, Any]:
     """Trains a model, or resumes its training, in this process; with a phase, does that part of a planned training.
 
-    Returns:
-        The metrics of the last evaluation, with ``global_step``; empty where nothing was evaluated.
-
-    Raises:
-        UserError: data, settings or model directory do not fit, or the loss is no number.
+    Returns the metrics of the last evaluation, empty where nothing was evaluated; raises UserError where data, settings
+    or model directory do not fit, or the loss is no number.
     """
     model, config = request.model, request.model.config
     rank_id, rank_size = sdk.get_rank_id(), sdk.get_rank_size()
@@ -64,18 +47,15 @@ def train(request: TrainRequest) -> Dict[str, Any]:
     with locked(config.model_dir), phase_locked(config.model_dir):
         run = prepare_run(request, 1)
         done = nothing_to_train(run)
-        return _tell_last(run, done) if done and not run.owed else _run(request, run)
-
-
-def _tell_last(run: Run, done: str) -> Dict[str, Any]:
-    """Says why nothing is trained and shows the last evaluation as it was recorded; trains and evaluates nothing."""
-    sys.stdout.write(done + "\n")
-    evaluations = history.evaluations(run.config.model_dir)
-    if not evaluations:
-        return {}
-    report.complete_report(run.config.model_dir, run.model.tasks)
-    EvaluationTable(run).show(evaluations[-1]["global_step"], evaluations[-1])
-    return evaluations[-1]
+        if not done or run.owed:
+            return _run(request, run)
+        sys.stdout.write(done + "\n")
+        evaluations = history.evaluations(config.model_dir)
+        if not evaluations:
+            return {}
+        report.complete_report(config.model_dir, model.tasks)
+        tell_evaluation(run, evaluations[-1])
+        return evaluations[-1]
 
 
 def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
@@ -84,53 +64,35 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
     if request.warm_start_from and not run.start and phase.kind != EVALUATE:
         from estimator_app.training.warm_start import warm_start_settings
         warm_start = warm_start_settings(request.warm_start_from, run.model)
-    runtime = build_runtime(run, phase, warm_start)
-    try:
-        with explained_storage_errors(model_dir), explained_input_errors(
-                run.model, (TRAIN_SPLIT, TEST_SPLIT), runtime.guard):
-            recorder = EvaluationRecorder(runtime)
-            if phase.kind == TRAIN:
-                signals = SignalHook(model_dir, run.rank_size, runtime.guard)
-                with signals.handling():
-                    runtime.estimator.train(
-                        runtime.train_input_fn, max_steps=phase.stop, saving_listeners=[runtime.guard],
-                        hooks=runtime.training_hooks([recorder.progress, signals]))
-                return {}
-            if phase.kind == EVALUATE:
-                recorder.evaluate(phase.stop)
-            else:
-                _train_and_evaluate(request, runtime, recorder)
-            if run.rank_id == 0:
-                report.write_report(model_dir, run.model.tasks)
-                if not request.phase:
-                    sys.stdout.write(report.written(model_dir))
-            return recorder.last
-    except BadLossError as error:
-        if run.rank_id:
-            raise UserError(str(error)) from error
-        good, warnings = set_spoilt_aside(model_dir, error.step)
-        for line in warnings:
-            sys.stdout.write("warning: %s\n" % line)
-        place = ("the last good checkpoint is of step %d, from which the same command resumes" % good if good else
-                 "there is no checkpoint yet, and the same command begins anew")
-        raise UserError("%s; %s: lower --learning_rate and --sparse_learning_rate, or look for extreme values in the "
-                        "data" % (error, place)) from error
-    finally:
-        runtime.close()
+    with contextlib.closing(Runtime(run, phase, warm_start)) as runtime, explained_errors(run), \
+            runtime.guard.explained_errors(TRAIN_SPLIT, TEST_SPLIT):
+        recorder = EvaluationRecorder(runtime)
+        if phase.kind == TRAIN:
+            signals = SignalHook(run, runtime.guard)
+            with signals.handling():
+                runtime.estimator.train(runtime.train_input_fn, runtime.training_hooks([recorder.progress, signals]),
+                                        max_steps=phase.stop, saving_listeners=[runtime.guard])
+            return {}
+        if phase.kind == EVALUATE:
+            recorder.evaluate(phase.stop)
+        else:
+            _train_and_evaluate(request, runtime, recorder)
+        if run.rank_id == 0:
+            report.write_report(model_dir, run.model.tasks)
+            if not request.phase:
+                sys.stdout.write(report.written(model_dir))
+        return recorder.last
 
 
 def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder") -> None:
     run = runtime.run
     config, numbers, manifest = run.config, run.numbers, run.model.manifest
-    if run.rank_id == 0:
-        sys.stdout.write(
-            "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
-            "steps\n" % (
-                manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
-                config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
-                "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
-                numbers.save_steps))
-        sys.stdout.flush()
+    tell(run, "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
+              "steps" % (
+                  manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
+                  config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
+                  "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
+                  numbers.save_steps))
     for step in run.owed:
         recorder.evaluate(step)
     done = nothing_to_train(run)
@@ -140,62 +102,49 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
     if not request.phase:
         begin_stage(run)
     began = time.time()
-    signals = SignalHook(config.model_dir, run.rank_size, runtime.guard)
+    signals = SignalHook(run, runtime.guard)
     with signals.handling():
         # A step's loss is looked at and noted before its checkpoint exists: a restart from there does not repeat it.
-        hooks = [recorder.progress, GridSaver(config.model_dir, numbers, runtime.guard), recorder.stopper, signals]
+        hooks = [recorder.progress, GridSaver(run, runtime.guard), signals]
         tf.estimator.train_and_evaluate(
             runtime.estimator,
             tf.estimator.TrainSpec(runtime.train_input_fn, numbers.max_steps, runtime.training_hooks(hooks)),
             tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps, exporters=[recorder],
-                                  hooks=runtime.hooks([_EvaluationClock(recorder)]), start_delay_secs=0,
-                                  throttle_secs=0))
-    if run.rank_id == 0:
-        sys.stdout.write("trained %d steps in %.1f s, evaluations included\n"
-                     % (recorder.last["global_step"] - run.start, time.time() - began))
+                                  hooks=runtime.hooks([recorder]), start_delay_secs=0, throttle_secs=0))
+    tell(run, "trained %d steps in %.1f s, evaluations included"
+         % (recorder.last["global_step"] - run.start, time.time() - began))
 
 
-class EvaluationRecorder(tf.estimator.Exporter):
-    """Called after every evaluation: table row, ``metrics.jsonl``, best checkpoint, old checkpoints, early stopping.
+class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHook):
+    """Called before every evaluation, as its hook, and after it, as its exporter: table row, ``metrics.jsonl``, best
+    checkpoint, old checkpoints, early stopping; ``last`` are the metrics of the last one, empty before the first."""
 
-    Attributes:
-        progress: shows the training, and the scores of the last evaluation with it.
-        stopper: ends the training where an evaluation gives a reason.
-        last: metrics of the last evaluation, empty before the first one.
-    """
+    name = "evaluation_recorder"
 
     def __init__(self, runtime: Runtime):
         self._runtime, self._run = runtime, runtime.run
-        self._table = EvaluationTable(self._run)
         self.progress = ProgressHook(self._run)
-        self.stopper = StopHook()
         self.last: Dict[str, Any] = {}
         # {step: metrics}; on several ranks every one keeps them, since all must end at the same step.
         self._evaluations = {entry["global_step"]: entry
                              for entry in history.evaluations(self._run.config.model_dir)}
         self._started = time.time()
 
-    @property
-    def name(self) -> str:
-        """Name of the exporter, which Estimators ask for."""
-        return "evaluation_recorder"
-
     def evaluate(self, step: int) -> None:
         """Evaluates the checkpoint of a step and records the result."""
         path = Checkpoint(self._run.config.model_dir, step).path
         result = self._runtime.estimator.evaluate(
             self._runtime.eval_input_fn, steps=self._run.numbers.eval_steps, checkpoint_path=path,
-            hooks=self._runtime.hooks([_EvaluationClock(self)]))
+            hooks=self._runtime.hooks([self]))
         self.export(self._runtime.estimator, None, path, result, True)
 
-    def evaluation_begins(self) -> None:
+    def begin(self) -> None:
         """Notes the time, so that evaluation does not count as training."""
         self._started = time.time()
 
     def export(self, estimator: Any, export_path: Any, checkpoint_path: Any, eval_result: Dict[str, Any],
                is_the_final_export: bool) -> None:
         """Records an evaluation, ``eval_result``; the other arguments are not used."""
-        del estimator, export_path, checkpoint_path, is_the_final_export
         seconds = time.time() - self._started
         self._runtime.guard.check()
         metrics = plain_metrics(eval_result)
@@ -205,16 +154,17 @@ class EvaluationRecorder(tf.estimator.Exporter):
         if metrics[MEAN_LOSS] is None:
             # The last update spoilt the weights; the next step's loss would say so too late for this checkpoint.
             raise BadLossError(step, float("nan"), "evaluation")
-        self.last = metrics
+        with_heading, self.last = not self.last, metrics
         is_best = self._run.rank_id == 0 and self._record(step, metrics, seconds)
         self._evaluations.setdefault(step, metrics)
         self.progress.note_evaluation(metrics, seconds)
-        self._table.show(step, metrics, "best" if is_best else "")
+        tell_evaluation(self._run, metrics, "best" if is_best else "", with_heading)
         for line in collapse_warnings(metrics):
-            self._table.note("warning: " + line)
-        self.stopper.reason = self._run.stop_reason([self._evaluations[key] for key in sorted(self._evaluations)])
-        if self.stopper.reason:
-            self._table.note("early stopping: %s" % self.stopper.reason)
+            tell(self._run, "warning: " + line)
+        reason = self._run.stop_reason([self._evaluations[key] for key in sorted(self._evaluations)])
+        if reason:
+            tell(self._run, "early stopping: %s" % reason)
+        self.progress.stop_reason = reason
 
     def _record(self, step: int, metrics: Dict[str, Any], seconds: float) -> bool:
         """Does what one rank does for all; returns whether the evaluation is the best one."""
@@ -224,8 +174,8 @@ class EvaluationRecorder(tf.estimator.Exporter):
         if step not in self._evaluations:
             undefined = [name for name in tasks.main_scores() if metrics.get(name) is None]
             if undefined and not self._evaluations:
-                self._table.note("warning: %s cannot be computed: the evaluation rows lack a class or a label; it is "
-                                 "left out of means and of the best" % ", ".join(undefined))
+                tell(self._run, "warning: %s cannot be computed: the evaluation rows lack a class or a label; it is "
+                                "left out of means and of the best" % ", ".join(undefined))
             history.append(config.model_dir, history.EVALUATION, dict(metrics, time=time.time(), seconds=seconds))
         metric, current = tasks.main_metric, checkpoints.read_best(config.model_dir)
         # What was best on other data says nothing of this.
@@ -237,11 +187,3 @@ class EvaluationRecorder(tf.estimator.Exporter):
         # Savers know only what they wrote themselves, not the files of earlier runs.
         checkpoints.keep_only(config.model_dir, checkpoints.steps(config.model_dir)[-config.keep_checkpoint_max:])
         return is_best
-
-
-class _EvaluationClock(tf.compat.v1.train.SessionRunHook):
-    def __init__(self, recorder: EvaluationRecorder):
-        self._recorder = recorder
-
-    def begin(self) -> None:
-        self._recorder.evaluation_begins()

@@ -19,11 +19,8 @@ from feature_specs.manifest import MODEL_DATA_FOLDER
 def warm_start_settings(source: str, model: Model) -> Any:
     """Compares the trained model in ``source`` with a new one and prints what is taken over, and what is left and why.
 
-    Returns:
-        tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4).
-
-    Raises:
-        UserError: ``source`` holds no trained model, or nothing fits.
+    Returns tf.estimator.WarmStartSettings; the SDK loads the tables that it names (rec_sdk_api 5.4). Raises UserError
+    where ``source`` holds no trained model, or nothing fits.
     """
     config, manifest = directory.read_settings(source, {"device": model.config.device})
     checkpoint = checkpoints.resolve(source, "latest")
@@ -58,8 +55,8 @@ def _table_reason(layout: TableLayout, model: Model, old: Model, checkpoint: Che
     dim = sparse_tables.open_rows(checkpoint.tables, layout.name).shape[1]
     if dim != model.table_dim(layout):
         return "rows of %d values" % dim
-    before = {table.name: table for table in old.encoding.tables}
-    fields = {field.name for field in layout.fields} & {field.name for field in before[layout.name].fields}
+    before = {field.name for table in old.encoding.tables if table.name == layout.name for field in table.fields}
+    fields = before & {field.name for field in layout.fields}
     categorical = {feature.name: feature.vocabulary or feature.name for feature in model.manifest.dataset.categorical}
     vocabularies = sorted({categorical.get(field, field) for field in fields})
     reasons = (_vocabulary_reason(name, model, old, source) for name in vocabularies)

@@ -8,15 +8,11 @@ import json
 import os
 from typing import Any, Dict, Mapping
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from estimator_app.config import Config
 from feature_specs.errors import ConfigError
+from feature_specs.files import read_small_text
 
 DEFAULT_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "search_space.json")
 # Where a run reads and writes, and on what: no settings of a model.
@@ -26,14 +22,9 @@ _RANGES = {int: IntDistribution, float: FloatDistribution}
 
 
 def read_entries(path: str) -> Dict[str, Any]:
-    """Reads the file of a search space: {field: its entry}, which nothing has checked.
-
-    Raises:
-        ConfigError: the file cannot be read, or is no object with an entry.
-    """
+    """Reads the file of a search space, {field: its entry}; raises ConfigError where it is no object with an entry."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            values = json.load(stream)
+        values = json.loads(read_small_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError("search space %s cannot be read (%s); give the path of a JSON file like %s"
                           % (path, error, DEFAULT_FILE)) from error
@@ -46,12 +37,9 @@ def read_entries(path: str) -> Dict[str, Any]:
 
 
 def read_space(path: str, base: Config) -> Dict[str, BaseDistribution]:
-    """Reads and checks a search space: {field: its distribution}.
+    """Reads a search space, {field: its distribution}; raises ConfigError, naming an entry that cannot be used.
 
     Every end of a range and every choice must be valid in ``base``, the settings that the search starts from.
-
-    Raises:
-        ConfigError: the file cannot be read, or an entry is unknown, malformed or out of range.
     """
     fields = {field.name: type(field.default) for field in dataclasses.fields(Config)
               if field.name not in NOT_SEARCHED and not isinstance(field.default, tuple)}

@@ -21,17 +21,10 @@ class TrialFailedError(Exception):
 
 def run_training(preset: str, data_dir: str, model_dir: str, report: Callable[[Dict[str, Any]], None],
                  check: Callable[[], None]) -> List[Dict[str, Any]]:
-    """Trains once and returns the evaluations.
+    """Trains once and returns the evaluations; raises TrialFailedError where the training failed.
 
-    Args:
-        preset: path of the settings.
-        data_dir: prepared data.
-        model_dir: new model directory; the training's output goes to a file beside it.
-        report: called with each evaluation's metrics as they come; what it raises ends the training.
-        check: called several times a second; what it raises ends the training.
-
-    Raises:
-        TrialFailedError: the training failed.
+    Its output goes to a file beside the new ``model_dir``. ``report`` is called with each evaluation's metrics as they
+    come, ``check`` several times a second; what they raise ends the training.
     """
     command = [sys.executable, "-m", "estimator_app", "train", "--preset", preset, "--data_dir", data_dir,
                "--model_dir", model_dir]

@@ -24,7 +24,6 @@ from estimator_app import config as config_module
 from estimator_app.config import DEFAULT_PRESET, Config
 from estimator_app.model.definition import make_model
 from estimator_app.model.networks import NETWORKS
-from estimator_app.model.tasks import TaskSet
 from estimator_app.model_dir.history import METRICS_FILE
 from estimator_app.model_dir.lock import locked
 from estimator_app.training.signals import handled
@@ -77,22 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
                         help="random validation splits that every trial is trained on; its value is their mean "
                              "[splits] (default: 1)")
     config_module.add_preset_argument(parser, preset)
-    values = dict(vars(config_module.from_arguments({}, config_module.read_preset(preset), os.environ)))
-    values.update(dict.fromkeys(search_space.read_entries(space or search_space.DEFAULT_FILE),
-                                "searched unless given"))
-    shown: Any = argparse.Namespace(**values)
-    config_module.add_arguments(parser, shown, [name for name in values if name not in search_space.NOT_SEARCHED],
+    base = config_module.from_arguments({}, config_module.read_preset(preset), os.environ)
+    searched = search_space.read_entries(space or search_space.DEFAULT_FILE)
+    shown: Any = argparse.Namespace(**{**vars(base), **dict.fromkeys(searched, "searched unless given")})
+    config_module.add_arguments(parser, shown, [name for name in vars(base) if name not in search_space.NOT_SEARCHED],
                                 {"model": sorted(NETWORKS)})
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Runs trials until the study has as many as the flags ask for, and writes the best preset.
 
-    Returns:
-        The exit status: 0, or 128 plus the number of the signal that stopped the search.
-
-    Raises:
-        UserError: flags, space, data or study do not fit.
+    Returns the exit status: 0, or 128 plus the number of the signal that stopped the search. Raises UserError where
+    flags, space, data or study do not fit.
     """
     for name in ("trials", "splits"):
         if getattr(parsed, name) < 1:
@@ -109,34 +104,33 @@ def run(parsed: argparse.Namespace) -> int:
         raise ConfigError("--output_path %s is not a directory; choose another" % parsed.output_path)
     paths = find_inputs(parsed.train_data_path or [_sample_text()])
     with locked(parsed.output_path, "tuning directory", "--output_path"):
-        digest = hashlib.sha256("".join(map(sha256_of_file, paths)).encode()).hexdigest()
         dataset = load_dataset(parsed.dataset)
-        definition = hashlib.sha256(json.dumps(dataset.definition.to_dict(), sort_keys=True).encode()).hexdigest()
-        data = _prepared_splits(parsed, paths, dataset, hashlib.sha256((digest + definition).encode()).hexdigest())
-        manifest = read_manifest(data[0])
-        preset = config_module.read_preset(parsed.preset, manifest.has_rare_values)
-        base = config_module.from_arguments(vars(parsed), preset, os.environ)
-        if parsed.space == search_space.DEFAULT_FILE:
-            space = search_space.with_values(space, base)
-        tasks = make_model(base, manifest).tasks
-        tasks.check_selectable("--metric", parsed.metric)
+        digests = {"training files": _digest("".join(map(sha256_of_file, paths))),
+                   "dataset file": _digest(json.dumps(dataset.definition.to_dict(), sort_keys=True))}
+        data = _prepared_splits(parsed, paths, dataset, _digest("".join(digests.values())))
         with _optuna_errors(parsed.output_path):
-            digests = {"training files": digest, "dataset file": definition}
-            return Search(parsed, preset, base, space, data, tasks, digests).run(parsed.trials)
+            return Search(parsed, space, data, digests).run(parsed.trials)
 
 
 class Search:
     """A study and how its trials are run."""
 
-    def __init__(self, parsed: argparse.Namespace, preset: Mapping[str, Any], base: Config,
-                 space: Dict[str, BaseDistribution], data: Sequence[str], tasks: TaskSet, digests: Mapping[str, str]):
+    def __init__(self, parsed: argparse.Namespace, space: Dict[str, BaseDistribution], data: Sequence[str],
+                 digests: Mapping[str, str]):
         """Opens or makes the study.
 
-        ``base`` are the settings that trials start from, the preset's and those that flags fix, ``data`` the prepared
-        data of each validation split, ``digests`` is {what must not change: its hash}.
+        ``data`` is the prepared data of each validation split, ``digests`` is {what must not change: its hash}.
         """
-        self._parsed, self._preset, self._base, self._space, self._data = parsed, preset, base, space, data
-        self._directory, self._metric = parsed.output_path, parsed.metric or tasks.main_metric
+        self._directory, self._data, self._fixed = parsed.output_path, data, _fixed(parsed)
+        manifest = read_manifest(data[0])
+        self._preset = config_module.read_preset(parsed.preset, manifest.has_rare_values)
+        # The settings that trials start from: the preset's, and those that flags fix.
+        self._base = base = config_module.from_arguments(vars(parsed), self._preset, os.environ)
+        if parsed.space == search_space.DEFAULT_FILE:
+            space = search_space.with_values(space, base)
+        tasks = make_model(base, manifest).tasks
+        tasks.check_selectable("--metric", parsed.metric)
+        self._space, self._metric = space, parsed.metric or tasks.main_metric
         self._lower_is_better = tasks.is_loss(self._metric)
         self._received: List[int] = []
         self._study = optuna.create_study(
@@ -146,15 +140,11 @@ class Search:
         # Another seed at every start: the same one would propose the same settings again.
         self._study.sampler = optuna.samplers.TPESampler(
             seed=base.seed + len(self._study.trials), n_startup_trials=_STARTUP_TRIALS)
-        self._check_settings({
-            "base": _settings_of(base), "space": {name: distribution_to_json(item) for name, item in space.items()},
-            "metric": self._metric, "splits": parsed.splits, **digests})
-
-    def _check_settings(self, settings: Dict[str, Any]) -> None:
-        known = self._study.user_attrs.get(_SETTINGS)
-        if known is None:
+        settings = {"base": _settings_of(base), "metric": self._metric, "splits": parsed.splits, **digests,
+                    "space": {name: distribution_to_json(item) for name, item in space.items()}}
+        if _SETTINGS not in self._study.user_attrs:
             self._study.set_user_attr(_SETTINGS, settings)
-            return
+        known = self._study.user_attrs[_SETTINGS]
         differing = [name for name in sorted(settings) if known.get(name) != settings[name]]
         if differing:
             raise ConfigError("the study in %s was started with another %s; use the same flags and files, or another "
@@ -162,7 +152,12 @@ class Search:
 
     def run(self, trials: int) -> int:
         """Runs trials until the study has ``trials`` that ended; returns the exit status."""
-        self._check_free(trials)
+        # Refused before time is spent on trials: what this study did not write.
+        preset = os.path.join(self._directory, PRESET_FILE)
+        if not self._trials(*_ENDED) and os.path.lexists(preset):
+            raise UserError(_NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
+        for number in range(self._next_number(), trials):
+            _check_empty(self._trial_directory(number))
         self._repeat_interrupted()
         failures = 0
         # A signal raises nothing by itself: an exception while a process is being started would lose that process.
@@ -205,14 +200,6 @@ class Search:
         """Returns the number of the trial that the study gives out next: the first that waits, or a new one."""
         waiting = self._trials(TrialState.WAITING)
         return waiting[0].number if waiting else len(self._study.trials)
-
-    def _check_free(self, trials: int) -> None:
-        """Raises UserError where there is what this study did not write, before time is spent on trials."""
-        preset = os.path.join(self._directory, PRESET_FILE)
-        if not self._trials(*_ENDED) and os.path.lexists(preset):
-            raise UserError(_NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
-        for number in range(self._next_number(), trials):
-            _check_empty(self._trial_directory(number))
 
     def _run_trial(self) -> FrozenTrial:
         """Runs the next trial, tells the study and the user how it ended, and returns it."""
@@ -283,7 +270,7 @@ class Search:
         path = os.path.join(self._directory, PRESET_FILE)
         comment = "Found by tune: trial %d of %d, %s %.5f on validation rows (splits: %d)." % (
             best.number, ended, self._metric, best.value, len(self._data))
-        _write_json(path, {"_comment": comment, **self._preset, **_fixed(self._parsed), **best.params})
+        _write_json(path, {"_comment": comment, **self._preset, **self._fixed, **best.params})
         sys.stdout.write("written: %s; train --preset %s\n" % (path, path))
 
     def _trial_directory(self, number: int) -> str:
@@ -334,10 +321,9 @@ def _settings_text(settings: Dict[str, Any]) -> str:
 def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile,
                      digest: str) -> List[str]:
     """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
-    found = []
-    for number in range(parsed.splits):
-        path = os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
-        found.append(path)
+    found = [os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
+             for number in range(parsed.splits)]
+    for number, path in enumerate(found):
         if not os.path.isfile(os.path.join(path, FILE_NAME)):
             prepare(Preparation(dataset.definition, tuple(paths), (), path, RowSplit(_VALIDATION_SHARE),
                                 seed=_SPLIT_SEED + number, reading=Reading(num_workers=0, places=dataset.places)))
@@ -357,17 +343,17 @@ def _sample_text() -> str:
     return os.path.join(_SAMPLE, names[0])
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _write_json(path: str, values: Dict[str, Any]) -> None:
     replace_text(path, json.dumps(values, indent=1) + "\n")
 
 
 @contextlib.contextmanager
 def _optuna_errors(directory: str) -> Iterator[None]:
-    """Makes Optuna quiet and its errors about the study one line.
-
-    Raises:
-        UserError: the study cannot be read or written.
-    """
+    """Makes Optuna quiet, and a UserError of one line of its errors about the study."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():

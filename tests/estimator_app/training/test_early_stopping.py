@@ -1,9 +1,11 @@
 """When training ends early: the rule, and runs that are interrupted around the deciding evaluation."""
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from estimator_app.training.early_stopping import stop_reason
+from estimator_app.config import Config
+from estimator_app.training.run_start import Run
 from tests.estimator_app.conftest import Place
 from tests.support import kill_harness, runs
 
@@ -13,10 +15,16 @@ from tests.support import kill_harness, runs
     ([1, 3, 2, 4], 2, False), ([3, 3], 1, True), ([3, 2, 1], 0, False), ([], 1, False), ([None, None], 1, False),
     ([2, None], 1, True), ([None, 2], 1, False), ([2, None, 3], 2, False)])
 def test_patience_counts_evaluations_without_a_new_best(values, patience, stops):
-    entries = [{"global_step": 10 * number, "auc": value} for number, value in enumerate(values)]
-    assert (stop_reason(entries, "auc", False, patience) is not None) == stops
+    def is_stopped(evaluations, lower_is_better):
+        tasks = SimpleNamespace(main_metric="auc", is_loss=lambda name: lower_is_better)
+        model = SimpleNamespace(config=Config(early_stopping_patience=patience), tasks=tasks)
+        return Run(model, SimpleNamespace(data_start=5), 0, []).stop_reason(evaluations) is not None
+
+    # What comes first is of other data and does not count.
+    entries = [{"global_step": 10 * number, "auc": value} for number, value in enumerate(values, 1)]
+    assert is_stopped([{"global_step": 5, "auc": 9}] + entries, False) == stops
     losses = [dict(entry, auc=None if entry["auc"] is None else -entry["auc"]) for entry in entries]
-    assert (stop_reason(losses, "auc", True, patience) is not None) == stops
+    assert is_stopped([{"global_step": 5, "auc": -9}] + losses, True) == stops
 
 
 @pytest.fixture(scope="module")

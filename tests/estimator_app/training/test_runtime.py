@@ -20,7 +20,6 @@ def test_threads_follow_the_cores_unless_they_are_set(runtime, tmp_path):
         session = runtime.run_config(dataclasses.replace(Config(model_dir=str(tmp_path)), **changes), 0).session_config
         return session.intra_op_parallelism_threads, session.inter_op_parallelism_threads
 
-    assert runtime.threads(0) == 16 and runtime.threads(3) == 3
     # At small batches every op is over sooner than another thread wakes up.
     assert threads(batch_size=32) == (1, 16) and threads(batch_size=512) == (16, 16)
     assert threads(batch_size=32, threads=3) == (3, 3)

@@ -15,7 +15,6 @@ from estimator_app.training.steps import (
     StepNumbers,
     epochs_of,
     parse_phase,
-    phase_flag,
     plan_phases,
     resolve_eval_mode,
     stops,
@@ -39,8 +38,8 @@ def host_pipeline_finishes(given, steps):
 
 def test_alternation_in_full():
     assert plan_phases(0, numbers(10, 4), []) == [
-        Phase(TRAIN, 0, 4, 4, 0), Phase(EVALUATE, 4, 4, 0, 3), Phase(TRAIN, 4, 8, 4, 0), Phase(EVALUATE, 8, 8, 0, 3),
-        Phase(TRAIN, 8, 10, 2, 0), Phase(EVALUATE, 10, 10, 0, 3)]
+        Phase(TRAIN, 0, 4, 4), Phase(EVALUATE, 4, 4, 0), Phase(TRAIN, 4, 8, 4), Phase(EVALUATE, 8, 8, 0),
+        Phase(TRAIN, 8, 10, 2), Phase(EVALUATE, 10, 10, 0)]
 
 
 @pytest.mark.parametrize("rare, per_epoch, epochs", [
@@ -58,9 +57,9 @@ def test_numbers_of_each_kind():
     def init(*numbers):
         return dict(zip(("max_steps", "train_steps", "eval_steps", "save_steps"), numbers))
 
-    assert Phase(TRAIN, 4, 8, 4, 0).init_arguments == init(8, -1, -1, 4)
-    assert Phase(EVALUATE, 8, 8, 0, 3).init_arguments == init(-1, -1, 3, -1)
-    assert Phase(TRAIN_AND_EVALUATE, 0, 10, 4, 3).init_arguments == init(10, 4, 3, 4)
+    assert Phase(TRAIN, 4, 8, 4).init_arguments(3) == init(8, -1, -1, 4)
+    assert Phase(EVALUATE, 8, 8).init_arguments(3) == init(-1, -1, 3, -1)
+    assert Phase(TRAIN_AND_EVALUATE, 0, 10, 4).init_arguments(3) == init(10, 4, 3, 4)
 
 
 @settings(max_examples=200)
@@ -74,7 +73,7 @@ def test_every_plan_lies_on_the_grid_whatever_the_start(start, length, save_step
         if phase.kind == TRAIN:
             assert 0 < phase.stop - phase.start <= save_steps
             assert (phase.stop - data_start) % save_steps == 0 or phase.stop == max_steps
-            assert host_pipeline_finishes(phase.init_arguments, phase.stop - phase.start)
+            assert host_pipeline_finishes(phase.init_arguments(3), phase.stop - phase.start)
         step = phase.stop
     kinds = [phase.kind for phase in phases]
     assert step == max(start, max_steps)
@@ -89,14 +88,14 @@ def test_the_grid_counts_from_where_the_data_began():
 
 
 def test_owed_evaluations_come_first():
-    assert [phase_flag(phase) for phase in plan_phases(8, numbers(12, 4), [4, 8])] == [
+    assert [phase.flag for phase in plan_phases(8, numbers(12, 4), [4, 8])] == [
         "eval:4", "eval:8", "train:8:12", "eval:12"]
-    assert [phase_flag(phase) for phase in plan_phases(12, numbers(12, 4), [12])] == ["eval:12"]
+    assert [phase.flag for phase in plan_phases(12, numbers(12, 4), [12])] == ["eval:12"]
 
 
 def test_flags_come_back():
-    for phase in plan_phases(0, numbers(10, 4), []) + [Phase(TRAIN_AND_EVALUATE, 3, 10, 4, 3)]:
-        assert parse_phase(phase_flag(phase), 3, numbers(10, 4)) == phase
+    for phase in plan_phases(0, numbers(10, 4), []) + [Phase(TRAIN_AND_EVALUATE, 3, 10, 4)]:
+        assert parse_phase(phase.flag, 3, numbers(10, 4)) == phase
 
 
 @pytest.mark.parametrize("text", ["train", "train:4", "train:8:4", "train:4:4", "eval:-1", "eval:4:8", "train:a:b",
