@@ -16,7 +16,7 @@ from feature_specs.manifest import FILE_NAME, read_manifest
 PROG = "run_estimator.sh"
 MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
 SAMPLE_DIR = Config.__dataclass_fields__["data_dir"].default
-_MODEL_COMMAND_FIELDS = ("data_dir", "device", "eval_batch_size", "eval_weight_column", "threads", "prefetch")
+_MODEL_COMMAND_FIELDS = ("data_dir", "device", "eval_batch_size", "eval_weight_column", "prefetch", "threads")
 COMMANDS = {
     "describe": "look at data files and draft a dataset file",
     "prepare": "raw files -> vocabulary, TFRecord shards, manifest",
