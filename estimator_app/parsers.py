@@ -112,21 +112,20 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     asked = not shown.train_epoch and not {"-h", "--help"}.isdisjoint(arguments)
     config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)},
                                 meanings={"train_epoch": _passes(shown, arguments)} if asked else {})
-    parser.add_argument("--fresh", action="store_true",
-                        help="start over; the old run moves into a folder inside the model directory, exports and "
-                             "predictions stay (default: resume from the last checkpoint)")
-    parser.add_argument("--continue_on", action="store_true",
-                        help="train on with other data, prepared with --vocabulary_from the model (default: other data "
-                             "is refused)")
-    parser.add_argument("--warm_start_from", default="", metavar="PATH",
-                        help="model directory whose variables and tables a new model takes over where they fit [path] "
-                             "(default: none)")
-    parser.add_argument("--verify_data", action="store_true",
-                        help="compare all data files with their hashes again (default: once per data directory)")
-    parser.add_argument("--eval_mode", default=AUTO, choices=EVAL_MODES, metavar="|".join(EVAL_MODES),
-                        help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on "
-                             "NPUs (default: auto)")
-    parser.add_argument("--phase", default="", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--fresh", action="store_true",
+        help="start over; the old run moves into a folder inside the model directory, exports and predictions stay "
+             "(default: resume from the last checkpoint)")
+    add("--continue_on", action="store_true",
+        help="train on with other data, prepared with --vocabulary_from the model (default: other data is refused)")
+    add("--warm_start_from", default="", metavar="PATH",
+        help="model directory whose variables and tables a new model takes over where they fit [path] (default: none)")
+    add("--verify_data", action="store_true",
+        help="compare all data files with their hashes again (default: once per data directory)")
+    add("--eval_mode", default=AUTO, choices=EVAL_MODES, metavar="|".join(EVAL_MODES),
+        help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on NPUs (default: "
+             "auto)")
+    add("--phase", default="", help=argparse.SUPPRESS)
     # What a flag that is empty or absent stands for.
     parser.set_defaults(chosen_data_dir=data_dir, chosen_preset=preset)
     add_launch_arguments(parser)
@@ -145,10 +144,10 @@ def _passes(config: Config, arguments: Sequence[str]) -> str:
 
 
 def _add_model_arguments(parser: Parser) -> None:
-    parser.add_argument("--model_dir", default=MODEL_DIR, metavar="PATH",
-                        help="model directory that train wrote [path] (default: %s)" % MODEL_DIR)
-    parser.add_argument("--checkpoint", default="latest", metavar="latest|best|STEP",
-                        help="which checkpoint (default: latest)")
+    add = parser.add_argument
+    add("--model_dir", default=MODEL_DIR, metavar="PATH",
+        help="model directory that train wrote [path] (default: %s)" % MODEL_DIR)
+    add("--checkpoint", default="latest", metavar="latest|best|STEP", help="which checkpoint (default: latest)")
 
 
 def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
@@ -162,33 +161,32 @@ def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
 
 def _add_predict(parser: Parser) -> None:
     _add_model_arguments(parser)
-    parser.add_argument("--input", nargs="+", metavar="FILE",
-                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, "
-                             "weight, group and row key may be absent [path] (default: the sample's test file, where "
-                             "the model was trained on the sample)")
-    parser.add_argument("--output", metavar="FILE",
-                        help="file to write; - is standard output; .gz is compressed [path] (default: "
-                             "predictions.csv in the model directory)")
-    parser.add_argument("--format", default="csv", choices=("csv", "jsonl"), metavar="csv|jsonl",
-                        help="a header and a line per row, or an object per row (default: csv)")
-    parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
-                        help="unusable rows that are allowed; each leaves a line without values [rows, or percent] "
-                             "(default: 0)")
-    parser.add_argument("--batch_size", type=int, default=4096, metavar="N",
-                        help="rows scored together [rows] (default: %(default)d)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N",
-                        help="threads for scoring; 0: one per core [threads] (default: %(default)d)")
+    add = parser.add_argument
+    add("--input", nargs="+", metavar="FILE",
+        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, weight, group and "
+             "row key may be absent [path] (default: the sample's test file, where the model was trained on the "
+             "sample)")
+    add("--output", metavar="FILE",
+        help="file to write; - is standard output; .gz is compressed [path] (default: predictions.csv in the model "
+             "directory)")
+    add("--format", default="csv", choices=("csv", "jsonl"), metavar="csv|jsonl",
+        help="a header and a line per row, or an object per row (default: csv)")
+    add("--max_bad_rows", metavar="N|P%", default="0",
+        help="unusable rows that are allowed; each leaves a line without values [rows, or percent] (default: 0)")
+    add("--batch_size", type=int, default=4096, metavar="N", help="rows scored together [rows] (default: %(default)d)")
+    add("--threads", type=int, default=0, metavar="N",
+        help="threads for scoring; 0: one per core [threads] (default: %(default)d)")
 
 
 def _add_export(parser: Parser) -> None:
     _add_model_arguments(parser)
-    parser.add_argument("--export_dir", metavar="PATH",
-                        help="base directory of the versions [path] (default: export in the model directory)")
-    parser.add_argument("--data_dir", metavar="PATH",
-                        help="prepared data whose evaluation rows check the export [path] (default: the data that the "
-                             "model was trained on)")
-    parser.add_argument("--check_rows", type=int, default=1024, metavar="N",
-                        help="rows of the check [rows] (default: %(default)d)")
+    add = parser.add_argument
+    add("--export_dir", metavar="PATH",
+        help="base directory of the versions [path] (default: export in the model directory)")
+    add("--data_dir", metavar="PATH",
+        help="prepared data whose evaluation rows check the export [path] (default: the data that the model was "
+             "trained on)")
+    add("--check_rows", type=int, default=1024, metavar="N", help="rows of the check [rows] (default: %(default)d)")
 
 
 def benchmark_names() -> List[str]:

@@ -25,14 +25,14 @@ from feature_specs.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the ``preflight`` command; all are optional."""
-    parser.add_argument("--device", choices=("auto", CPU, NPU), default="auto", metavar="auto|cpu|npu",
-                        help="what to look for; auto takes npu where mx_rec is found (default: auto)")
-    parser.add_argument("--data_dir", default="", metavar="PATH",
-                        help="prepared data of the run [path] (default: not looked at)")
-    parser.add_argument("--model_dir", default="runs/default", metavar="PATH",
-                        help="model directory of the run [path] (default: runs/default)")
-    parser.add_argument("--use_dynamic_expansion", choices=("true", "false"), default="false", metavar="true|false",
-                        help="tables that grow without a fixed capacity (default: false)")
+    add = parser.add_argument
+    add("--device", choices=("auto", CPU, NPU), default="auto", metavar="auto|cpu|npu",
+        help="what to look for; auto takes npu where mx_rec is found (default: auto)")
+    add("--data_dir", default="", metavar="PATH", help="prepared data of the run [path] (default: not looked at)")
+    add("--model_dir", default="runs/default", metavar="PATH",
+        help="model directory of the run [path] (default: runs/default)")
+    add("--use_dynamic_expansion", choices=("true", "false"), default="false", metavar="true|false",
+        help="tables that grow without a fixed capacity (default: false)")
     add_launch_arguments(parser)
 
 
