@@ -238,7 +238,7 @@ def _bench(parsed: argparse.Namespace) -> int:
 
 
 def _preflight(parsed: argparse.Namespace) -> int:
-    return preflight.run(parsed, table_bytes=_table_bytes)
+    return preflight.run(parsed, table_bytes=_table_bytes(parsed.data_dir) if parsed.data_dir else 0)
 
 
 def _table_bytes(data_dir: str) -> int:

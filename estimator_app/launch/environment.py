@@ -22,18 +22,13 @@ RANKS_PER_NODE = (1, 2, 4, 8, 16)
 DEFAULT_RANKS = 8  # of a host with NPUs, where no rank table says how many there are
 RANK_TABLE_VARIABLES = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
 CM_VARIABLES = ("CM_CHIEF_DEVICE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_WORKER_IP", "CM_WORKER_SIZE")
+SCHEMES = (RANK_TABLE_VARIABLES, CM_VARIABLES)
 _CPU_DEFAULTS = {"JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "2"}
 _NPU_DEFAULTS = {
     "ASCEND_DEVICE_ID": "0",  # the SDK sets each rank's own during init() (rec_sdk_api 1.1)
-    "ASCEND_GLOBAL_LOG_LEVEL": "3",
-    "ENABLE_FORCE_V2_CONTROL": "1",
-    "GLOG_logtostderr": "true",
-    "GLOG_stderrthreshold": "2",
-    "HCCL_CONNECT_TIMEOUT": "1200",
-    "HCCL_OP_RETRY_ENABLE": "L0:0, L1:0, L2:0",
-    "JOB_ID": "10086",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+    "ASCEND_GLOBAL_LOG_LEVEL": "3", "ENABLE_FORCE_V2_CONTROL": "1", "GLOG_logtostderr": "true",
+    "GLOG_stderrthreshold": "2", "HCCL_CONNECT_TIMEOUT": "1200", "HCCL_OP_RETRY_ENABLE": "L0:0, L1:0, L2:0",
+    "JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _TABLE_FREE_DEFAULTS = {"CM_CHIEF_DEVICE": "0", "CM_CHIEF_PORT": "60001"}
 _RANGES = {"CM_CHIEF_DEVICE": (0, 511, "a device"), "CM_CHIEF_PORT": (0, 65520, "a port"),
            "HCCL_CONNECT_TIMEOUT": (120, 7200, "seconds")}
@@ -42,7 +37,6 @@ _CANN = re.compile(r"PATH\Z|(?:ASCEND|HCCL|TFPLUGIN)_")
 # The address of each host, from which a rank takes its own CM_WORKER_IP (see .rank).
 WORKER_IPS = "ESTIMATOR_WORKER_IPS"
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_SAFE_GLIBC = (2, 34)  # older ones can crash without a preloaded libstdc++ (rec_sdk_api 10)
 _JOB_ID = re.compile(r"[A-Za-z1-9_-][A-Za-z0-9_-]*\Z")
 _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "/usr/local")
 
@@ -134,13 +128,16 @@ def check_scheme(options: LaunchOptions) -> None:
                               % options.ip) from error
 
 
-def missing_paths(options: LaunchOptions) -> List[str]:
-    """Returns one line per folder or file that the launch needs and does not find."""
+def unusable_paths(options: LaunchOptions, model_dir: str) -> List[str]:
+    """Returns one line per path that a launch on NPUs needs and does not find, or cannot use."""
+    if options.device == CPU:
+        return []
     lines = ["%s %s is not a directory" % (flag, path) for flag, path in (
         ("--so_path", options.so_path), ("--rec_package_path", options.rec_package_path)) if not os.path.isdir(path)]
     if options.hccl_cfg_json and not os.path.isfile(options.hccl_cfg_json):
         lines.append("--hccl_cfg_json %s is not a file" % options.hccl_cfg_json)
-    return lines
+    problem = check_model_dir(model_dir)
+    return lines + [problem] if problem else lines
 
 
 def place_ranks(options: LaunchOptions) -> Placement:
@@ -243,7 +240,7 @@ def preloaded_libraries(host: Host) -> List[str]:
     """Returns the libraries to preload that exist here and of which no version is preloaded yet (rec_sdk_api 7.3)."""
     present = [os.path.basename(name) for name in re.split(r"[:\s]+", host.environment.get("LD_PRELOAD", ""))]
     libraries: List[str] = []
-    for stem, suffix in [("libgomp", ".so.1")] + ([("libstdc++", ".so.6")] if glibc_is_safe(host) is False else []):
+    for stem, suffix in [("libgomp", ".so.1")] + ([("libstdc++", ".so.6")] if host.glibc_is_safe() is False else []):
         if not any(name.startswith(stem) for name in present):
             paths = [os.path.join(folder, stem + suffix)
                      for folder in ("/usr/lib64", "/usr/lib/%s-linux-gnu" % host.machine)]
@@ -253,12 +250,6 @@ def preloaded_libraries(host: Host) -> List[str]:
         for folder in host.python_path:
             libraries += host.glob(os.path.join(folder, "scikit_learn.libs", "libgomp-*.so*"))[:1]
     return libraries
-
-
-def glibc_is_safe(host: Host) -> Optional[bool]:
-    """Whether the host's glibc is one that needs no preloaded libstdc++; None where it has another C library."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", host.libc[1])[:2])
-    return numbers >= _SAFE_GLIBC if host.libc[0] == "glibc" and len(numbers) == 2 else None
 
 
 def check_model_dir(model_dir: str) -> Optional[str]:

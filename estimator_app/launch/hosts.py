@@ -40,10 +40,6 @@ class Placement:
         """The hosts as ``mpirun -H`` and ``horovodrun -H`` read them."""
         return ",".join("%s:%d" % (name, self.slots) for name in self.hosts)
 
-    def one_each(self) -> "Placement":
-        """Returns the same hosts with one process on each."""
-        return dataclasses.replace(self, slots=1)
-
 
 def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
     """Reads ``--hosts`` and ``--ranks``, or refuses them (ConfigError); ``default`` ranks a host if neither says it."""
@@ -121,6 +117,11 @@ class Host:
         """Returns the bytes that can be used without swapping, or None where the system does not say so."""
         match = re.search(r"^MemAvailable:\s+(\d+) kB", self.read("/proc/meminfo"), re.MULTILINE)
         return int(match.group(1)) << 10 if match else None
+
+    def glibc_is_safe(self) -> Optional[bool]:
+        """Whether the C library needs no preloaded libstdc++ (rec_sdk_api 10); None where it is not glibc."""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", self.libc[1])[:2])
+        return numbers >= (2, 34) if self.libc[0] == "glibc" and len(numbers) == 2 else None
 
     def package(self, name: str, namespace: bool = False) -> Optional[str]:
         """Returns the folder of a top-level package; with ``namespace`` one without ``__init__`` counts."""

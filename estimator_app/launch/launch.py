@@ -8,16 +8,9 @@ import itertools
 import sys
 from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
+from estimator_app.config import NPU
 from estimator_app.launch import preflight
-from estimator_app.launch.environment import (
-    NPU,
-    LaunchOptions,
-    add_launch_arguments,
-    check_model_dir,
-    compose,
-    missing_paths,
-    options_from,
-)
+from estimator_app.launch.environment import LaunchOptions, add_launch_arguments, compose, options_from, unusable_paths
 from estimator_app.launch.hosts import Host, this_host
 from estimator_app.launch.processes import run_command, run_ranks
 from estimator_app.launch.rank import LAUNCHER
@@ -107,12 +100,9 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
     host, stream = host or this_host(), stream or sys.stdout
     options, app_arguments = split_arguments(arguments, device)
     environment = compose(options, host)
-    notes = []
-    if device == NPU:
-        problem = check_model_dir(model_dir)
-        notes = missing_paths(options) + ([problem] if problem else [])
-        if notes and not options.dry_run:
-            raise ConfigError(notes[0])
+    notes = unusable_paths(options, model_dir)
+    if notes and not options.dry_run:
+        raise ConfigError(notes[0])
     ranks = environment.placement.ranks
     applications: Iterable[List[str]] = [[command, "--device", device] + app_arguments]
 

@@ -5,17 +5,10 @@ import json
 import os
 import sys
 import tempfile
-from typing import Callable, Dict, List, Optional, Sequence, TextIO, Tuple
+from typing import Dict, List, Optional, Sequence, TextIO, Tuple
 
-from estimator_app.launch.environment import (
-    CPU,
-    NPU,
-    LaunchOptions,
-    RankEnvironment,
-    add_launch_arguments,
-    compose,
-    options_from,
-)
+from estimator_app.config import CPU, NPU
+from estimator_app.launch.environment import LaunchOptions, RankEnvironment, add_launch_arguments, compose, options_from
 from estimator_app.launch.hosts import Host, this_host
 from estimator_app.launch.preflight_checks import MISSING, OK, WARN, Row, Wanted, check, existing
 from estimator_app.launch.processes import run_ranks
@@ -37,17 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optional[TextIO] = None,
-        table_bytes: Optional[Callable[[str], int]] = None) -> int:
-    """Prints a table per host and returns the exit status: 1 where something mandatory is missing, else 0.
-
-    ``table_bytes`` returns the bytes of all tables, with optimizer states, from a data directory.
-    """
+        table_bytes: int = 0) -> int:
+    """Prints a table per host and returns the exit status: 1 where something mandatory is missing, else 0."""
     host, stream = host or this_host(), stream or sys.stdout
     npu = parsed.device == NPU or (parsed.device == "auto" and host.package("mx_rec") is not None)
     options = dataclasses.replace(options_from(parsed, NPU if npu else CPU), dry_run=False)
     expansion = parsed.use_dynamic_expansion == "true" or host.environment.get("USE_DYNAMIC_EXPANSION") == "1"
-    size = table_bytes(parsed.data_dir) if table_bytes is not None and parsed.data_dir else 0
-    wanted = Wanted(parsed.model_dir, parsed.data_dir, expansion, size)
+    wanted = Wanted(parsed.model_dir, parsed.data_dir, expansion, table_bytes)
     environment = compose(options, host) if options.hosts else None
     return 0 if is_ready(options, environment, host, wanted, stream) else 1
 
@@ -88,7 +77,7 @@ def _table(rows: Sequence[Row]) -> str:
 def _every_host(options: LaunchOptions, environment: RankEnvironment, host: Host,
                 wanted: Wanted) -> Tuple[bool, Dict[str, List[Row]]]:
     """Checks every host by a process on each, started the way the ranks are; whether these ended well, and the rows."""
-    environment = dataclasses.replace(environment, placement=environment.placement.one_each())
+    environment = dataclasses.replace(environment, placement=dataclasses.replace(environment.placement, slots=1))
     found: Dict[int, str] = {}
 
     def collect(index: int, text: str) -> None:

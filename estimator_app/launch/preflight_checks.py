@@ -13,16 +13,8 @@ import shutil
 import time
 from typing import Iterator, List, Mapping, NamedTuple, Tuple
 
-from estimator_app.launch.environment import (
-    CM_VARIABLES,
-    NPU,
-    RANK_TABLE_VARIABLES,
-    LaunchOptions,
-    check_model_dir,
-    compose,
-    glibc_is_safe,
-    package_folders,
-)
+from estimator_app.config import NPU
+from estimator_app.launch.environment import SCHEMES, LaunchOptions, check_model_dir, compose, package_folders
 from estimator_app.launch.hosts import Host
 from feature_specs.checks import is_digits
 from feature_specs.data_files import check_shards
@@ -126,7 +118,7 @@ def _conflicts(environment: Mapping[str, str], launching: bool) -> Iterator[Row]
     if "POD_NAME" in given:
         yield Row(WARN, "POD_NAME", "%s: TF Adapter reads it in place of RANK_ID" % given["POD_NAME"],
                   "unset POD_NAME unless a cluster manager sets it")
-    with_table, without = ([name for name in names if name in given] for names in (RANK_TABLE_VARIABLES, CM_VARIABLES))
+    with_table, without = ([name for name in names if name in given] for names in SCHEMES)
     if with_table and without:
         yield Row(WARN if launching else MISSING, "rank schemes",
                   "both %s and %s are set" % (", ".join(with_table), ", ".join(without)),
@@ -160,7 +152,7 @@ def _tensorflow(host: Host) -> _Finding:
 
 def _c_library(host: Host) -> _Finding:
     text = " ".join(host.libc).strip() or "unknown"
-    if glibc_is_safe(host):
+    if host.glibc_is_safe():
         return OK, text, ""
     return WARN, text, "glibc 2.34 or newer is safe; with an older one the launch preloads libstdc++"
 

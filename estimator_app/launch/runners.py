@@ -5,7 +5,8 @@ import os
 import shlex
 from typing import Sequence, Tuple
 
-from estimator_app.launch.environment import CPU, LaunchOptions, RankEnvironment
+from estimator_app.config import CPU
+from estimator_app.launch.environment import LaunchOptions, RankEnvironment
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.rank import LAUNCHER
 from feature_specs.checks import refuse

@@ -228,9 +228,9 @@ def test_the_package_folder_may_be_the_parent(root):
         "opt", "opt/mx_rec/libasc", "opt/rec_sdk_common/lib")]
 
 
-def test_missing_paths(root):
-    assert env.missing_paths(options(root)) == []
-    lines = env.missing_paths(options(root, so_path="/none/a", rec_package_path="/none/b"))
+def test_unusable_paths(root):
+    assert env.unusable_paths(options(root), "runs/x") == []
+    lines = env.unusable_paths(options(root, so_path="/none/a", rec_package_path="/none/b"), "runs/x")
     assert lines == ["--so_path /none/a is not a directory", "--rec_package_path /none/b is not a directory"]
 
 
