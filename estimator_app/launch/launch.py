@@ -82,20 +82,17 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
            stages: Optional[Callable[[int, List[str]], Iterable[List[str]]]] = None,
            expansion: bool = False, stream: Optional[TextIO] = None, device: str = NPU, command: str = "train",
            data_dir: str = "", table_bytes: int = 0, lock: Optional[ContextManager[None]] = None) -> int:
-    """Launches the ranks of a training or an evaluation, or prints (to ``stream``) how they would be launched.
+    """Launches the ranks of a training or an evaluation, or prints how they would be launched.
 
     Args:
         arguments: the flags after the command; :func:`expand_positional` has run.
         stages: called with the number of ranks and the ranks' flags; returns what follows ``-m estimator_app`` for each
             process set, in order; a generator is asked for the next set when one has ended. Default: the command, once.
-        expansion, data_dir, table_bytes: for the preflight, as :class:`.preflight.Wanted` has them.
+        expansion, data_dir, table_bytes: for the preflight, as its :class:`.preflight_checks.Wanted` has them.
         lock: held from after the preflight to the end of the last process; not in a dry run.
 
     Returns:
         The exit status: 0; 1 where the preflight finds something missing; that of the first command that fails.
-
-    Raises:
-        UserError: the command line, the rank table or the environment cannot be used.
     """
     host, stream = host or this_host(), stream or sys.stdout
     options, app_arguments = split_arguments(arguments, device)

@@ -67,11 +67,7 @@ def run_ranks(command: Sequence[str], environment: Dict[str, str], placement: Pl
     takes rank and text of what is written to standard output, in place of passing rank 0's on.
 
     Returns:
-        The exit status of the first rank that failed, 128 and the signal's number where it was killed; else that of
-        the ranks.
-
-    Raises:
-        UserError: the runner cannot be started.
+        The exit status of the first rank that failed, 128 and the signal's number where it was killed; else of all.
     """
     return _Run(placement, listener).to_end(command, environment)
 
