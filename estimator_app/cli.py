@@ -1,6 +1,5 @@
 """The command line. Nothing heavier than NumPy is imported before a command runs, so that ``--help`` is quick."""
 import argparse
-import difflib
 import json
 import logging
 import os
@@ -12,9 +11,13 @@ from typing import FrozenSet, List, Optional, Sequence
 from estimator_app import config as config_module
 from estimator_app import device, streams
 from estimator_app.config import NPU, Config
+from estimator_app.launch import launch, preflight
+from estimator_app.launch.hosts import this_host
+from estimator_app.launch.processes import run_command
 from estimator_app.model_dir import directory
 from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, preset_of
 from feature_specs import storage
+from feature_specs.checks import refuse
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
 from feature_specs.outputs import STANDARD, is_standard
@@ -28,11 +31,7 @@ _LEAST = {"address space (ulimit -v)": (resource.RLIMIT_AS, 4 << 30),
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command line, given without the program's name.
-
-    Returns:
-        The exit status: 0, 1 for an error that a message explains, 2 for a wrong command line.
-    """
+    """Runs a command line, and returns 0, 1 for an error that a message explains, or 2 for a wrong command line."""
     closed = streams.open_missing()
     streams.escape_unknown()
     arguments = list(arguments)
@@ -67,15 +66,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _explained(error: Exception) -> str:
-    """Returns what a user should know of an error."""
-    if isinstance(error, UserError):
+    # The SDK's own PermissionErrors, about files that it refuses, have a text and no number.
+    if isinstance(error, UserError) or (isinstance(error, PermissionError) and error.errno is None):
         return str(error)
     if isinstance(error, MemoryError):
         return ("there is not enough memory; use smaller batches or tables (--batch_size, --embedding_dim), or a "
                 "higher limit")
-    if isinstance(error, PermissionError):
-        # The SDK's own, about files that it refuses, have a text and no number.
-        return str(error) if error.errno is None else "%s: %s" % (error.filename, error.strerror)
     failure = storage.failure(error)  # also TensorFlow's, which writes records and models with errors of its own
     if failure is None and isinstance(error, OSError) and error.errno is not None:
         failure = "", storage.reason(error)
@@ -91,7 +87,6 @@ def _explained(error: Exception) -> str:
 
 
 def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
-    from estimator_app.launch import launch
     arguments = launch.expand_positional(arguments)
     command = arguments[0] if arguments else ""
     if command in ("", "help") or not {"-h", "--help"}.isdisjoint(arguments):
@@ -103,25 +98,21 @@ def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
             PROG, "\n".join("  %-10s %s" % item for item in COMMANDS.items())))
         return 0 if command else 2
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, 1)
         sys.stderr.write("error: unknown command %r%s; '%s help' lists the commands\n" % (
-            command, ", did you mean %s?" % near[0] if near else "", PROG))
+            command, config_module.did_you_mean(command, COMMANDS), PROG))
         return 2
     rest = arguments[1:]
     # The flags after a benchmark's name are the benchmark's own.
-    own = rest[:1] if command == "bench" else rest
-    parsed = build_parser(command, rest).parse_args(own)
-    parsed.rest = rest
-    parsed.closed = closed
+    parsed = build_parser(command, rest).parse_args(rest[:1] if command == "bench" else rest)
+    parsed.rest, parsed.closed = rest, closed
     return _COMMANDS[command](parsed)
 
 
 def _quiet_tensorflow(debug: bool) -> None:
     for what, (kind, least) in _LEAST.items():
         limit = resource.getrlimit(kind)[0]
-        if limit != resource.RLIM_INFINITY and limit < least:
-            raise ConfigError("the limit of %s is %d kB; TensorFlow ends without a word below %d kB: raise it"
-                              % (what, limit >> 10, least >> 10))
+        refuse(limit != resource.RLIM_INFINITY and limit < least, "the limit of %s is %d kB; TensorFlow ends without a "
+               "word below %d kB: raise it", what, limit >> 10, least >> 10)
     import warnings
     with warnings.catch_warnings():
         # TensorFlow 1.15 warns about NumPy's future at every import.
@@ -131,20 +122,18 @@ def _quiet_tensorflow(debug: bool) -> None:
 
 
 def _train(parsed: argparse.Namespace) -> int:
-    from estimator_app.launch import launch
     from estimator_app.model.definition import make_model
     from estimator_app.training import alternation, steps
     from estimator_app.training.run_start import TrainRequest, load_data
     # Until a training handles it, a request to save a checkpoint must not end the process.
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
     inside, ranks_wanted = launch.inside_launch(os.environ), launch.wants_ranks(parsed)
-    data_dir = parsed.chosen_data_dir
-    flags = dict(vars(parsed), data_dir=data_dir)
+    flags = dict(vars(parsed), data_dir=parsed.chosen_data_dir)
     config = config_module.from_arguments(flags, parsed.chosen_preset, os.environ)
     resolved = _device(parsed, config)
     config = config.replace(model_dir=directory.check_path(config.model_dir, resolved))
-    if data_dir == SAMPLE_DIR and not os.path.isdir(data_dir):
-        status = _prepare_sample(data_dir)
+    if config.data_dir == SAMPLE_DIR and not os.path.isdir(SAMPLE_DIR):
+        status = _prepare_sample()
         if status:
             return status
     model = make_model(config, load_data(config))
@@ -171,23 +160,20 @@ def _train(parsed: argparse.Namespace) -> int:
 
 def _available_memory() -> Optional[int]:
     """Returns the bytes that this process may still use, where the system says so."""
-    from estimator_app.launch.hosts import this_host
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     known = [this_host().available_memory(), None if limit == resource.RLIM_INFINITY else limit]
     return min((size for size in known if size is not None), default=None)
 
 
-def _prepare_sample(output_path: str) -> int:
-    """Makes the sample in a process of its own: TensorFlow keeps the threads of a process's first session for all."""
-    from estimator_app.launch import launch
-    sys.stdout.write("no --data_dir given: making the sample data set in %s\n" % output_path)
+def _prepare_sample() -> int:
+    # In a process of its own: TensorFlow keeps the threads of a process's first session for all.
+    sys.stdout.write("no --data_dir given: making the sample data set in %s\n" % SAMPLE_DIR)
     sys.stdout.flush()
-    return launch.run_command([sys.executable, "-m", "estimator_app", "prepare", "--sample", "--output_path",
-                               output_path], dict(os.environ))
+    return run_command([sys.executable, "-m", "estimator_app", "prepare", "--sample", "--output_path", SAMPLE_DIR],
+                       dict(os.environ))
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from estimator_app.launch import launch
     given = {name: value for name, value in vars(parsed).items()
              if name in Config.__dataclass_fields__ and name != "model_dir"}
     config, manifest = directory.read_settings(parsed.model_dir, given)
@@ -203,7 +189,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
 
 
 def _device(parsed: argparse.Namespace, config: Config) -> str:
-    """Returns the device; a dry run of a launch on NPUs works on any machine."""
+    # A dry run of a launch on NPUs works on any machine.
     return NPU if parsed.dry_run and config.device == NPU else device.resolve_device(config.device)
 
 
@@ -212,8 +198,8 @@ def _predict(parsed: argparse.Namespace) -> int:
     target = parsed.output or os.path.join(parsed.model_dir, "predictions.%s" % parsed.format)
     if is_standard(target):
         streams.require_output(parsed.closed, "the predictions")
-    if STANDARD in sources and "stdin" in parsed.closed:
-        raise ConfigError("--input - reads standard input, which is closed; redirect it from a file, or give the file")
+    refuse(STANDARD in sources and "stdin" in parsed.closed,
+           "--input - reads standard input, which is closed; redirect it from a file, or give the file")
     _quiet_tensorflow(parsed.debug)
     from estimator_app.serving.predict import Prediction, predict
     done = predict(Prediction(parsed.model_dir, parsed.checkpoint, tuple(sources), target, parsed.format,
@@ -228,8 +214,7 @@ def _sample_test_file(model_dir: str) -> str:
     config, _ = directory.read_settings(model_dir, {})
     raw = os.path.join(config.data_dir, "raw")
     names = sorted(name for name in os.listdir(raw) if "test" in name) if os.path.isdir(raw) else []
-    if not names:
-        raise ConfigError("predict needs --input FILE, the raw file to score")
+    refuse(not names, "predict needs --input FILE, the raw file to score")
     return os.path.join(raw, names[0])
 
 
@@ -253,12 +238,10 @@ def _bench(parsed: argparse.Namespace) -> int:
 
 
 def _preflight(parsed: argparse.Namespace) -> int:
-    from estimator_app.launch import preflight
-    return preflight.run(parsed, table_bytes=_table_bytes)
+    return preflight.run(parsed, table_bytes=_table_bytes(parsed.data_dir) if parsed.data_dir else 0)
 
 
 def _table_bytes(data_dir: str) -> int:
-    """Returns the memory that the tables of a training with the dataset's preset need."""
     from estimator_app.model.definition import make_model
     config = config_module.from_arguments({"data_dir": data_dir}, preset_of(data_dir)[1], os.environ)
     return make_model(config, read_manifest(data_dir)).needs().memory_bytes

@@ -7,9 +7,9 @@ import dataclasses
 import difflib
 import json
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from feature_specs.checks import is_whole
+from feature_specs.checks import is_whole, refuse
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
@@ -29,11 +29,10 @@ ENVIRONMENT_SWITCHES = ("USE_DYNAMIC", "CACHE_MODE", "USE_FAAE", "USE_DYNAMIC_EX
                         "USE_MODIFY_GRAPH")
 
 
-def _field(default: Any, description: str, unit: str = "", choices: Sequence[str] = (), low: Optional[float] = None,
-           high: Optional[float] = None, optional: bool = False) -> Any:
+def _field(default: Any, description: str, unit: str = "", bounds: Optional[Tuple[float, float]] = None,
+           choices: Sequence[str] = ()) -> Any:
     return dataclasses.field(default=default, metadata={
-        "help": description, "unit": unit, "choices": tuple(choices), "low": low, "high": high,
-        "optional": optional})
+        "help": description, "unit": unit, "bounds": bounds, "choices": tuple(choices)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,89 +47,86 @@ class Config:
     input_layer: str = _field(CONCAT, "sum: table rows are the first layer and are added up; concat: a vector per "
                                       "field", choices=(SUM, CONCAT))
     embedding_dim: int = _field(16, "values of a table's row where the dataset says nothing (concat only)", "values",
-                                low=1, high=8192)
-    expert_num: int = _field(8, "experts that all tasks share", "experts", low=1, high=1024)
-    expert_layers: Tuple[int, ...] = _field((16,), "units of an expert's layers, comma-separated", "units", low=1,
-                                            high=8192)
-    tower_layers: Tuple[int, ...] = _field((8,), "units of a tower's hidden layers, comma-separated", "units", low=1,
-                                           high=8192)
-    task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", "experts", low=1, high=1024)
-    expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", low=0.0, high=0.95)
+                                (1, 8192))
+    expert_num: int = _field(8, "experts that all tasks share", "experts", (1, 1024))
+    expert_layers: Tuple[int, ...] = _field((16,), "units of an expert's layers, comma-separated", "units", (1, 8192))
+    tower_layers: Tuple[int, ...] = _field((8,), "units of a tower's hidden layers, comma-separated", "units",
+                                           (1, 8192))
+    task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", "experts", (1, 1024))
+    expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", bounds=(0.0, 0.95))
     batch_norm: bool = _field(False, "batch normalisation in the experts")
     reference_init: bool = _field(False, "constant 0.1 for every weight, as the original port has it (degenerate)")
-    embedding_stddev: float = _field(0.05, "standard deviation of new embedding rows", low=0.0, high=10.0)
+    embedding_stddev: float = _field(0.05, "standard deviation of new embedding rows", bounds=(0.0, 10.0))
 
     dense_transform: str = _field("log_standard", "normalisation of numeric features", choices=TRANSFORMS)
-    dense_bins: int = _field(0, "equal-frequency bins per numeric feature as extra keys; 0: none", "bins", low=0,
-                             high=MAX_BINS)
+    dense_bins: int = _field(0, "equal-frequency bins per numeric feature as extra keys; 0: none", "bins",
+                             (0, MAX_BINS))
     drop_dense: Tuple[str, ...] = _field((), "numeric features that the model must not see, comma-separated", "names")
 
     batch_size: int = _field(512, "training rows per step and rank; the global batch is this times the ranks", "rows",
-                             low=1, high=1 << 20)
+                             (1, 1 << 20))
     train_epoch: int = _field(5, "passes over the training rows; 0: by the data, one or a few where values come "
-                                 "rarely, else 2 to 10", "epochs", low=0, high=100000)
-    learning_rate: float = _field(0.001, "of the dense variables (Adam)", low=1e-8, high=10.0)
-    sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", low=1e-8, high=10.0)
+                                 "rarely, else 2 to 10", "epochs", (0, 100000))
+    learning_rate: float = _field(0.001, "of the dense variables (Adam)", bounds=(1e-8, 10.0))
+    sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", bounds=(1e-8, 10.0))
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",
                                          choices=SCHEDULES)
     sparse_learning_rate_schedule: str = _field("fixed", "of the embedding tables", choices=SCHEDULES)
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
-                                      "gradient", low=0.0, high=1.0)
+                                      "gradient", bounds=(0.0, 1.0))
     task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; a task "
                                                "that is not named has 1", "task=weight")
-    seed: int = _field(2020, "of initial weights and shuffling", low=0, high=2 ** 31 - 1)
+    seed: int = _field(2020, "of initial weights and shuffling", bounds=(0, 2 ** 31 - 1))
 
-    eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", low=1, high=1 << 20)
+    eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", (1, 1 << 20))
     eval_weight_column: str = _field("", "the dataset's weight column, or a numeric feature whose raw values weigh the "
-                                         "rows in a second set of scores, weighted_auc_<task> and others", "name",
-                                     optional=True)
+                                         "rows in a second set of scores, weighted_auc_<task> and others", "name")
     eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
-                                low=0, high=2 ** 31 - 1)
+                                (0, 2 ** 31 - 1))
     early_stopping_patience: int = _field(0, "evaluations without a new best after which training ends; 0: never",
-                                          "evaluations", low=0, high=10 ** 6)
+                                          "evaluations", (0, 10 ** 6))
     early_stopping_metric: str = _field("", "what early stopping looks at, such as auc_click; empty: what the best "
-                                            "checkpoint is chosen by", "name", optional=True)
-    log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", low=1,
-                               high=2 ** 31 - 1)
+                                            "checkpoint is chosen by", "name")
+    log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", (1, 2 ** 31 - 1))
     keep_checkpoint_max: int = _field(5, "latest checkpoints that are kept (the best one is kept besides)",
-                                      "checkpoints", low=1, high=10000)
+                                      "checkpoints", (1, 10000))
 
     shuffle_rows: int = _field(1 << 18, "rows in the record shuffle buffer; 0: keep the order of the files", "rows",
-                               low=0, high=1 << 30)
-    window_rows: int = _field(1 << 14, "rows parsed and shuffled together", "rows", low=1, high=1 << 20)
-    prefetch: int = _field(0, "batches prepared ahead; 0: four per thread, at most 64", "batches", low=0, high=1000)
-    threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core that the "
-                             "process may use", "threads", low=0, high=1024)
+                               (0, 1 << 30))
+    window_rows: int = _field(1 << 14, "rows parsed and shuffled together", "rows", (1, 1 << 20))
+    prefetch: int = _field(0, "batches prepared ahead; 0: four per thread, at most 64", "batches", (0, 1000))
+    threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core that the process "
+                             "may use", "threads", (0, 1024))
     max_loss: float = _field(0.0, "a training loss above this stops the run as one that is not finite does; 0: any is "
-                                  "allowed", low=0.0, high=1e30)
+                                  "allowed", bounds=(0.0, 1e30))
 
     use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
     cache_mode: str = _field("HBM", "where the embedding tables live", choices=CACHE_MODES)
     use_faae: bool = _field(False, "feature admission and eviction")
     access_threshold: int = _field(1000, "occurrences in training that give a key a row (use_faae only)", "occurrences",
-                                   low=1, high=2 ** 31 - 1)
+                                   (1, 2 ** 31 - 1))
     eviction_threshold: int = _field(180, "time without an occurrence after which a key loses its row (use_faae only); "
-                                          "0: never", "seconds", low=0, high=2 ** 31 - 1)
-    eviction_interval: int = _field(180, "time between evictions (use_faae only)", "seconds", low=1, high=2 ** 31 - 1)
+                                          "0: never", "seconds", (0, 2 ** 31 - 1))
+    eviction_interval: int = _field(180, "time between evictions (use_faae only)", "seconds", (1, 2 ** 31 - 1))
     use_dynamic_expansion: bool = _field(False, "tables that grow without a fixed capacity")
     use_multi_lookup: bool = _field(False, "look the keys up twice in the same table")
     use_modify_graph: bool = _field(False, "graph modification: tensors of keys instead of FeatureSpecs")
     table_capacity: int = _field(0, "rows of every embedding table over all ranks; 0: as many as the dataset file "
-                                    "says, or as there are keys, and a quarter more", "rows", low=0, high=10 ** 9)
+                                    "says, or as there are keys, and a quarter more", "rows", (0, 10 ** 9))
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name))
-        if self.use_dynamic_expansion and self.cache_mode != "HBM":
-            raise ConfigError("use_dynamic_expansion goes with cache_mode HBM only, given %s" % self.cache_mode)
-        if self.cache_mode != "HBM" and not self.use_modify_graph:
-            raise ConfigError("cache_mode %s needs use_modify_graph true: the SDK keeps tables in host memory only "
-                              "with graph modification" % self.cache_mode)
-        if self.early_stopping_metric and not self.early_stopping_patience:
-            raise ConfigError("early_stopping_metric %s has no effect without early_stopping_patience; give both"
-                              % self.early_stopping_metric)
-        if self.use_faae and self.use_dynamic_expansion:
-            raise ConfigError("use_faae does not go with use_dynamic_expansion: the SDK cannot evict there")
+        for name in _FIELDS:
+            _check_value(name, getattr(self, name))
+        refuse(self.use_dynamic_expansion and self.cache_mode != "HBM",
+               "use_dynamic_expansion goes with cache_mode HBM only, given %s", self.cache_mode)
+        refuse(self.cache_mode != "HBM" and not self.use_modify_graph,
+               "cache_mode %s needs use_modify_graph true: the SDK keeps tables in host memory only with graph "
+               "modification", self.cache_mode)
+        refuse(self.early_stopping_metric and not self.early_stopping_patience,
+               "early_stopping_metric %s has no effect without early_stopping_patience; give both",
+               self.early_stopping_metric)
+        refuse(self.use_faae and self.use_dynamic_expansion,
+               "use_faae does not go with use_dynamic_expansion: the SDK cannot evict there")
 
     @property
     def evicts(self) -> bool:
@@ -151,20 +147,20 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
-_NAMES = [field.name for field in dataclasses.fields(Config)]
+_FIELDS = Config.__dataclass_fields__
+
+
+def did_you_mean(name: str, known: Iterable[str], lead: str = ", ") -> str:
+    """Returns a question that names the nearest known name, or nothing where none is near."""
+    return "".join("%sdid you mean %s?" % (lead, near) for near in difflib.get_close_matches(name, list(known), 1))
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:
-    """Turns JSON values into field values; ``source`` is where they come from.
-
-    Raises:
-        ConfigError: an unknown field.
-    """
-    unknown = sorted(set(values) - set(_NAMES))
+    """Turns JSON values into field values, or refuses (ConfigError) an unknown field; ``source`` has them."""
+    unknown = sorted(set(values) - set(_FIELDS))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], _NAMES, 1)
         raise ConfigError("%s: unknown setting %s%s; known: %s" % (
-            source, ", ".join(unknown), ", did you mean %s?" % near[0] if near else "", ", ".join(sorted(_NAMES))))
+            source, ", ".join(unknown), did_you_mean(unknown[0], _FIELDS), ", ".join(sorted(_FIELDS))))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -174,49 +170,37 @@ def preset_names() -> List[str]:
 
 
 def read_preset(name: str, has_rare_values: bool = False) -> Dict[str, Any]:
-    """Reads a preset: a name that comes with the app, or the path of a JSON file.
+    """Reads a preset: a name that comes with the app, or the path of a JSON file; refused (ConfigError) if unsound.
 
-    Args:
-        name: of the preset.
-        has_rare_values: whether values come rarely in the data, for which a preset may have other settings.
-
-    Raises:
-        ConfigError: there is no such preset, or it is not an object of known settings.
+    ``has_rare_values``: whether values come rarely in the data, for which a preset may have other settings.
     """
     path = os.path.join(PRESET_DIRECTORY, name + ".json") if name in preset_names() else name
     try:
         values = json.loads(read_small_text(path))
     except (OSError, ValueError) as error:
-        near = difflib.get_close_matches(name, preset_names(), 1)
         raise ConfigError("preset %r cannot be read (%s)%s; give one of %s or the path of a JSON file" % (
-            name, getattr(error, "strerror", None) or error, ", did you mean %s?" % near[0] if near else "",
+            name, getattr(error, "strerror", None) or error, did_you_mean(name, preset_names()),
             ", ".join(preset_names()))) from error
     rare = values.pop(_RARE, {}) if isinstance(values, dict) else None
-    if not isinstance(rare, dict):
-        raise ConfigError("preset %s: an object of settings is expected" % path)
+    refuse(not isinstance(rare, dict), "preset %s: an object of settings is expected", path)
     found, others = (from_mapping({key: value for key, value in part.items() if key != "_comment"}, "preset %s" % path)
                      for part in (values, rare))
-    fields = {field.name: field for field in dataclasses.fields(Config)}
     for key, value in [*found.items(), *others.items()]:  # also what this data does not ask for
         try:
-            _check_value(fields[key], value)
+            _check_value(key, value)
         except ConfigError as error:
             raise ConfigError("preset %s: %s" % (path, error)) from error
     return {**found, **others} if has_rare_values else found
 
 
 def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
-    """Returns {field: value} of the original script's switches that are set.
-
-    Raises:
-        ConfigError: a switch has a value other than 0 or 1, or an unknown cache mode.
-    """
+    """Returns {field: value} of the original script's switches that are set; other values are a ConfigError."""
     values: Dict[str, Any] = {}
     for variable in ENVIRONMENT_SWITCHES:
         text = environment.get(variable, "")
         allowed = CACHE_MODES if variable == "CACHE_MODE" else ("0", "1")
-        if text and text not in allowed:
-            raise ConfigError("environment variable %s=%r; allowed: %s" % (variable, text, ", ".join(allowed)))
+        refuse(text and text not in allowed, "environment variable %s=%r; allowed: %s", variable, text,
+               ", ".join(allowed))
         if text:
             values[variable.lower()] = text if variable == "CACHE_MODE" else text == "1"
     return values
@@ -225,23 +209,18 @@ def from_environment(environment: Mapping[str, str]) -> Dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Sequence[str] = (),
                   choices: Optional[Mapping[str, Sequence[str]]] = None,
                   meanings: Optional[Mapping[str, str]] = None) -> None:
-    """Adds a flag per field.
+    """Adds a flag for each field, or for those of some names.
 
-    Args:
-        parser: of a command.
-        shown: the values that a run without further flags would use, for the help.
-        names: only these fields; empty for all.
-        choices: {field: allowed values} of fields whose values other modules know.
-        meanings: {field: what the value shown comes to}, where the value does not say it.
+    The help has the values of ``shown``, which a run without further flags would use, and {field: what its value comes
+    to} where the value does not say it; ``choices`` are {field: allowed values} that other modules know.
     """
-    for field in dataclasses.fields(Config):
-        if names and field.name not in names:
-            continue
-        meta = field.metadata
+    for name in names or _FIELDS:
+        field, meta = _FIELDS[name], _FIELDS[name].metadata
+        read, metavar = _FORMS.get(meta["unit"]) or _FORMS[type(field.default)]
         text = "%s%s (default: %s%s)" % (meta["help"], " [%s]" % meta["unit"] if meta["unit"] else "",
-                                         _shown(getattr(shown, field.name)), (meanings or {}).get(field.name, ""))
-        parser.add_argument("--" + field.name, default=argparse.SUPPRESS, type=_parser_of(field),
-                            metavar=_metavar(field, (choices or {}).get(field.name, meta["choices"])),
+                                         _shown(getattr(shown, name)), (meanings or {}).get(name, ""))
+        allowed = (choices or {}).get(name, meta["choices"])
+        parser.add_argument("--" + name, default=argparse.SUPPRESS, type=read, metavar="|".join(allowed) or metavar,
                             help=text.replace("%", "%%"))
 
 
@@ -253,14 +232,8 @@ def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def from_arguments(flags: Mapping[str, Any], preset: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
-    """Builds the configuration of a command line; of the flags that were given, those that are no fields do not count.
-
-    ``preset`` is that of :func:`read_preset`.
-
-    Raises:
-        ConfigError: anything is unknown, out of range or contradictory.
-    """
-    given = {name: value for name, value in flags.items() if name in _NAMES}
+    """Builds the configuration of a command line, or raises ConfigError; flags that are no fields do not count."""
+    given = {name: value for name, value in flags.items() if name in _FIELDS}
     return Config(**{**preset, **from_environment(environment), **given})
 
 
@@ -271,14 +244,8 @@ def _shown(value: Any) -> str:
     return text or "none"
 
 
-def _parser_of(field: Any) -> Any:
-    if isinstance(field.default, bool):
-        return _parse_bool
-    if field.metadata["unit"] == "units":
-        return _parse_layers
-    if isinstance(field.default, tuple):
-        return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
-    return type(field.default)
+def _parse_names(text: str) -> Tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _parse_layers(text: str) -> Tuple[int, ...]:
@@ -294,33 +261,27 @@ def _parse_bool(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _metavar(field: Any, choices: Sequence[str]) -> str:
-    if choices:
-        return "|".join(choices)
-    if isinstance(field.default, bool):
-        return "true|false"
-    if isinstance(field.default, tuple):
-        return {"task=weight": "TASK=W,...", "units": "N,N,..."}.get(field.metadata["unit"], "A,B")
-    if field.metadata["unit"] == "name":
-        return "NAME"
-    return {int: "N", float: "X", str: "PATH"}[type(field.default)]
+# {unit or type of a field: what reads its text, what stands for a value in the help}.
+_FORMS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
+    "units": (_parse_layers, "N,N,..."), "task=weight": (_parse_names, "TASK=W,..."), "name": (str, "NAME"),
+    tuple: (_parse_names, "A,B"), bool: (_parse_bool, "true|false"), int: (int, "N"), float: (float, "X"),
+    str: (str, "PATH")}
 
 
-def _check_value(field: Any, value: Any) -> None:
-    name, meta, kind = field.name, field.metadata, type(field.default)
+def _check_value(name: str, value: Any) -> None:
+    default, meta = _FIELDS[name].default, _FIELDS[name].metadata
+    kind = type(default)
     allowed: Any = (int, float) if kind is float else kind
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError("%s must be %s, given %r" % (name, {bool: "true or false", tuple: "a list"}.get(
-            kind, "of type %s" % kind.__name__), value))
-    if meta["choices"] and value not in meta["choices"]:
-        raise ConfigError("%s %r is not allowed; choose from %s" % (name, value, ", ".join(meta["choices"])))
-    if meta["low"] is not None:
+    refuse(not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool), "%s must be %s, given %r",
+           name, {bool: "true or false", tuple: "a list"}.get(kind, "of type %s" % kind.__name__), value)
+    refuse(meta["choices"] and value not in meta["choices"], "%s %r is not allowed; choose from %s", name, value,
+           ", ".join(meta["choices"]))
+    if meta["bounds"]:
+        low, high = meta["bounds"]
         for item in value if kind is tuple else (value,):
-            if not (is_whole(item) or isinstance(item, float)) or not meta["low"] <= item <= meta["high"]:
-                raise ConfigError("%s %s is out of range; allowed: %s to %s" % (name, item, meta["low"], meta["high"]))
-    elif kind is tuple and not all(isinstance(item, str) for item in value):
-        raise ConfigError("%s must be a list of texts, given %r" % (name, value))
-    if kind is tuple and meta["unit"] == "units" and not value:
-        raise ConfigError("%s must name at least one layer" % name)
-    if kind is str and not value and not meta["optional"]:
-        raise ConfigError("%s must not be empty" % name)
+            refuse(not (is_whole(item) or isinstance(item, float)) or not low <= item <= high,
+                   "%s %s is out of range; allowed: %s to %s", name, item, low, high)
+    elif kind is tuple:
+        refuse(not all(isinstance(item, str) for item in value), "%s must be a list of texts, given %r", name, value)
+    refuse(meta["unit"] == "units" and not value, "%s must name at least one layer", name)
+    refuse(kind is str and default and not value, "%s must not be empty", name)

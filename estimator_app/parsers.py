@@ -1,12 +1,14 @@
 """The commands and their flags. Nothing heavier than NumPy is imported, so that ``--help`` is quick."""
 import argparse
-import difflib
 import os
+import pkgutil
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from estimator_app import config as config_module
 from estimator_app.config import Config
+from estimator_app.launch import preflight
+from estimator_app.launch.environment import PROJECT, add_launch_arguments
 from estimator_app.model_dir import directory
 from estimator_app.streams import one_line
 from feature_specs.checks import is_digits
@@ -14,9 +16,8 @@ from feature_specs.errors import UserError
 from feature_specs.manifest import FILE_NAME, read_manifest
 
 PROG = "run_estimator.sh"
-MODEL_DIR = Config.__dataclass_fields__["model_dir"].default
-SAMPLE_DIR = Config.__dataclass_fields__["data_dir"].default
-_MODEL_COMMAND_FIELDS = ("data_dir", "device", "eval_batch_size", "eval_weight_column", "threads", "prefetch")
+MODEL_DIR, SAMPLE_DIR = Config.model_dir, Config.data_dir  # the defaults
+_MODEL_COMMAND_FIELDS = ("data_dir", "device", "eval_batch_size", "eval_weight_column", "prefetch", "threads")
 COMMANDS = {
     "describe": "look at data files and draft a dataset file",
     "prepare": "raw files -> vocabulary, TFRecord shards, manifest",
@@ -42,19 +43,14 @@ class Parser(argparse.ArgumentParser):
         """Ends with one line."""
         unknown, _, rest = message.partition(": ")
         if unknown == "unrecognized arguments":
+            flag = rest.split()[0]
             known = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(rest.split()[0].partition("=")[0], known, 1)
-            message = "unknown flag %s%s" % (rest.split()[0], "; did you mean %s?" % near[0] if near else "")
+            message = "unknown flag %s%s" % (flag, config_module.did_you_mean(flag.partition("=")[0], known, "; "))
         self.exit(2, "error: %s; %s --help lists all flags\n" % (one_line(message), self.prog))
 
 
 def build_parser(command: str, arguments: Sequence[str]) -> Parser:
-    """Returns the parser of a command.
-
-    Args:
-        command: one of :data:`COMMANDS`.
-        arguments: what follows it: the help shows the values that this very command line would use.
-    """
+    """Returns the parser of a command; its help shows the values that this very command line would use."""
     parser = Parser(prog="%s %s" % (PROG, command), description=COMMANDS[command], allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show stack traces and TensorFlow's log")
     if command == "describe":
@@ -78,27 +74,22 @@ def build_parser(command: str, arguments: Sequence[str]) -> Parser:
         parser.add_argument("name", choices=benchmark_names(), metavar="|".join(benchmark_names()),
                             help="the benchmark; its own flags follow")
     elif command == "preflight":
-        from estimator_app.launch import preflight
         preflight.add_arguments(parser)
     return parser
 
 
 def _flag(arguments: Sequence[str], name: str) -> str:
     """Returns the last value of a flag on a command line that is not parsed yet, or nothing."""
-    value = ""
-    for place, word in enumerate(arguments):
-        if word == name and place + 1 < len(arguments):
-            value = arguments[place + 1]
-        elif word.startswith(name + "="):
-            value = word[len(name) + 1:]
-    return value
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(name, dest="value", nargs="?", default="", const="")
+    return str(parser.parse_known_args(list(arguments))[0].value)
 
 
 def _data_of(arguments: Sequence[str]) -> str:
     """Returns the data directory of a training: as given, what its model directory was trained on, or the sample."""
     given, model_dir = _flag(arguments, "--data_dir"), _flag(arguments, "--model_dir")
     stages = [] if given or not model_dir else directory.read_stages(model_dir)
-    return given or (stages[-1].data.directory if stages else str(SAMPLE_DIR))
+    return given or (stages[-1].data.directory if stages else SAMPLE_DIR)
 
 
 def preset_of(data_dir: str, given: str = "") -> Tuple[str, Dict[str, Any]]:
@@ -112,7 +103,6 @@ def preset_of(data_dir: str, given: str = "") -> Tuple[str, Dict[str, Any]]:
 
 
 def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
-    from estimator_app.launch import launch
     from estimator_app.model.networks import NETWORKS
     from estimator_app.training.steps import AUTO, EVAL_MODES
     data_dir = _data_of(arguments)
@@ -120,26 +110,25 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
     shown = config_module.from_arguments({"data_dir": data_dir}, preset, os.environ)
     config_module.add_preset_argument(parser, name)
     asked = not shown.train_epoch and not {"-h", "--help"}.isdisjoint(arguments)
-    meanings = {"train_epoch": _passes(shown, arguments)} if asked else {}
-    config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)}, meanings=meanings)
-    parser.add_argument("--fresh", action="store_true",
-                        help="start over; the old run moves into a folder inside the model directory, exports and "
-                             "predictions stay (default: resume from the last checkpoint)")
-    parser.add_argument("--continue_on", action="store_true",
-                        help="train on with other data, prepared with --vocabulary_from the model (default: other data "
-                             "is refused)")
-    parser.add_argument("--warm_start_from", default="", metavar="PATH",
-                        help="model directory whose variables and tables a new model takes over where they fit [path] "
-                             "(default: none)")
-    parser.add_argument("--verify_data", action="store_true",
-                        help="compare all data files with their hashes again (default: once per data directory)")
-    parser.add_argument("--eval_mode", default=AUTO, choices=EVAL_MODES, metavar="|".join(EVAL_MODES),
-                        help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on "
-                             "NPUs (default: auto)")
-    parser.add_argument("--phase", default="", help=argparse.SUPPRESS)
+    config_module.add_arguments(parser, shown, choices={"model": sorted(NETWORKS)},
+                                meanings={"train_epoch": _passes(shown, arguments)} if asked else {})
+    add = parser.add_argument
+    add("--fresh", action="store_true",
+        help="start over; the old run moves into a folder inside the model directory, exports and predictions stay "
+             "(default: resume from the last checkpoint)")
+    add("--continue_on", action="store_true",
+        help="train on with other data, prepared with --vocabulary_from the model (default: other data is refused)")
+    add("--warm_start_from", default="", metavar="PATH",
+        help="model directory whose variables and tables a new model takes over where they fit [path] (default: none)")
+    add("--verify_data", action="store_true",
+        help="compare all data files with their hashes again (default: once per data directory)")
+    add("--eval_mode", default=AUTO, choices=EVAL_MODES, metavar="|".join(EVAL_MODES),
+        help="how training and evaluation take turns; auto: train_and_evaluate on a CPU, alternate on NPUs (default: "
+             "auto)")
+    add("--phase", default="", help=argparse.SUPPRESS)
     # What a flag that is empty or absent stands for.
     parser.set_defaults(chosen_data_dir=data_dir, chosen_preset=preset)
-    launch.add_launch_arguments(parser)
+    add_launch_arguments(parser)
 
 
 def _passes(config: Config, arguments: Sequence[str]) -> str:
@@ -155,55 +144,52 @@ def _passes(config: Config, arguments: Sequence[str]) -> str:
 
 
 def _add_model_arguments(parser: Parser) -> None:
-    parser.add_argument("--model_dir", default=MODEL_DIR, metavar="PATH",
-                        help="model directory that train wrote [path] (default: %s)" % MODEL_DIR)
-    parser.add_argument("--checkpoint", default="latest", metavar="latest|best|STEP",
-                        help="which checkpoint (default: latest)")
+    add = parser.add_argument
+    add("--model_dir", default=MODEL_DIR, metavar="PATH",
+        help="model directory that train wrote [path] (default: %s)" % MODEL_DIR)
+    add("--checkpoint", default="latest", metavar="latest|best|STEP", help="which checkpoint (default: latest)")
 
 
 def _add_eval(parser: Parser, arguments: Sequence[str]) -> None:
-    model_dir = _flag(arguments, "--model_dir") or str(MODEL_DIR)
+    model_dir = _flag(arguments, "--model_dir") or MODEL_DIR
     stages = directory.read_stages(model_dir)
     shown = stages[-1].to_config(model_dir) if stages else Config()
     _add_model_arguments(parser)
     config_module.add_arguments(parser, shown, _MODEL_COMMAND_FIELDS)
-    from estimator_app.launch import launch
-    launch.add_launch_arguments(parser)
+    add_launch_arguments(parser)
 
 
 def _add_predict(parser: Parser) -> None:
     _add_model_arguments(parser)
-    parser.add_argument("--input", nargs="+", metavar="FILE",
-                        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, "
-                             "weight, group and row key may be absent [path] (default: the sample's test file, where "
-                             "the model was trained on the sample)")
-    parser.add_argument("--output", metavar="FILE",
-                        help="file to write; - is standard output; .gz is compressed [path] (default: "
-                             "predictions.csv in the model directory)")
-    parser.add_argument("--format", default="csv", choices=("csv", "jsonl"), metavar="csv|jsonl",
-                        help="a header and a line per row, or an object per row (default: csv)")
-    parser.add_argument("--max_bad_rows", metavar="N|P%", default="0",
-                        help="unusable rows that are allowed; each leaves a line without values [rows, or percent] "
-                             "(default: 0)")
-    parser.add_argument("--batch_size", type=int, default=4096, metavar="N",
-                        help="rows scored together [rows] (default: %(default)d)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N",
-                        help="threads for scoring; 0: one per core [threads] (default: %(default)d)")
+    add = parser.add_argument
+    add("--input", nargs="+", metavar="FILE",
+        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, weight, group and "
+             "row key may be absent [path] (default: the sample's test file, where the model was trained on the "
+             "sample)")
+    add("--output", metavar="FILE",
+        help="file to write; - is standard output; .gz is compressed [path] (default: predictions.csv in the model "
+             "directory)")
+    add("--format", default="csv", choices=("csv", "jsonl"), metavar="csv|jsonl",
+        help="a header and a line per row, or an object per row (default: csv)")
+    add("--max_bad_rows", metavar="N|P%", default="0",
+        help="unusable rows that are allowed; each leaves a line without values [rows, or percent] (default: 0)")
+    add("--batch_size", type=int, default=4096, metavar="N", help="rows scored together [rows] (default: %(default)d)")
+    add("--threads", type=int, default=0, metavar="N",
+        help="threads for scoring; 0: one per core [threads] (default: %(default)d)")
 
 
 def _add_export(parser: Parser) -> None:
     _add_model_arguments(parser)
-    parser.add_argument("--export_dir", metavar="PATH",
-                        help="base directory of the versions [path] (default: export in the model directory)")
-    parser.add_argument("--data_dir", metavar="PATH",
-                        help="prepared data whose evaluation rows check the export [path] (default: the data that the "
-                             "model was trained on)")
-    parser.add_argument("--check_rows", type=int, default=1024, metavar="N",
-                        help="rows of the check [rows] (default: %(default)d)")
+    add = parser.add_argument
+    add("--export_dir", metavar="PATH",
+        help="base directory of the versions [path] (default: export in the model directory)")
+    add("--data_dir", metavar="PATH",
+        help="prepared data whose evaluation rows check the export [path] (default: the data that the model was "
+             "trained on)")
+    add("--check_rows", type=int, default=1024, metavar="N", help="rows of the check [rows] (default: %(default)d)")
 
 
 def benchmark_names() -> List[str]:
     """Returns the names of the benchmarks: the modules of the folder that have a ``main``."""
-    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "benchmarks")
-    return sorted(name[:-len(".py")] for name in os.listdir(folder)
-                  if name.endswith(".py") and not name.startswith("_"))
+    folder = os.path.join(PROJECT, "benchmarks")
+    return sorted(module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_"))

@@ -6,6 +6,7 @@ import re
 import sys
 from typing import FrozenSet, Sequence
 
+from feature_specs.checks import refuse
 from feature_specs.errors import ConfigError
 
 # What ends a line for some reader, or moves a terminal's cursor.
@@ -13,11 +14,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def open_missing() -> FrozenSet[str]:
-    """Gives the null device to the standard streams that are closed, so that a command does its work without them.
-
-    Returns:
-        Which ones were closed, of ``stdin``, ``stdout`` and ``stderr``.
-    """
+    """Gives the null device to the standard streams that are closed, and returns which of stdin, stdout and stderr."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -31,13 +28,9 @@ def open_missing() -> FrozenSet[str]:
 
 
 def require_output(closed: FrozenSet[str], what: str) -> None:
-    """Refuses a command whose result nobody would get.
-
-    Raises:
-        ConfigError: standard output is closed.
-    """
-    if "stdout" in closed:
-        raise ConfigError("standard output is closed, where %s would go; redirect it to a file, or to /dev/null" % what)
+    """Refuses (ConfigError) a command whose result nobody would get: standard output is closed."""
+    refuse("stdout" in closed,
+           "standard output is closed, where %s would go; redirect it to a file, or to /dev/null", what)
 
 
 def escape_unknown() -> None:
@@ -53,11 +46,7 @@ def one_line(text: str) -> str:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuses arguments, and a working directory, that are not UTF-8: no text file or message could name them.
-
-    Raises:
-        ConfigError: one is not UTF-8.
-    """
+    """Refuses (ConfigError) arguments or a working directory not in UTF-8: no text file or message could name them."""
     texts = [("argument", argument) for argument in arguments]
     with contextlib.suppress(OSError):  # it was removed: who needs it finds out
         texts.append(("working directory", os.getcwd()))

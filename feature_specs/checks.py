@@ -37,6 +37,12 @@ def is_finite(value: Any) -> bool:
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
 
 
+def refuse(is_wrong: Any, message: str, *values: Any) -> None:
+    """Raises ConfigError where something is wrong, or anything stands in a list of what is; printf-style message."""
+    if is_wrong:
+        raise ConfigError(message % values)
+
+
 def check_name(role: str, name: Any) -> None:
     """Refuses what cannot be a name in graphs and signatures."""
     if not isinstance(name, str) or not _NAME.match(name):

@@ -1,9 +1,8 @@
-"""The environment of the rank processes: on NPUs the rank-table scheme and the rank-table-free one (rec_sdk_api 7.3,
-7.4), on CPUs what of it has a meaning there.
+"""The environment of the ranks: on NPUs with a rank table or without one (rec_sdk_api 7.3, 7.4), on CPUs what of it has
+a meaning there.
 
-What the caller has set stays: path lists are appended to, and other variables get a default only where they are unset.
-The exception are the variables that name the ranks, which belong to the launch: of the scheme that is not used they are
-removed, because the two must not meet in one process (npu_bridge_api 2.5).
+What the caller has set stays: path lists are appended to, other variables get a default where they are unset. Only the
+variables that name ranks are the launch's: the other scheme's must not meet them in a process (npu_bridge_api 2.5).
 """
 import argparse
 import dataclasses
@@ -11,52 +10,40 @@ import ipaddress
 import os
 import re
 import shlex
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from estimator_app.config import CPU, ENVIRONMENT_SWITCHES, NPU
 from estimator_app.launch.hosts import Host, Placement, address_of, place
 from estimator_app.launch.rank_table import check_placement, read_rank_table
-from feature_specs.checks import is_digits
+from feature_specs.checks import is_digits, refuse
 from feature_specs.errors import ConfigError
 
 RANKS_PER_NODE = (1, 2, 4, 8, 16)
 DEFAULT_RANKS = 8  # of a host with NPUs, where no rank table says how many there are
 RANK_TABLE_VARIABLES = ("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
 CM_VARIABLES = ("CM_CHIEF_DEVICE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_WORKER_IP", "CM_WORKER_SIZE")
+SCHEMES = (RANK_TABLE_VARIABLES, CM_VARIABLES)
 _CPU_DEFAULTS = {"JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "2"}
 _NPU_DEFAULTS = {
     "ASCEND_DEVICE_ID": "0",  # the SDK sets each rank's own during init() (rec_sdk_api 1.1)
-    "ASCEND_GLOBAL_LOG_LEVEL": "3",
-    "ENABLE_FORCE_V2_CONTROL": "1",
-    "GLOG_logtostderr": "true",
-    "GLOG_stderrthreshold": "2",
-    "HCCL_CONNECT_TIMEOUT": "1200",
-    "HCCL_OP_RETRY_ENABLE": "L0:0, L1:0, L2:0",
-    "JOB_ID": "10086",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+    "ASCEND_GLOBAL_LOG_LEVEL": "3", "ENABLE_FORCE_V2_CONTROL": "1", "GLOG_logtostderr": "true",
+    "GLOG_stderrthreshold": "2", "HCCL_CONNECT_TIMEOUT": "1200", "HCCL_OP_RETRY_ENABLE": "L0:0, L1:0, L2:0",
+    "JOB_ID": "10086", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _TABLE_FREE_DEFAULTS = {"CM_CHIEF_DEVICE": "0", "CM_CHIEF_PORT": "60001"}
 _RANGES = {"CM_CHIEF_DEVICE": (0, 511, "a device"), "CM_CHIEF_PORT": (0, 65520, "a port"),
            "HCCL_CONNECT_TIMEOUT": (120, 7200, "seconds")}
-# Read by the ranks: passed on where set, so that a dry run shows them.
-SWITCHES = tuple(sorted(ENVIRONMENT_SWITCHES))
 # What CANN's set_env.sh exports: mpirun hands it to other hosts only where it is named.
 _CANN = re.compile(r"PATH\Z|(?:ASCEND|HCCL|TFPLUGIN)_")
 # The address of each host, from which a rank takes its own CM_WORKER_IP (see .rank).
 WORKER_IPS = "ESTIMATOR_WORKER_IPS"
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_SAFE_GLIBC = (2, 34)  # older ones can crash without a preloaded libstdc++ (rec_sdk_api 10)
 _JOB_ID = re.compile(r"[A-Za-z1-9_-][A-Za-z0-9_-]*\Z")
 _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "/usr/local")
 
 
 @dataclasses.dataclass(frozen=True)
 class LaunchOptions:
-    """What the command line says about a launch; on NPUs one of ``hccl_cfg_json``, ``ip`` and ``hosts`` is set.
-
-    The fields are the flags of :func:`add_launch_arguments`, and the device. Paths are absolute; what was not given is
-    empty.
-    """
+    """The flags of :func:`add_launch_arguments`, with absolute paths, and the device; what was not given is empty."""
 
     so_path: str
     rec_package_path: str
@@ -72,16 +59,11 @@ class LaunchOptions:
 
 @dataclasses.dataclass(frozen=True)
 class RankEnvironment:
-    """What a launch changes in the environment of the rank processes.
+    """What a launch changes in the environment of the ranks."""
 
-    Attributes:
-        scheme: ``rank table``, ``rank-table-free`` or ``CPU``.
-        values: variables that are set, also those that had their value before.
-    """
-
-    scheme: str
+    scheme: str  # "rank table", "rank-table-free" or "CPU"
     placement: Placement
-    values: Dict[str, str]
+    values: Dict[str, str]  # variables that are set, also those that had their value before
 
     @property
     def removed(self) -> List[str]:
@@ -90,39 +72,36 @@ class RankEnvironment:
 
     def apply(self, environment: Mapping[str, str]) -> Dict[str, str]:
         """Returns the full environment of a process."""
-        removed = self.removed
-        return {**{name: value for name, value in environment.items() if name not in removed}, **self.values}
+        return {**{name: value for name, value in environment.items() if name not in self.removed}, **self.values}
 
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a launch."""
-    group = parser.add_argument_group("many ranks")
-    group.add_argument("--ranks", type=int, metavar="N",
-                       help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a "
-                            "host) [ranks, of all hosts] (default: on a CPU 1; on NPUs as many as the rank table "
-                            "lists, without one %d per host)" % DEFAULT_RANKS)
-    group.add_argument("--hosts", default="", metavar="H:N,H:N",
-                       help="hosts and the ranks of each, reached by ssh without a password (default: this host)")
-    group.add_argument("--network_interface", default="", metavar="NAME",
-                       help="interface on which the ranks find each other (default: lo on one host, else any that all "
-                            "hosts have)")
-    group.add_argument("--dry_run", "--dry-run", action="store_true",
-                       help="print the environment and the command of the ranks; start nothing")
-    group = parser.add_argument_group("launch on NPUs (with --device npu)")
-    group.add_argument("--so_path", metavar="PATH", help="folder of the SDK's op libraries, <mx_rec>/libasc [path]")
-    group.add_argument("--rec_package_path", metavar="PATH",
-                       help="folder of the SDK's Python packages: mx_rec itself or the folder that holds it [path]")
-    group.add_argument("--hccl_cfg_json", metavar="FILE", help="rank table; not together with --ip [path]")
-    group.add_argument("--ip", metavar="ADDRESS",
-                       help="address of this host: start without a rank table; with --hosts it is the first of these")
-    group.add_argument("--mpi_args", default="", metavar="TEXT",
-                       help="further arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
+    add = parser.add_argument_group("many ranks").add_argument
+    add("--ranks", type=int, metavar="N",
+        help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, of "
+             "all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without one %d per host)"
+             % DEFAULT_RANKS)
+    add("--hosts", default="", metavar="H:N,H:N",
+        help="hosts and the ranks of each, reached by ssh without a password (default: this host)")
+    add("--network_interface", default="", metavar="NAME",
+        help="interface on which the ranks find each other (default: lo on one host, else any that all hosts have)")
+    add("--dry_run", "--dry-run", action="store_true",
+        help="print the environment and the command of the ranks; start nothing")
+    add = parser.add_argument_group("launch on NPUs (with --device npu)").add_argument
+    add("--so_path", metavar="PATH", help="folder of the SDK's op libraries, <mx_rec>/libasc [path]")
+    add("--rec_package_path", metavar="PATH",
+        help="folder of the SDK's Python packages: mx_rec itself or the folder that holds it [path]")
+    add("--hccl_cfg_json", metavar="FILE", help="rank table; not together with --ip [path]")
+    add("--ip", metavar="ADDRESS",
+        help="address of this host: start without a rank table; with --hosts it is the first of these")
+    add("--mpi_args", default="", metavar="TEXT",
+        help="further arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
 
 
 def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions:
-    """Returns the launch options of a parsed command line; a ConfigError says that ``--mpi_args`` cannot be split."""
-    values: Dict[str, Any] = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(LaunchOptions)
-                              if field.name != "device"}
+    """Returns the launch options of a parsed command line; ConfigError where ``--mpi_args`` cannot be split."""
+    values = {name: getattr(parsed, name) for name in LaunchOptions.__dataclass_fields__ if name != "device"}
     for name in ("so_path", "rec_package_path", "hccl_cfg_json"):
         values[name] = os.path.abspath(values[name]) if values[name] else ""
     try:
@@ -135,12 +114,12 @@ def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions
 
 def check_scheme(options: LaunchOptions) -> None:
     """Refuses (ConfigError) an NPU launch with both schemes or neither, and an address that is none."""
-    if options.hccl_cfg_json and options.ip:
-        raise ConfigError("--hccl_cfg_json %s and --ip %s are both given; give the rank table, or the address to start "
-                          "without one" % (options.hccl_cfg_json, options.ip))
-    if not options.hccl_cfg_json and not options.ip and not options.hosts:
-        raise ConfigError("neither --hccl_cfg_json nor --ip is given; give a rank table (--hccl_cfg_json FILE) or the "
-                          "address of this host to start without one (--ip ADDRESS)")
+    refuse(options.hccl_cfg_json and options.ip,
+           "--hccl_cfg_json %s and --ip %s are both given; give the rank table, or the address to start without one",
+           options.hccl_cfg_json, options.ip)
+    refuse(not (options.hccl_cfg_json or options.ip or options.hosts),
+           "neither --hccl_cfg_json nor --ip is given; give a rank table (--hccl_cfg_json FILE) or the address of this "
+           "host to start without one (--ip ADDRESS)")
     if options.ip:
         try:
             ipaddress.ip_address(options.ip)
@@ -149,48 +128,40 @@ def check_scheme(options: LaunchOptions) -> None:
                               % options.ip) from error
 
 
-def missing_paths(options: LaunchOptions) -> List[str]:
-    """Returns one line per folder or file that the launch needs and does not find."""
+def unusable_paths(options: LaunchOptions, model_dir: str) -> List[str]:
+    """Returns one line per path that a launch on NPUs needs and does not find, or cannot use."""
+    if options.device == CPU:
+        return []
     lines = ["%s %s is not a directory" % (flag, path) for flag, path in (
         ("--so_path", options.so_path), ("--rec_package_path", options.rec_package_path)) if not os.path.isdir(path)]
     if options.hccl_cfg_json and not os.path.isfile(options.hccl_cfg_json):
         lines.append("--hccl_cfg_json %s is not a file" % options.hccl_cfg_json)
-    return lines
+    problem = check_model_dir(model_dir)
+    return lines + [problem] if problem else lines
 
 
 def place_ranks(options: LaunchOptions) -> Placement:
-    """Returns where the ranks run, checked against the rank table as far as that can be read.
-
-    In a dry run a rank table that does not exist is not looked at.
-
-    Raises:
-        ConfigError: hosts and ranks do not agree, are not possible, or the rank table is damaged or lists others.
-    """
+    """Returns where the ranks run; ConfigError where that is not possible, or contradicts the rank table."""
     if options.device == CPU:
         return place(options.hosts, options.ranks, 0)
     table, default = None, DEFAULT_RANKS
+    # A dry run may be made where the rank table is not.
     if options.hccl_cfg_json and (os.path.exists(options.hccl_cfg_json) or not options.dry_run):
         table = read_rank_table(options.hccl_cfg_json)
-        if options.ranks is None and table.devices is None and ":" not in options.hosts:
-            raise ConfigError("rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N"
-                              % table.path)
+        refuse(options.ranks is None and table.devices is None and ":" not in options.hosts,
+               "rank table %s is of an unknown form, so its devices cannot be counted; give --ranks N", table.path)
         default = (table.devices or 0) // len(options.hosts.split(","))
     placement = place(options.hosts, options.ranks, default)
     if table is not None:
         check_placement(table, placement)
-    if placement.slots not in RANKS_PER_NODE:
-        raise ConfigError("%d ranks on one host are not possible; allowed: %s (16 only on hosts whose PCI settings let "
-                          "all 16 devices reach each other)"
-                          % (placement.slots, ", ".join(map(str, RANKS_PER_NODE))))
+    refuse(placement.slots not in RANKS_PER_NODE,
+           "%d ranks on one host are not possible; allowed: %s (16 only on hosts whose PCI settings let all 16 devices "
+           "reach each other)", placement.slots, ", ".join(map(str, RANKS_PER_NODE)))
     return placement
 
 
 def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
-    """Computes the environment of the ranks; the host's values are kept.
-
-    Raises:
-        ConfigError: what is given does not say where the ranks run, or contradicts itself or the rank table; a variable
-            that is set has a value that is not allowed.
+    """Computes the environment of the ranks: the host's values are kept; ConfigError where they, or options, are unfit.
     """
     if options.device == CPU:
         scheme, defaults = "CPU", _CPU_DEFAULTS
@@ -200,7 +171,7 @@ def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
                             else ("rank-table-free", {**_NPU_DEFAULTS, **_TABLE_FREE_DEFAULTS}))
     placement = place_ranks(options)
     given = {name: value for name, value in host.environment.items() if value}
-    values = {**defaults, **{name: given[name] for name in (*defaults, *SWITCHES) if name in given}}
+    values = {**defaults, **{name: given[name] for name in (*defaults, *ENVIRONMENT_SWITCHES) if name in given}}
     _check_values(values)
     values["PYTHONPATH"] = _appended(given, "PYTHONPATH", [PROJECT])
     if options.device == CPU:
@@ -223,13 +194,13 @@ def compose(options: LaunchOptions, host: Host) -> RankEnvironment:
 
 
 def _check_values(values: Mapping[str, str]) -> None:
-    if not _JOB_ID.match(values["JOB_ID"]):
-        raise ConfigError("environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0"
-                          % values["JOB_ID"])
+    refuse(not _JOB_ID.match(values["JOB_ID"]),
+           "environment variable JOB_ID=%r; allowed: letters, digits, '-' and '_', not beginning with 0",
+           values["JOB_ID"])
     for name, (low, high, unit) in _RANGES.items():
-        text = values.get(name)
-        if text is not None and not (is_digits(text) and low <= int(text) <= high):
-            raise ConfigError("environment variable %s=%r; allowed: %d to %d (%s)" % (name, text, low, high, unit))
+        text = values.get(name, str(low))
+        refuse(not is_digits(text) or not low <= int(text) <= high,
+               "environment variable %s=%r; allowed: %d to %d (%s)", name, text, low, high, unit)
 
 
 def _appended(given: Mapping[str, str], name: str, additions: List[str]) -> str:
@@ -243,29 +214,24 @@ def _addresses(options: LaunchOptions, placement: Placement) -> List[str]:
         return [str(options.ip)]
     # A dry run may be made where the hosts are unknown.
     addresses = [address_of(name, name if options.dry_run else None) for name in placement.hosts]
-    if options.ip and options.ip != addresses[0]:
-        raise ConfigError("--ip %s is not the address of %s (%s), the first of --hosts; the first host is the chief, "
-                          "so leave --ip out or begin --hosts with it" % (options.ip, placement.hosts[0], addresses[0]))
+    refuse(options.ip and options.ip != addresses[0],
+           "--ip %s is not the address of %s (%s), the first of --hosts; the first host is the chief, so leave --ip "
+           "out or begin --hosts with it", options.ip, placement.hosts[0], addresses[0])
     return addresses
 
 
 def library_folders(options: LaunchOptions) -> List[str]:
-    """Returns the folders with the SDK's libraries: the given one, and ``libasc`` and G3's ``rec_sdk_common/lib`` where
-    they exist (rec_sdk_api 7.3).
-    """
+    """Returns the folders with the SDK's libraries: the given one, and the usual ones that exist (rec_sdk_api 7.3)."""
     base = options.rec_package_path
-    likely = [os.path.join(base, "libasc"), os.path.join(base, "mx_rec", "libasc"),
-              os.path.join(base, "rec_sdk_common", "lib"),
-              os.path.join(os.path.dirname(base), "rec_sdk_common", "lib")]
+    likely = [os.path.join(base, "libasc"), os.path.join(base, "mx_rec", "libasc")]
+    likely += [os.path.join(folder, "rec_sdk_common", "lib") for folder in (base, os.path.dirname(base))]
     return list(dict.fromkeys([options.so_path] + [path for path in likely if os.path.isdir(path)]))
 
 
 def package_folders(options: LaunchOptions) -> List[str]:
-    """Returns the SDK's folders for PYTHONPATH: package folder, libraries, and what makes ``import mx_rec`` work.
-
-    A package folder that is ``mx_rec`` itself does not; the folder that holds it does.
-    """
+    """Returns the SDK's folders for PYTHONPATH."""
     base = options.rec_package_path
+    # ``import mx_rec`` needs the folder that holds it.
     parent = [os.path.dirname(base)] if os.path.basename(base) == "mx_rec" else []
     return [base] + library_folders(options) + parent
 
@@ -274,7 +240,7 @@ def preloaded_libraries(host: Host) -> List[str]:
     """Returns the libraries to preload that exist here and of which no version is preloaded yet (rec_sdk_api 7.3)."""
     present = [os.path.basename(name) for name in re.split(r"[:\s]+", host.environment.get("LD_PRELOAD", ""))]
     libraries: List[str] = []
-    for stem, suffix in [("libgomp", ".so.1")] + ([("libstdc++", ".so.6")] if glibc_is_safe(host) is False else []):
+    for stem, suffix in [("libgomp", ".so.1")] + ([("libstdc++", ".so.6")] if host.glibc_is_safe() is False else []):
         if not any(name.startswith(stem) for name in present):
             paths = [os.path.join(folder, stem + suffix)
                      for folder in ("/usr/lib64", "/usr/lib/%s-linux-gnu" % host.machine)]
@@ -284,12 +250,6 @@ def preloaded_libraries(host: Host) -> List[str]:
         for folder in host.python_path:
             libraries += host.glob(os.path.join(folder, "scikit_learn.libs", "libgomp-*.so*"))[:1]
     return libraries
-
-
-def glibc_is_safe(host: Host) -> Optional[bool]:
-    """Whether the host's glibc is one that needs no preloaded libstdc++; None where it has another C library."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", host.libc[1])[:2])
-    return numbers >= _SAFE_GLIBC if host.libc[0] == "glibc" and len(numbers) == 2 else None
 
 
 def check_model_dir(model_dir: str) -> Optional[str]:

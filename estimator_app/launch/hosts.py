@@ -1,8 +1,4 @@
-"""Hosts: where the ranks are placed, and one machine as the launch and the preflight see it.
-
-A machine's files, programs, packages and environment go through one object, so that tests describe a machine by a
-folder and a dictionary. Nothing is imported or run.
-"""
+"""Hosts: where the ranks are placed, and one machine as the launch and the preflight see it."""
 import contextlib
 import dataclasses
 import glob
@@ -13,8 +9,9 @@ import re
 import shutil
 import socket
 import sys
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Set, Tuple
 
+from feature_specs.checks import refuse
 from feature_specs.errors import ConfigError
 
 LOCAL = "localhost"
@@ -23,14 +20,10 @@ _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([0-9]{1,4}))?\Z")
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Which hosts run the ranks: ``slots`` ranks on each, numbered host by host.
-
-    The SDK needs the same number on each: its dense writers are the ranks with ``rank % local_rank_size == 0``
-    (rec_sdk_api 5.3).
-    """
+    """Which hosts run the ranks, numbered host by host."""
 
     hosts: Tuple[str, ...]
-    slots: int
+    slots: int  # ranks on each: the SDK's dense writers are those with rank % local_rank_size == 0 (rec_sdk_api 5.3)
 
     @property
     def ranks(self) -> int:
@@ -39,7 +32,7 @@ class Placement:
 
     @property
     def remote(self) -> bool:
-        """Whether ranks run, or may run, on other hosts than this one."""
+        """Whether ranks may run on other hosts than this one."""
         return self.hosts != (LOCAL,)
 
     @property
@@ -47,37 +40,28 @@ class Placement:
         """The hosts as ``mpirun -H`` and ``horovodrun -H`` read them."""
         return ",".join("%s:%d" % (name, self.slots) for name in self.hosts)
 
-    def one_each(self) -> "Placement":
-        """Returns the same hosts with one process on each."""
-        return dataclasses.replace(self, slots=1)
-
 
 def place(hosts: str, ranks: Optional[int], default: int) -> Placement:
-    """Reads ``--hosts`` and ``--ranks``; where neither says it, a host has the default number of ranks, if it has one.
-
-    Raises:
-        ConfigError: a host cannot be read, occurs twice, or the numbers do not agree.
-    """
-    names, slots = [], []
+    """Reads ``--hosts`` and ``--ranks``, or refuses them (ConfigError); ``default`` ranks a host if neither says it."""
+    names: List[str] = []
+    numbers: Set[Optional[int]] = set()
     for part in hosts.split(",") if hosts else [LOCAL]:
         match = _HOST.match(part.strip())
         if not match:
             raise ConfigError("--hosts: %r is not a host; allowed: NAME or NAME:RANKS, separated by commas" % part)
         names.append(match.group(1))
-        slots.append(match.group(2))
-    if len(set(names)) != len(names):
-        raise ConfigError("--hosts %s names a host twice; name each once, with all its ranks" % hosts)
-    given = [int(number) for number in slots if number]
-    if given and (len(given) != len(slots) or len(set(given)) > 1 or given[0] < 1):
-        raise ConfigError("--hosts %s: every host needs the same number of ranks, at least 1 (h1:4,h2:4), because one "
-                          "rank per host writes the dense variables" % hosts)
-    if given and ranks is not None and ranks != sum(given):
-        raise ConfigError("--ranks %d, but --hosts %s has %d ranks; give one of the two" % (ranks, hosts, sum(given)))
-    total = sum(given) or (default * len(names) if ranks is None else ranks)
-    if total < 1 or total % len(names):
-        found = "--hosts %s says no number of ranks" % hosts if ranks is None else "--ranks %d" % ranks
-        raise ConfigError("%s; allowed: a number from 1 on, the same on each of %d hosts (--hosts h1:4,h2:4)"
-                          % (found, len(names)))
+        numbers.add(int(match.group(2)) if match.group(2) else None)
+    refuse(len(set(names)) != len(names), "--hosts %s names a host twice; name each once, with all its ranks", hosts)
+    refuse(len(numbers) > 1 or 0 in numbers,
+           "--hosts %s: every host needs the same number of ranks, at least 1 (h1:4,h2:4), because one rank per host "
+           "writes the dense variables", hosts)
+    given = (numbers.pop() or 0) * len(names)
+    refuse(given and ranks not in (None, given), "--ranks %d, but --hosts %s has %d ranks; give one of the two",
+           ranks, hosts, given)
+    total = given or (default * len(names) if ranks is None else ranks)
+    refuse(total < 1 or total % len(names),
+           "%s; allowed: a number from 1 on, the same on each of %d hosts (--hosts h1:4,h2:4)",
+           "--hosts %s says no number of ranks" % hosts if ranks is None else "--ranks %d" % ranks, len(names))
     return Placement(tuple(names), total // len(names))
 
 
@@ -94,23 +78,15 @@ def address_of(name: str, otherwise: Optional[str] = None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """A machine.
-
-    Attributes:
-        root: folder that stands for ``/`` when absolute paths of the system are looked up.
-        machine: processor, as ``uname -m`` names it.
-        python: the interpreter that the ranks run.
-        python_path: where packages are searched.
-        libc: C library and version, ``("glibc", "2.31")``.
-    """
+    """A machine: nothing of it is imported or run, so that tests describe one by a folder and a dictionary."""
 
     environment: Mapping[str, str]
-    root: str = "/"
-    machine: str = "x86_64"
-    python: str = "python3.7"
+    root: str = "/"  # the folder that stands for it
+    machine: str = "x86_64"  # as ``uname -m`` names it
+    python: str = "python3.7"  # the interpreter that the ranks run
     python_version: Tuple[int, int, int] = (3, 7, 5)
     python_path: Tuple[str, ...] = ()
-    libc: Tuple[str, str] = ("", "")
+    libc: Tuple[str, str] = ("", "")  # name and version
 
     def path(self, path: str) -> str:
         """Returns where an absolute path of the system is found."""
@@ -138,15 +114,17 @@ class Host:
             return ""
 
     def available_memory(self) -> Optional[int]:
-        """Returns the bytes that new processes can use without swapping, or None where the system does not say so."""
+        """Returns the bytes that can be used without swapping, or None where the system does not say so."""
         match = re.search(r"^MemAvailable:\s+(\d+) kB", self.read("/proc/meminfo"), re.MULTILINE)
         return int(match.group(1)) << 10 if match else None
 
-    def package(self, name: str, namespace: bool = False) -> Optional[str]:
-        """Returns the folder of a top-level package, or None. Neither it nor a stand-in of its name is imported.
+    def glibc_is_safe(self) -> Optional[bool]:
+        """Whether the C library needs no preloaded libstdc++ (rec_sdk_api 10); None where it is not glibc."""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", self.libc[1])[:2])
+        return numbers >= (2, 34) if self.libc[0] == "glibc" and len(numbers) == 2 else None
 
-        ``namespace`` says whether a folder without ``__init__`` counts.
-        """
+    def package(self, name: str, namespace: bool = False) -> Optional[str]:
+        """Returns the folder of a top-level package; with ``namespace`` one without ``__init__`` counts."""
         spec = importlib.machinery.PathFinder.find_spec(name, list(self.python_path))
         if spec is None or (spec.loader is None and not namespace):
             return None
@@ -155,16 +133,12 @@ class Host:
         return os.path.dirname(spec.origin) if spec.origin else None
 
     def version(self, *names: str) -> Optional[str]:
-        """Returns the version of the first distribution of these names, from the names of its metadata folder.
-
-        ``-`` and ``_`` are the same in the names.
-        """
+        """Returns the version of the first distribution of these names, from the name of its metadata folder."""
         wanted = "|".join(re.sub(r"[-_.]", "[-_.]", name.lower()) for name in names)
         pattern = re.compile(r"(?:%s)-([0-9][^-]*)(?:-.*)?\.(?:dist|egg)-info\Z" % wanted)
         for folder in self.python_path:
             with contextlib.suppress(OSError):
-                for entry in sorted(os.listdir(folder or ".")):
-                    match = pattern.match(entry.lower())
+                for match in map(pattern.match, map(str.lower, sorted(os.listdir(folder or ".")))):
                     if match:
                         return match.group(1)
         return None

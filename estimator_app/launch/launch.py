@@ -1,11 +1,6 @@
-"""Starts the ranks of a training or an evaluation: on NPUs one process per device, on CPUs over Horovod, on one host or
-several.
-
-    run_estimator.sh train --device cpu --ranks N [--hosts h1:4,h2:4]
-    run_estimator.sh train --device npu [--hosts ...] --so_path P --rec_package_path P (--hccl_cfg_json F | --ip IP)
-
-runs ``python -m estimator_app train ...`` once per rank under horovodrun or mpirun. A process that has mpirun's
-variables is a rank and trains, one that has not launches (rec_sdk_api 1.3, 7.4).
+"""Starts the ranks of a training or an evaluation under horovodrun or mpirun: on NPUs one per device, on CPUs over
+Horovod, on one host or several. A process that has mpirun's variables is a rank and trains, one that has not launches
+(rec_sdk_api 1.3, 7.4).
 """
 import argparse
 import contextlib
@@ -13,70 +8,54 @@ import itertools
 import sys
 from typing import Callable, ContextManager, Iterable, List, Mapping, Optional, Sequence, TextIO, Tuple
 
+from estimator_app.config import NPU
 from estimator_app.launch import preflight
-from estimator_app.launch.environment import (
-    NPU,
-    LaunchOptions,
-    add_launch_arguments,
-    check_model_dir,
-    compose,
-    missing_paths,
-    options_from,
-)
+from estimator_app.launch.environment import LaunchOptions, add_launch_arguments, compose, options_from, unusable_paths
 from estimator_app.launch.hosts import Host, this_host
 from estimator_app.launch.processes import run_command, run_ranks
 from estimator_app.launch.rank import LAUNCHER
-from estimator_app.launch.runners import APP, command_line, render
+from estimator_app.launch.runners import command_line, render
+from feature_specs.checks import refuse
 from feature_specs.errors import ConfigError, UserError
 
 __all__ = ["add_launch_arguments", "check_flags", "expand_positional", "inside_launch", "launch", "launched_here",
            "run_command", "wants_ranks"]
 
 _NPU_FLAGS = ("so_path", "rec_package_path", "hccl_cfg_json", "ip", "mpi_args")
-_POSITIONAL = "train so_path rec_package_path hccl_json data_path [ip]"
 
 
 def inside_launch(environment: Mapping[str, str]) -> bool:
-    """Whether this process is a rank already, so that it has to train and not to launch again."""
+    """Whether this process is a rank, which trains and does not launch again."""
     return bool(environment.get("OMPI_COMM_WORLD_RANK"))
 
 
 def launched_here(environment: Mapping[str, str]) -> bool:
-    """Whether this rank was started by :func:`launch`, which holds the model directory's lock and plans the phases; a
-    rank of the user's own MPI was not.
-    """
+    """Whether :func:`launch` started this rank, and holds the lock and plans the phases; a user's own MPI did not."""
     return inside_launch(environment) and bool(environment.get(LAUNCHER))
 
 
 def wants_ranks(parsed: argparse.Namespace) -> bool:
     """Whether a command line with :func:`add_launch_arguments` asks for several ranks, or for other hosts."""
-    if parsed.ranks is not None and parsed.ranks < 1:
-        raise ConfigError("--ranks %d; allowed: a number from 1 on" % parsed.ranks)
+    refuse(parsed.ranks is not None and parsed.ranks < 1, "--ranks %d; allowed: a number from 1 on", parsed.ranks)
     return bool(parsed.hosts) or parsed.ranks not in (None, 1)
 
 
 def check_flags(parsed: argparse.Namespace, device: str) -> None:
     """Refuses (ConfigError) flags of the launch on NPUs on another device."""
     for flag in _NPU_FLAGS if device != NPU else ():
-        if getattr(parsed, flag):
-            raise ConfigError("--%s is for the launch on NPUs; add --device npu, or leave it out" % flag)
+        refuse(getattr(parsed, flag), "--%s is for the launch on NPUs; add --device npu, or leave it out", flag)
 
 
 def expand_positional(arguments: Sequence[str]) -> List[str]:
     """Turns the original script's positional form into flags; other command lines come back as they are.
 
-    ``train so_path rec_package_path hccl_json data_path [ip] [flags...]`` becomes the same with ``--device npu`` and
-    flags. With an address the rank table is left out, as the original does it.
-
-    Raises:
-        ConfigError: the number of positional arguments is not 4 or 5.
+    With an address the rank table is left out, as the original does it.
     """
     values = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments[1:]))
     if not values or arguments[0] != "train":
         return list(arguments)
-    if len(values) not in (4, 5):
-        raise ConfigError("%d positional arguments are given; allowed: %s, or flags (train --help lists them)"
-                          % (len(values), _POSITIONAL))
+    refuse(len(values) not in (4, 5), "%d positional arguments are given; allowed: train so_path rec_package_path "
+           "hccl_json data_path [ip], or flags (train --help lists them)", len(values))
     so_path, rec_package_path, table, data_dir, *address = values
     return ["train", "--device", "npu", "--so_path", so_path, "--rec_package_path", rec_package_path,
             *(["--ip", *address] if any(address) else ["--hccl_cfg_json", table]),
@@ -84,15 +63,8 @@ def expand_positional(arguments: Sequence[str]) -> List[str]:
 
 
 def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[LaunchOptions, List[str]]:
-    """Separates the flags of the launch from those of the ranks.
-
-    Returns:
-        The launch options, and the flags that every rank gets: all others in their order, without ``--device`` and
-        without ``--fresh``, which is for the one process that launches.
-
-    Raises:
-        ConfigError: a flag that the device needs is missing, one is for the other device, or ``--mpi_args`` cannot be
-            split.
+    """Separates the flags of the launch, or refuses them (ConfigError), from those that every rank gets: all others but
+    ``--device`` and ``--fresh``, which is for the one process that launches.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_launch_arguments(parser)
@@ -101,50 +73,38 @@ def split_arguments(arguments: Sequence[str], device: str = NPU) -> Tuple[Launch
     parsed, rest = parser.parse_known_args(list(arguments))
     check_flags(parsed, device)
     for flag in ("so_path", "rec_package_path"):
-        if device == NPU and not getattr(parsed, flag):
-            raise ConfigError("--device npu needs --%s; the launch needs --so_path, --rec_package_path and one of "
-                              "--hccl_cfg_json and --ip" % flag)
+        refuse(device == NPU and not getattr(parsed, flag), "--device npu needs --%s; the launch needs --so_path, "
+               "--rec_package_path and one of --hccl_cfg_json and --ip", flag)
     return options_from(parsed, device), rest
 
 
 def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None,
            stages: Optional[Callable[[int, List[str]], Iterable[List[str]]]] = None,
-           before_start: Optional[Callable[[], None]] = None, expansion: bool = False,
-           stream: Optional[TextIO] = None, device: str = NPU, command: str = "train", data_dir: str = "",
-           table_bytes: int = 0, lock: Optional[ContextManager[None]] = None) -> int:
+           expansion: bool = False, stream: Optional[TextIO] = None, device: str = NPU, command: str = "train",
+           data_dir: str = "", table_bytes: int = 0, lock: Optional[ContextManager[None]] = None) -> int:
     """Launches the ranks of a training or an evaluation, or prints how they would be launched.
 
     Args:
         arguments: the flags after the command; :func:`expand_positional` has run.
         stages: called with the number of ranks and the ranks' flags; returns what follows ``-m estimator_app`` for each
             process set, in order; a generator is asked for the next set when one has ended. Default: the command, once.
-        before_start: called once, after the checks and before the first process: what must not be done by every rank,
-            such as deleting (``--fresh``).
-        expansion, data_dir, table_bytes: for the preflight, as :class:`.preflight.Wanted` has them.
-        stream: where dry run and preflight are printed, default standard output.
-        lock: held from before ``before_start`` to the end of the last process; not in a dry run.
+        expansion, data_dir, table_bytes: for the preflight, as its :class:`.preflight_checks.Wanted` has them.
+        lock: held from after the preflight to the end of the last process; not in a dry run.
 
     Returns:
         The exit status: 0; 1 where the preflight finds something missing; that of the first command that fails.
-
-    Raises:
-        UserError: the command line, the rank table or the environment cannot be used.
     """
-    host = host or this_host()
-    stream = stream or sys.stdout
+    host, stream = host or this_host(), stream or sys.stdout
     options, app_arguments = split_arguments(arguments, device)
     environment = compose(options, host)
-    notes = []
-    if device == NPU:
-        problem = check_model_dir(model_dir)
-        notes = missing_paths(options) + ([problem] if problem else [])
-        if notes and not options.dry_run:
-            raise ConfigError(notes[0])
+    notes = unusable_paths(options, model_dir)
+    if notes and not options.dry_run:
+        raise ConfigError(notes[0])
     ranks = environment.placement.ranks
     applications: Iterable[List[str]] = [[command, "--device", device] + app_arguments]
 
     def line(application: Sequence[str]) -> Tuple[str, ...]:
-        return command_line(options, environment, host, APP, application)
+        return command_line(options, environment, host, "estimator_app", application)
 
     if options.dry_run:
         try:
@@ -158,8 +118,6 @@ def launch(arguments: Sequence[str], model_dir: str, host: Optional[Host] = None
     if not preflight.is_ready(options, environment, host, wanted, stream, silent=device != NPU):
         return 1
     with lock or contextlib.ExitStack():
-        if before_start is not None:
-            before_start()
         for application in stages(ranks, app_arguments) if stages else applications:
             status = run_ranks(line(application), environment.apply(host.environment), environment.placement)
             if status:

@@ -1,7 +1,7 @@
 """Runs the processes of a launch to their end: signals, output, which rank ended first, exit status.
 
-Every rank keeps a line to this process (:mod:`.rank`). The runner (horovodrun, mpirun) is in a session of its own and
-hears of no signal, because it would kill the ranks before they have saved. Only processes started here are signalled.
+Every rank keeps a line to this process (:mod:`.rank`). The runner (horovodrun, mpirun) hears of no signal: it would
+kill the ranks before they have saved. Only processes started here are signalled.
 """
 import codecs
 import collections
@@ -35,16 +35,8 @@ _RUNNER = -1
 
 
 def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
-    """Runs a command to its end and hands signals on to it.
-
-    The command gets a session of its own, so that a terminal's Ctrl-C reaches it once, through here. A signal that this
-    process ignores (nohup) stays ignored.
-
-    Returns:
-        The exit status; 128 and the signal's number where a signal ended the command, or came too late to do so.
-
-    Raises:
-        UserError: the program cannot be started.
+    """Runs a command to its end, hands signals on to it and returns its exit status: 128 and the signal's number where
+    a signal ended it, or came too late to do so. UserError where it cannot be started.
     """
     child: List[subprocess.Popen[bytes]] = []
     received: List[int] = []
@@ -57,7 +49,7 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
                 child[0].send_signal(number)
 
     with _handling(forward):
-        child.append(_start(command, environment))
+        child.append(_start(command, environment))  # in a session of its own: a terminal's Ctrl-C comes through here
         for number in list(received):
             child[0].send_signal(number)
         status = _exit_status(child[0].wait())
@@ -71,27 +63,22 @@ def run_ranks(command: Sequence[str], environment: Dict[str, str], placement: Pl
               listener: Optional[Callable[[int, str], None]] = None) -> int:
     """Runs the ranks that a runner starts. What rank 0 writes is passed on, what the others write only if one fails.
 
-    SIGINT and SIGTERM go to every rank (SIGHUP as SIGTERM), SIGUSR1 too; a second one of them also ends the runner.
-
-    A listener takes rank and text of what is written to standard output, in place of passing rank 0's on.
+    SIGINT and SIGTERM go to every rank (SIGHUP as SIGTERM), SIGUSR1 too; a second stop also ends the runner. A listener
+    takes rank and text of what is written to standard output, in place of passing rank 0's on.
 
     Returns:
-        The exit status of the first rank that failed, 128 and the signal's number where it was killed; else that of
-        the ranks.
-
-    Raises:
-        UserError: the runner cannot be started.
+        The exit status of the first rank that failed, 128 and the signal's number where it was killed; else of all.
     """
     return _Run(placement, listener).to_end(command, environment)
 
 
 @dataclasses.dataclass
 class _Rank:
-    """A rank as its line tells of it; number -1 until it has said who it is."""
+    """A rank as its line tells of it."""
 
     line: socket.socket
     received: bytes = b""
-    number: int = -1
+    number: int = -1  # until it has said who it is
     host: str = ""
     pid: int = 0
     status: Optional[int] = None
@@ -131,8 +118,8 @@ class _Run:
             self._selector.register(server, selectors.EVENT_READ, lambda: self._accept(server))
             for source, target in ((self._child.stdout, sys.stdout), (self._child.stderr, sys.stderr)):
                 assert source is not None
-                output = _Output(source.fileno(), target, self._write)
-                self._selector.register(source, selectors.EVENT_READ, output.read)
+                read = _Output(source.fileno(), target, self._write).read
+                self._selector.register(source, selectors.EVENT_READ, read)
             end = None
             # Until all but the server has closed, or the runner has ended long since.
             while len(self._selector.get_map()) > 1 and (end is None or time.monotonic() < end):
@@ -312,19 +299,17 @@ def _handling(handler: Callable[[int], None]) -> Iterator[None]:
 
 
 def _exit_status(status: int) -> int:
-    """Returns a child's status as a shell gives it: 128 and the signal's number where a signal ended it."""
+    # As a shell gives it: 128 and the signal's number where a signal ended it.
     return status if status >= 0 else 128 - status
 
 
 def _start(command: Sequence[str], environment: Dict[str, str],
            output: Optional[int] = None) -> "subprocess.Popen[bytes]":
-    def ignore_requests_to_save() -> None:
-        # They may come before the program has set its handler, and would end it.
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-
     try:
+        # A request to save may come before the program has set its handler, and would end it.
         return subprocess.Popen(list(command), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                start_new_session=True, preexec_fn=ignore_requests_to_save)
+                                start_new_session=True,
+                                preexec_fn=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     except OSError as error:
         raise UserError("%s cannot be started (%s); install Open MPI and horovod, or correct PATH"
                         % (command[0], error.strerror or error)) from error

@@ -1,8 +1,8 @@
 """What a rank's process does before and after the program it runs: ``python -m estimator_app.launch.rank MODULE ...``.
 
 Before the program, and so before ``mx_rec`` loads, it completes the environment with what differs from rank to rank. A
-line to the launcher then carries signals to the program, and its end to the launcher: the runners that start ranks
-kill them on a signal before they could save. Without a launcher (a dry run's command in a shell) there is no line.
+line to the launcher then carries signals to the program, and its end to the launcher. Without a launcher (a dry run's
+command in a shell) there is no line.
 """
 import contextlib
 import json
@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import List, MutableMapping, Optional
+from typing import List, MutableMapping
 
 from estimator_app.launch.environment import WORKER_IPS
 
@@ -27,11 +27,7 @@ _ADOPTED = {"HOROVOD_RANK": ("OMPI_COMM_WORLD_RANK", "RANK_ID"), "HOROVOD_SIZE":
 
 
 def complete(environment: MutableMapping[str, str]) -> None:
-    """Adds to a rank's environment what its runner does not set.
-
-    Ranks that Horovod started without MPI get mpirun's variables; ranks of several hosts without a rank table get the
-    address of their host, the hosts being in the order of the ranks.
-    """
+    """Adds what a rank's runner does not set: without MPI its variables, and with :data:`WORKER_IPS` its host's one."""
     for source, names in _ADOPTED.items():
         if source in environment:
             environment.update({name: environment[source] for name in names})
@@ -69,8 +65,7 @@ class Line:
     def end(self, status: int) -> None:
         """Reports the program's exit status and waits until the other ranks have reported theirs.
 
-        The runner signals the other ranks as soon as one has ended with another status than 0 and kills them soon
-        after; these may still be saving, or be at their last clean-up.
+        The runner would kill those that are still saving as soon as one has ended with another status than 0.
         """
         self._ended.set()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -119,17 +114,14 @@ def main(arguments: List[str]) -> int:
         # Thread counts follow the cores that a process may use (TensorFlow's, NumPy's, the app's).
         os.sched_setaffinity(0, own_cores(sorted(os.sched_getaffinity(0)), int(os.environ["HOROVOD_LOCAL_RANK"]),
                                           int(os.environ["HOROVOD_LOCAL_SIZE"])))
-    address = os.environ.get(LAUNCHER)
-    line: Optional[Line] = None
-    if address:
-        try:
-            line = Line(address)
-        except OSError as error:
-            sys.stderr.write("error: rank %s on host %s cannot reach the launcher at %s (%s); the launching host must "
-                             "be reachable from all hosts\n" % (
-                                 os.environ.get("OMPI_COMM_WORLD_RANK"), socket.gethostname(),
-                                 address.rsplit(":", 1)[0], error.strerror or error))
-            return 1
+    address = os.environ.get(LAUNCHER, "")
+    try:
+        line = Line(address) if address else None
+    except OSError as error:
+        sys.stderr.write("error: rank %s on host %s cannot reach the launcher at %s (%s); the launching host must be "
+                         "reachable from all hosts\n" % (os.environ.get("OMPI_COMM_WORLD_RANK"), socket.gethostname(),
+                                                         address.rsplit(":", 1)[0], error.strerror or error))
+        return 1
     status = run(arguments[0], arguments[1:])
     sys.stdout.flush()
     sys.stderr.flush()

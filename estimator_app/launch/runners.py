@@ -5,12 +5,12 @@ import os
 import shlex
 from typing import Sequence, Tuple
 
-from estimator_app.launch.environment import CPU, LaunchOptions, RankEnvironment
+from estimator_app.config import CPU
+from estimator_app.launch.environment import LaunchOptions, RankEnvironment
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.rank import LAUNCHER
-from feature_specs.errors import ConfigError
+from feature_specs.checks import refuse
 
-APP = "estimator_app"
 _LOOPBACK = "lo"
 # Arguments of mpirun that the launch writes itself, or on which the order of the ranks and the reading of their output
 # rest, and what to do instead.
@@ -24,22 +24,17 @@ _OWN_MPI_ARGUMENTS = {
 
 def command_line(options: LaunchOptions, environment: RankEnvironment, host: Host, module: str,
                  arguments: Sequence[str]) -> Tuple[str, ...]:
-    """Returns the argument list that runs ``python -m MODULE ARGUMENTS`` once per rank.
-
-    Raises:
-        ConfigError: a CPU launch without Horovod, or an argument for mpirun that contradicts the launch.
-    """
+    """Returns the words that run ``python -m MODULE ARGUMENTS`` once per rank; ConfigError where they could not."""
     placement = environment.placement
     interface = options.network_interface or ("" if placement.remote else _LOOPBACK)
-    if placement.remote and interface == _LOOPBACK:
-        raise ConfigError("--network_interface lo joins no two hosts; give the interface that leads to %s, or leave it "
-                          "out" % placement.hosts[-1])
+    refuse(placement.remote and interface == _LOOPBACK, "--network_interface lo joins no two hosts; give the interface "
+           "that leads to %s, or leave it out", placement.hosts[-1])
     by_name = ["--network-interface", interface] if interface else []
     ranks, hosts = ["-np", str(placement.ranks)], ["-H", placement.text]
-    check_mpi_args(options.mpi_args, environment)
+    _check_mpi_args(options.mpi_args, environment)
     binding = ["-bind-to", "none", *options.mpi_args]
     if options.device == CPU:
-        runner = [horovodrun(host, options.dry_run), "--gloo", "--disable-cache", *by_name, *ranks, *hosts]
+        runner = [_horovodrun(host, options.dry_run), "--gloo", "--disable-cache", *by_name, *ranks, *hosts]
     elif host.which("horovodrun") or not host.which("mpirun"):
         # "=": the value begins with a dash. horovodrun itself exports the environment to the ranks.
         runner = ["horovodrun", *by_name, *ranks, "--mpi-args=" + _quoted(binding), "--mpi", *hosts]
@@ -53,34 +48,31 @@ def command_line(options: LaunchOptions, environment: RankEnvironment, host: Hos
     return (*runner, host.python, "-m", "estimator_app.launch.rank", module, *arguments)
 
 
-def horovodrun(host: Host, dry_run: bool = False) -> str:
-    """Returns Horovod's launcher, that of the interpreter's own environment; refused (ConfigError) if not installed."""
+def _horovodrun(host: Host, dry_run: bool) -> str:
     path = os.path.join(os.path.dirname(host.python), "horovodrun")
-    if not dry_run and (not os.access(path, os.X_OK) or host.package("horovod") is None):
-        raise ConfigError("several ranks on CPUs need Horovod, which is not installed beside %s; run "
-                          "`bash run_estimator.sh setup --distributed` once" % host.python)
+    refuse(not dry_run and (not os.access(path, os.X_OK) or host.package("horovod") is None),
+           "several ranks on CPUs need Horovod, which is not installed beside %s; run `bash run_estimator.sh setup "
+           "--distributed` once", host.python)
     return path
 
 
-def check_mpi_args(arguments: Sequence[str], environment: RankEnvironment) -> None:
-    """Refuses (ConfigError) what contradicts the launch's own arguments and variables."""
+def _check_mpi_args(arguments: Sequence[str], environment: RankEnvironment) -> None:
     for argument, following in zip(arguments, [*arguments[1:], ""]):
         name, variable = argument.lstrip("-").split("=", 1)[0], following.split("=", 1)[0]
-        if argument == ":":
-            raise ConfigError("--mpi_args: ':' starts a second program; the ranks all run the same one")
+        refuse(argument == ":", "--mpi_args: ':' starts a second program; the ranks all run the same one")
         if not argument.startswith("-"):
             continue
-        if name == "x" and (variable in environment.removed or (variable in environment.values and "=" in following)):
-            raise ConfigError("--mpi_args: -x %s contradicts the launch, which %s %s; leave it out, docs/npu.md says "
-                              "which variables keep the value that this command finds"
-                              % (following, "removes" if variable in environment.removed else "sets", variable))
-        if name in _OWN_MPI_ARGUMENTS and (name, following) != ("bind-to", "none"):
-            raise ConfigError("--mpi_args: %s contradicts what the launch writes; %s" % (
-                " ".join((argument, following)).strip(), _OWN_MPI_ARGUMENTS[name]))
+        is_removed = variable in environment.removed
+        refuse(name == "x" and (is_removed or (variable in environment.values and "=" in following)),
+               "--mpi_args: -x %s contradicts the launch, which %s %s; leave it out, docs/npu.md says which variables "
+               "keep the value that this command finds", following, "removes" if is_removed else "sets", variable)
+        refuse(name in _OWN_MPI_ARGUMENTS and (name, following) != ("bind-to", "none"),
+               "--mpi_args: %s contradicts what the launch writes; %s", " ".join((argument, following)).strip(),
+               _OWN_MPI_ARGUMENTS.get(name))
 
 
 def render(environment: RankEnvironment, commands: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
-    """Returns a launch as shell text: notes, removed and set variables in order of their names, the commands."""
+    """Returns a launch as shell text."""
     placement, values = environment.placement, environment.values
     where = placement.text if placement.remote else "this host"
     lines = ["# %s scheme, %d %s on %s" % (environment.scheme, placement.ranks,

@@ -17,7 +17,6 @@ def test_places(hosts, ranks, default, expected):
 def test_what_a_placement_says():
     placement = place("h1:4,h2:4", None, 0)
     assert (placement.ranks, placement.remote, placement.text) == (8, True, "h1:4,h2:4")
-    assert placement.one_each().text == "h1:1,h2:1"
     assert place("h1:4", None, 0).remote and not place("", 4, 0).remote
 
 

@@ -183,9 +183,9 @@ def test_variables_that_change_a_run(root, environment, name, expected):
 
 def test_both_schemes_in_the_environment(root):
     both = {"RANK_SIZE": "8", "CM_WORKER_SIZE": "8"}
-    row, = preflight.conflicts(both, launching=False)
+    row = rows(root, host(root, **both), options(root, hccl_cfg_json=None))["rank schemes"]
     assert row.status == "missing" and "RANK_SIZE" in row.found and "CM_WORKER_SIZE" in row.found
-    row, = preflight.conflicts(both, launching=True)
+    row = rows(root, host(root, **both))["rank schemes"]
     assert row.status == "warn" and "the launch removes" in row.fix
 
 
@@ -269,10 +269,10 @@ def test_the_memory_of_the_tables(root):
     assert cpu(root)["memory"].found == "unknown"
 
 
-def test_the_tables_size_comes_from_the_data(root):
+def test_the_tables_size_is_held_against_the_memory(root):
     stream = io.StringIO()
-    arguments = parse("--device", "cpu", "--data_dir", "some data", "--model_dir", str(root / "run"))
-    assert preflight.run(arguments, host(root), stream, {"some data": 9 * 10 ** 9}.__getitem__) == 1
+    arguments = parse("--device", "cpu", "--model_dir", str(root / "run"))
+    assert preflight.run(arguments, host(root), stream, 9 * 10 ** 9) == 1
     assert "the tables on this host take 9.0 GB; fix: spread" in stream.getvalue()
 
 
@@ -316,7 +316,7 @@ def everywhere(root, monkeypatch, answers):
 
     def runner(command, environment, placement, listener):
         commands.append(list(command))
-        shared = command[command.index("--shared_file") + 1]
+        shared = json.loads(command[-1])["shared_file"]
         assert os.path.dirname(shared) == str(root) and os.path.exists(shared)
         for index, text in enumerate(answers):
             for part in (text[:20], text[20:]):
@@ -340,7 +340,7 @@ def test_every_host_is_checked(root, monkeypatch):
     assert text == "".join("host %s:\nok       Python  3.7.5\npreflight: 1 ok, 0 warnings, 0 missing\n" % name
                            for name in ("h1", "h2"))
     assert command[:7] == [str(root / "bin/horovodrun"), "--gloo", "--disable-cache", "-np", "2", "-H", "h1:1,h2:1"]
-    assert command[command.index("--hosts") + 1] == "h1:4,h2:4"
+    assert json.loads(command[-2])["hosts"] == "h1:4,h2:4"
     bad = json.dumps([["missing", "shared storage", "no", "mount it"]]) + "\n"
     status, text, _ = everywhere(root, monkeypatch, [good, bad])
     assert status == 1 and "host h2:\nmissing  shared storage  no; fix: mount it" in text
@@ -350,8 +350,10 @@ def test_every_host_is_checked(root, monkeypatch):
 
 def test_the_check_of_one_of_several_hosts(root):
     put(root, "seen")
-    command = [sys.executable, "-m", "estimator_app.launch.preflight", "--device", "cpu", "--hosts", "a:1,b:1",
-               "--model_dir", str(root), "--shared_file", str(root / "seen"), "--table_bytes", "1000000"]
+    chosen = LaunchOptions("", "", None, None, None, "a:1,b:1", device="cpu")
+    wanted = preflight.Wanted(str(root), shared_file=str(root / "seen"), table_bytes=1000000)
+    command = [sys.executable, "-m", "estimator_app.launch.preflight",
+               *(json.dumps(dataclasses.asdict(item)) for item in (chosen, wanted))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True,
                           env=dict(os.environ, PYTHONPATH=PROJECT))
     found = {name: (status, text) for status, name, text, _ in json.loads(done.stdout)}
