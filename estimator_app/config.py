@@ -54,6 +54,8 @@ class Config:
                                            (1, 8192))
     task_expert_num: int = _field(2, "experts that each task has for itself (ple only)", "experts", (1, 1024))
     expert_dropout: float = _field(0.0, "share of the expert outputs dropped in training", bounds=(0.0, 0.95))
+    field_dropout: float = _field(0.0, "share of the fields' vectors dropped whole in training (concat only)",
+                                  bounds=(0.0, 0.95))
     batch_norm: bool = _field(False, "batch normalisation in the experts")
     reference_init: bool = _field(False, "constant 0.1 for every weight, as the original port has it (degenerate)")
     embedding_stddev: float = _field(0.05, "standard deviation of new embedding rows", bounds=(0.0, 10.0))

@@ -53,8 +53,18 @@ def embed(features: Dict[str, tf.Tensor], model: Model, specs: FeatureSpecLists,
                 name="%s_lookup_%d" % (layout.name, lookup), modify_graph=config.use_modify_graph, **admission)
             pooled.append(Seam.pool(embedded, row_weights(batch_keys, layout),
                                     None if model.is_sum else [field.width for field in layout.fields]))
-        of_tables.append(pooled[0] if len(pooled) == 1 else tf.add_n(pooled) / float(len(pooled)))
+        mean = pooled[0] if len(pooled) == 1 else tf.add_n(pooled) / float(len(pooled))
+        is_dropping = is_training and config.field_dropout and not model.is_sum
+        of_tables.append(_some_fields(mean, config, number) if is_dropping else mean)
     return model.inputs(of_tables, features[DENSE_FEATURE])
+
+
+def _some_fields(vectors: tf.Tensor, config: Config, number: int) -> tf.Tensor:
+    """Drops fields of float32 [batch, fields, dim] whole and scales the others, so that no field is relied on alone."""
+    from npu_bridge.npu_init import npu_ops
+    # One factor per field as a tensor of its own: the op's noise_shape, which the SDK's examples do without, is not used.
+    kept = npu_ops.dropout(tf.ones_like(vectors[:, :, :1]), 1.0 - config.field_dropout, seed=config.seed + 1 + number)
+    return vectors * kept
 
 
 def send_count(config: Config, layout: TableLayout) -> Optional[int]:

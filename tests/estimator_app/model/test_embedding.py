@@ -179,3 +179,50 @@ def test_fields_become_vectors_of_their_tables(sdk, tmp_path, layer, dims):
             np.testing.assert_allclose(value, vectors[name], atol=1e-6, err_msg=name)
     else:
         np.testing.assert_allclose(values, sum(vectors.values()), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings, kept", [
+    ({"field_dropout": 0.25}, 0.75), ({"field_dropout": 0.25, "use_multi_lookup": True}, 0.75), ({}, 1.0)])
+def test_training_drops_fields_whole_and_scales_the_others(sdk, tmp_path, settings, kept):
+    """Every value of a table is 0.1, so that a field is 0.1 times a number of rows (1 for a mean), or dropped."""
+    from estimator_app.model.embedding import embed
+    from feature_specs.records import DENSE_FEATURE
+    from feature_specs.spec_list import FeatureSpecLists
+    from input_fn.encode import encode_rows
+    manifest, arrays = write_data(tmp_path, 400, 4, dataset=RICH)
+    model = make_model(Config(use_modify_graph=True, reference_init=True, **settings), manifest)
+    rows = arrays["train"]
+    keys, numbers = encode_rows(tf.constant(rows.sparse), tf.constant(rows.dense), model.encoding)
+    inputs = embed(dict(keys, **{DENSE_FEATURE: numbers}), model, FeatureSpecLists(), True)
+    with tf.compat.v1.Session() as session:
+        session.run(tf.compat.v1.global_variables_initializer())
+        vectors, blocks = session.run([inputs.vectors, inputs.blocks])
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), np.concatenate(list(vectors.values()), axis=1))
+    is_kept = []
+    for name, values in vectors.items():
+        np.testing.assert_array_equal(values, np.repeat(values[:, :1], values.shape[1], axis=1), err_msg=name)
+        counts = values[:, 0] * kept / 0.1
+        np.testing.assert_allclose(counts, np.round(counts), atol=1e-4, err_msg=name)
+        if name not in ("tags", "seen"):  # lists may be empty
+            is_kept.append(counts > 0.5)
+    assert len(is_kept) > 3
+    assert [part.mean() for part in is_kept] == pytest.approx([kept] * len(is_kept), abs=0.08)
+    if kept < 1:  # each field is drawn apart, also where tables differ
+        assert np.abs(np.corrcoef(is_kept) - np.eye(len(is_kept))).max() < 0.2
+
+
+def test_evaluation_and_summed_rows_keep_all_fields(sdk, tmp_path):
+    from estimator_app.model.embedding import embed
+    from feature_specs.records import DENSE_FEATURE
+    from feature_specs.spec_list import FeatureSpecLists
+    from input_fn.encode import encode_rows
+    from tests.support.small_data import without_dims
+    for layer, is_training, dataset in (("concat", False, RICH), ("sum", True, without_dims(RICH))):
+        with tf.Graph().as_default() as graph:
+            manifest, arrays = write_data(tmp_path / layer, 12, 4, dataset=dataset)
+            model = make_model(Config(use_modify_graph=True, field_dropout=0.5, input_layer=layer), manifest)
+            rows = arrays["train"]
+            keys, numbers = encode_rows(tf.constant(rows.sparse), tf.constant(rows.dense), model.encoding)
+            before = {op.type for op in graph.get_operations()}
+            embed(dict(keys, **{DENSE_FEATURE: numbers}), model, FeatureSpecLists(), is_training)
+            assert "OnesLike" not in {op.type for op in graph.get_operations()} - before, layer
