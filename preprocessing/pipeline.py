@@ -219,15 +219,15 @@ class _Part:
         settings = self._preparation
         for item in get_fea_map(self._frames(), vocabularies, self.name in settings.vocabulary_splits):
             labels = self._layout.labels(item.frame)
-            rows = self._layout.frame(item, labels)
+            rows = self._layout.rows(item, labels)
             self._store.append(rows)
             self._labels.add(labels)
             self._cut.update(item.cut_lists)
             if statistics is not None:
-                statistics.add(self._layout.array(rows, DENSE_FEATURE))
-            self._has_weight = self._has_weight or bool(self._layout.array(rows, WEIGHT).any())
+                statistics.add(rows[DENSE_FEATURE])
+            self._has_weight = self._has_weight or bool(rows[WEIGHT].any())
             if self._store.rows <= settings.duplicate_row_cap:
-                self._hashes.append(row_hashes(self._layout, rows))
+                self._hashes.append(row_hashes(rows))
             else:
                 self._hashes = []
         self.label_statistics = self._labels.finish()
