@@ -106,16 +106,14 @@ class FrameBuilder:
         self._separators = {feature.column: feature.list_separator for feature in definition.categorical
                             if feature.is_list}
 
-    def build(self, table: pa.Table, rows: np.ndarray) -> Tuple[pd.DataFrame, List[BadRow]]:
-        """Makes the frame of a table.
+    def build(self, table: Optional[pa.Table], rows: np.ndarray) -> Tuple[pd.DataFrame, List[BadRow]]:
+        """Returns the frame of the usable rows of a table, which has the columns of the roles that the file has, and
+        the others.
 
-        Args:
-            table: has the columns of the roles that the file has.
-            rows: int64 [n], line or row of each.
-
-        Returns:
-            The frame of the usable rows, and the others.
+        ``rows`` is int64 [n], the line or row of each; of an empty table or none there is an empty frame.
         """
+        if not table:
+            return pd.DataFrame(), []
         columns: Dict[str, Any] = {}
         problems: List[_Problem] = []
         for name in self._roles.columns:
@@ -127,7 +125,7 @@ class FrameBuilder:
                 if is_number_column:
                     columns[key] = np.full(len(rows), np.nan, np.float32)
                 continue
-            column = table.column(name).combine_chunks() if len(rows) else pa.array([], pa.string())
+            column = table.column(name).combine_chunks()
             if not is_text and not _holds_text(column.type):
                 columns[key] = _floats(column)
                 continue

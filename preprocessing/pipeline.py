@@ -257,10 +257,10 @@ class _Part:
             hashes = np.sort(np.concatenate(self._hashes))
             duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
         # Both splits of one set of files meet the same bad rows, which count for training.
-        bad_rows = {} if self.name == TEST_SPLIT and settings.split.share else self._reader.bad_rows
+        bad_rows = {} if self.name == TEST_SPLIT and settings.split.share else dict(self._reader.bad_rows)
         return Split(rows=rows, positives=self._labels.positives, unknown_labels=self._labels.unknown,
                      out_of_vocabulary=dict(unknown), cut_lists=dict(self._cut), duplicates=duplicates,
-                     contradictions=self._labels.contradictions, bad_rows=dict(bad_rows),
+                     contradictions=self._labels.contradictions, bad_rows=bad_rows,
                      inputs=tuple(info.entry() for info in self._reader.inputs), shards=shards)
 
 

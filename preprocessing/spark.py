@@ -33,7 +33,7 @@ class SparkReader(FrameReader):
         self._context = context
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        self.inputs, self.bad_rows, self.rows, self.first = [], {}, 0, None
+        self._start()
         task = functools.partial(_read_file, self._definition, self._roles,
                                  dataclasses.replace(self._reading, num_workers=1, progress=None))
         paths = [os.path.abspath(path) for path in self._paths]
@@ -46,7 +46,6 @@ class SparkReader(FrameReader):
                 elif isinstance(item, FrameReader):
                     self._add(item)
                 else:
-                    self.rows += len(item)
                     yield item
 
     def _add(self, reader: FrameReader) -> None:
@@ -54,8 +53,7 @@ class SparkReader(FrameReader):
             self.compare_columns(*reader.first)
         self.inputs += reader.inputs
         self.last_row = reader.last_row
-        for reason, count in reader.bad_rows.items():
-            self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
+        self.bad_rows.update(reader.bad_rows)
 
 
 def _read_file(definition: DatasetDefinition, roles: Roles, reading: Reading, path: str

@@ -59,7 +59,7 @@ class _HashingFile(io.FileIO):
         self._info, self._digest = info, hashlib.sha256()
 
     def readinto(self, buffer: Any) -> int:
-        size = super().readinto(buffer)
+        size = super().readinto(buffer) or 0
         self._info.size += size
         if self._info.is_hashed:
             self._digest.update(buffer[:size])
