@@ -221,11 +221,7 @@ def to_text(values: pa.Array) -> pa.Array:
 
 
 def check_type(column: str, kind: pa.DataType, is_text: bool, is_list: bool) -> None:
-    """Checks that a Parquet column can be read as what a definition uses it for.
-
-    Raises:
-        DataError: says what the type is and what is expected.
-    """
+    """Raises DataError where a Parquet column cannot be read as what a definition uses it for."""
     types = pa.types
     kind = kind.value_type if types.is_dictionary(kind) else kind
     inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None

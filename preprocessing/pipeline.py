@@ -102,8 +102,9 @@ class Preparation:
                  "split %g: give the share of the rows that is for testing, between 0 and 1" % split.share),
                 ((split.by_column or split.by_time) and not split.share,
                  "--split_by and --split_by_time go with --split"),
-                (split.by_column in [task.column for task in self.definition.tasks], "--split_by %s: a split by a label "
-                 "makes training and test rows differ; name another column" % split.by_column),
+                (split.by_column in [task.column for task in self.definition.tasks],
+                 "--split_by %s: a split by a label makes training and test rows differ; name another column"
+                 % split.by_column),
                 (split.by_column and split.by_time, "give one of --split_by and --split_by_time"),
                 (not 0 <= workers <= _MOST_WORKERS,
                  "num_workers %d: give the number of threads, or 0 for one per core; at most %d" % (

@@ -179,11 +179,7 @@ class FrameReader:
         self.compare_columns(path, names)
 
     def compare_columns(self, path: str, names: Sequence[str]) -> None:
-        """Checks that a file has the columns of the first one.
-
-        Raises:
-            DataError: names what is missing and what there is besides.
-        """
+        """Raises DataError where a file has not the columns of the first one."""
         self.first = self.first or (path, names)
         lacking, besides = set(self.first[1]) - set(names), set(names) - set(self.first[1])
         if lacking or besides:

@@ -107,14 +107,9 @@ def row_hashes(rows: np.ndarray) -> np.ndarray:
 
 
 class RowStore:
-    """Encoded rows of one split, in memory or in files.
+    """Encoded rows of one split: up to ``memory_bytes`` in memory, more of them in files of a directory that is made.
 
-    Args:
-        layout: of the rows.
-        directory: for files; made when it is needed.
-        seed: of the shuffle; None: rows stay in the order in which they come.
-        expected_bytes: of all rows, roughly.
-        memory_bytes: most that stay in memory.
+    Without a seed of the shuffle rows stay in the order in which they come. ``expected_bytes`` is of all rows, roughly.
     """
 
     def __init__(self, layout: RowLayout, directory: str, seed: Optional[int], expected_bytes: int,
@@ -178,14 +173,8 @@ def shard_sizes(rows: int, line_per_sample: int, num_shards: int) -> List[Tuple[
 
 def write_shards(directory: str, split: str, sizes: Sequence[Tuple[int, int]], records: Iterator[bytes]
                  ) -> Tuple[Shard, ...]:
-    """Writes the TFRecord files of one split.
-
-    Args:
-        directory: the data directory.
-        split: name of the split, also of the folder of its shards.
-        sizes: of :func:`shard_sizes`.
-        records: as many serialized ones, in order.
-    """
+    """Writes serialized records to the TFRecord files of one split, in a folder of its name; ``sizes`` of
+    :func:`shard_sizes`."""
     import tensorflow as tf
     os.makedirs(os.path.join(directory, split))
     shards = []
@@ -203,12 +192,8 @@ def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies
                        ) -> Tuple[List[bytes], Dict[str, int]]:
     """Returns a frame of encoded rows as serialized records, and {feature: values that its vocabulary lacks}.
 
-    Args:
-        data_frame: encoded rows, a multiple of ``line_per_sample`` unless they are the split's last ones; the record
-            that they do not fill gets padding rows.
-        layout: of the rows.
-        vocabularies: give the indexes of the codes in the rows.
-        line_per_sample: rows per record (L).
+    The rows are a multiple of ``line_per_sample`` unless they are the split's last ones: a record that they do not
+    fill gets padding rows. ``vocabularies`` give the indexes of the codes in the rows.
     """
     arrays: Dict[str, np.ndarray] = {}
     missing, start = -len(data_frame) % line_per_sample, 0
@@ -223,13 +208,9 @@ def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies
 
 
 def encode_examples(arrays: Mapping[str, np.ndarray]) -> List[bytes]:
-    """Serializes ``tf.train.Example`` messages, many at a time: one message object each takes several times as long.
+    """Serializes {feature: int64 or float32 [records, n]} as ``tf.train.Example`` messages, features in this order.
 
-    Args:
-        arrays: {feature: int64 or float32 [records, n]}.
-
-    Returns:
-        One message per record, its features in the order of ``arrays``.
+    One message object for each record would take several times as long.
     """
     return list(_encoder(tuple((name, values.dtype.type) for name, values in arrays.items()))(*arrays.values()))
 

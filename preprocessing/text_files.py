@@ -139,10 +139,7 @@ def must_look_again(data: bytes) -> bool:
 def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]:
     """Splits one line into cells, in the way that Arrow does: what follows a closing quote belongs to the cell.
 
-    Args:
-        line: with or without its end.
-        separator: between cells.
-        errors: what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
+    ``errors`` is what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
 
     Raises:
         ValueError: it is not UTF-8, its quotes are not closed, or it has a zero byte or a bare carriage return.
@@ -180,15 +177,9 @@ def is_number(text: str) -> bool:
 
 
 def second_look(block: Block, separator: str, names: Sequence[str]) -> Tuple[bytes, np.ndarray, List[BadRow]]:
-    """Finds the lines of a block that cannot be used, one by one.
+    """Returns the usable lines of a block written anew, their line numbers int64 [lines], and every other line.
 
-    Args:
-        block: the lines.
-        separator: between cells.
-        names: of the columns in file order; those that begin with a zero byte are not used.
-
-    Returns:
-        The usable lines written anew, their line numbers int64 [lines], and every other line.
+    ``names`` are those of the columns in file order; those that begin with a zero byte are not used.
     """
     output = io.StringIO()
     # With both characters at the ends of lines, the writer quotes cells that have either.
