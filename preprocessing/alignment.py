@@ -1,16 +1,14 @@
 """Which optional columns a file without a header lacks, told by its values."""
+import collections
 from typing import Dict, List, Sequence, Tuple
-
-import numpy as np
 
 from feature_specs.dataset import BINARY, DatasetDefinition
 from preprocessing.columns import Roles, label_values, missing_numbers
 from preprocessing.text_files import is_number
 
-#: Cells that do not fit what is read, then those that do not fit labels and weight, which may hold anything.
-_Cost = Tuple[int, int]
-_NONE: _Cost = (0, 0)
-_IMPOSSIBLE: _Cost = (1 << 60, 0)
+# A cell that does not fit what is read costs more than all that do not fit labels and weight, which may hold anything.
+_READ = 1 << 32
+_IMPOSSIBLE = float("inf")
 
 
 def alignments(definition: DatasetDefinition, roles: Roles, rows: Sequence[Sequence[str]]) -> List[List[str]]:
@@ -24,55 +22,48 @@ def alignments(definition: DatasetDefinition, roles: Roles, rows: Sequence[Seque
         roles: what is read of them, and which may be absent.
         rows: trimmed cells, the same number in each.
     """
-    names = definition.files.columns
-    fields = len(rows[0])
-    cells = [np.array(column, object) for column in zip(*rows)]
-    missing = missing_numbers(definition)
-    no_numbers = [sum(not is_number(cell) and cell not in missing for cell in column) for column in cells]
-    costs = [_costs(name, definition, roles, cells, no_numbers) for name in names]
-    absent = [_NONE if name in roles.optional else _IMPOSSIBLE for name in names]
+    names, fields = definition.files.columns, len(rows[0])
+    costs = _costs(definition, roles, rows)
+    absent = [0 if name in roles.optional else _IMPOSSIBLE for name in names]
     # The least cost of the columns from one on, if a field is theirs: as in the alignment of two sequences.
-    rest: Dict[Tuple[int, int], _Cost] = {(len(names), fields): _NONE}
+    rest: Dict[Tuple[int, int], float] = collections.defaultdict(lambda: _IMPOSSIBLE, {(len(names), fields): 0})
+
+    def ways(column: int, field: int) -> Tuple[float, float]:
+        """The least costs if a column is absent, and if a field is its."""
+        return (absent[column] + rest[column + 1, field],
+                costs[column][field] + rest[column + 1, field + 1] if field < fields else _IMPOSSIBLE)
+
     for column in reversed(range(len(names))):
-        for field in range(min(column, fields), -1, -1):
-            ways = [_sum(absent[column], rest.get((column + 1, field), _IMPOSSIBLE))]
-            if field < fields:
-                ways.append(_sum(costs[column][field], rest.get((column + 1, field + 1), _IMPOSSIBLE)))
-            rest[column, field] = min(ways)
-    usual, cost = [name for name in names if name in roles.columns], _NONE
-    if len(usual) == fields:
-        for field, name in enumerate(usual):
-            cost = _sum(cost, costs[names.index(name)][field])
-        if cost == rest[0, 0]:
-            return [usual]
+        for field in range(min(column, fields) + 1):
+            rest[column, field] = min(ways(column, field))
+    usual = [name for name in names if name in roles.columns]
+    if len(usual) == fields and sum(costs[names.index(name)][field] for field, name in enumerate(usual)) == rest[0, 0]:
+        return [usual]
     found: List[List[str]] = []
     for prefer_absent in (True, False):
-        chosen, field = [], 0
+        chosen: List[str] = []
         for column, name in enumerate(names):
-            is_absent = _sum(absent[column], rest.get((column + 1, field), _IMPOSSIBLE)) == rest[column, field]
-            is_there = field < fields and _sum(costs[column][field], rest.get(
-                (column + 1, field + 1), _IMPOSSIBLE)) == rest[column, field]
-            if is_there and not (is_absent and prefer_absent):
+            without, there = ways(column, len(chosen))
+            if there < without or there == without and not prefer_absent:
                 chosen.append(name)
-                field += 1
         found.append(chosen)
     # The earliest and the latest places: where they agree on what is read, so do all between.
     places = [[chosen.index(name) if name in chosen else -1 for name in roles.columns] for chosen in found]
     return found if places[0] != places[1] else found[:1]
 
 
-def _costs(name: str, definition: DatasetDefinition, roles: Roles, cells: Sequence[np.ndarray],
-           no_numbers: Sequence[int]) -> List[_Cost]:
-    """Returns for each field, of these cells and so many that are no numbers, what it costs if a column is there."""
-    if name in roles.columns:
-        return [(count if name in roles.numbers else 0, 0) for count in no_numbers]
-    tasks = [task for task in definition.tasks if task.column == name]
-    if tasks and tasks[0].kind == BINARY:
-        return [(0, int((label_values(tasks[0], column) < -1).sum())) for column in cells]
-    if tasks or name == definition.weight or name in [feature.column for feature in definition.numeric]:
-        return [(0, count) for count in no_numbers]
-    return [_NONE] * len(cells)
-
-
-def _sum(first: _Cost, second: _Cost) -> _Cost:
-    return first[0] + second[0], first[1] + second[1]
+def _costs(definition: DatasetDefinition, roles: Roles, rows: Sequence[Sequence[str]]) -> List[List[int]]:
+    """Returns for each column and field what it costs if the one is in the other."""
+    missing = missing_numbers(definition)
+    numbers = [feature.column for feature in definition.numeric] + [definition.weight]
+    no_numbers = [sum(not is_number(cell) and cell not in missing for cell in cells) for cells in zip(*rows)]
+    tasks = {task.column: task for task in reversed(definition.tasks)}
+    costs = []
+    for name in definition.files.columns:
+        if name in roles.columns:
+            costs.append([_READ * count * (name in roles.numbers) for count in no_numbers])
+        elif name in tasks and tasks[name].kind == BINARY:
+            costs.append([int((label_values(tasks[name], cells) < -1).sum()) for cells in zip(*rows)])
+        else:
+            costs.append(no_numbers if name in tasks or name in numbers else [0] * len(no_numbers))
+    return costs

@@ -1,7 +1,7 @@
 """Counts the rows that cannot be used, remembers the first places, and decides whether the run may continue."""
-import math
+import collections
 import re
-from typing import Callable, Dict, List, Tuple, Union
+from typing import Callable, Counter, List, Tuple, Union
 
 from feature_specs.errors import ConfigError, DataError
 
@@ -33,15 +33,14 @@ class BadRows:
 
     def __init__(self, path: str, limit: Union[int, str] = 0, hint: Callable[["BadRows"], str] = lambda _: "") -> None:
         self.path = path
-        self.counts: Dict[str, int] = {}
+        self.counts: Counter[str] = collections.Counter()
         #: (row, what was found and what was expected) of the first rows.
         self.places: List[Tuple[int, str]] = []
-        self._limit = parse_limit(limit)
-        self._hint = hint
+        self._limit, self._hint = parse_limit(limit), hint
 
     def add(self, reason: str, row: int, text: str) -> None:
         """Counts a row: the parts of a :data:`BadRow`."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.counts[reason] += 1
         if len(self.places) < _SHOWN:
             self.places.append((row, text))
 
@@ -70,7 +69,7 @@ class BadRows:
             BadRowsError: names the file, the places and, where it can be guessed, what is wrong with the file.
         """
         number, share = self._limit
-        allowed = max(number, int(math.floor(share * rows)))
+        allowed = max(number, int(share * rows))
         if self.total > allowed and (is_end or not share):
             raise BadRowsError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
                                "with --max_bad_rows" % (self.path, self.total, "" if is_end else "the first ", rows,

@@ -7,22 +7,14 @@ float32, NaN where missing, under the name that :func:`number_name` gives them.
 """
 import dataclasses
 import re
-from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_specs.dataset import (
-    ANY,
-    BINARY,
-    REGRESSION,
-    CategoricalFeature,
-    DatasetDefinition,
-    NumericFeature,
-    TaskDefinition,
-)
+from feature_specs.dataset import ANY, BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import DataError
 from feature_specs.records import PADDING_LABEL, UNKNOWN_LABEL
 from preprocessing.bad_rows import BadRow
@@ -41,13 +33,9 @@ _Problem = Tuple[str, np.ndarray, str, Sequence]
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """Which columns of a definition are read, and how.
+    """Which columns are read as texts and as numbers, and which may be absent, most of which are not read either.
 
-    Attributes:
-        texts: columns that are read as text.
-        numbers: columns that are read as numbers.
-        optional: columns that may be absent, most of which are not read where they are there.
-        check_labels: whether a label or weight out of range makes a row unusable.
+    With ``check_labels`` a label or weight out of range makes a row unusable.
     """
 
     texts: Tuple[str, ...]
@@ -63,25 +51,19 @@ class Roles:
 
 def roles_of(definition: DatasetDefinition, features: Optional[Collection[str]] = None,
              more_texts: Sequence[str] = ()) -> Roles:
-    """Returns how the columns of a definition are read.
+    """Returns how the columns of a definition are read, and ``more_texts`` besides, as text.
 
-    Args:
-        definition: of the dataset.
-        features: names of the features to read, and the row key besides, which may be absent; labels, weight, group and
-            other features are not read and may be absent, too. None: everything is read and must be there.
-        more_texts: further columns to read as text.
+    With names of ``features`` only these are read and must be there, and the row key, which may be absent like all
+    other columns; None: everything is read and must be there.
     """
-    asked = [feature for feature in definition.features if features is None or feature.name in features]
-    texts = [feature.column for feature in asked if isinstance(feature, CategoricalFeature)] + [definition.row_key]
-    numbers = [feature.column for feature in asked if isinstance(feature, NumericFeature)]
-    optional: List[str] = []
+    texts = [item.column for item in definition.categorical if features is None or item.name in features]
+    numbers = [item.column for item in definition.numeric if features is None or item.name in features]
+    optional = [name for name in definition.columns if features is not None and name not in texts + numbers]
+    texts.append(definition.row_key)
     if features is None:
         texts += [task.column for task in definition.tasks if task.kind == BINARY] + [definition.group]
         numbers += [task.column for task in definition.tasks if task.kind == REGRESSION] + [definition.weight]
-    else:
-        optional += [name for name in definition.columns if name not in [feature.column for feature in asked]]
-    texts, numbers, optional = (list(dict.fromkeys(filter(None, names)))
-                                for names in (texts + list(more_texts), numbers, optional))
+    texts, numbers = (list(dict.fromkeys(filter(None, names))) for names in (texts + list(more_texts), numbers))
     return Roles(tuple(texts), tuple(numbers), tuple(optional), check_labels=features is None)
 
 
@@ -99,23 +81,20 @@ class FrameBuilder:
     """Makes raw frames from Arrow tables and checks their values."""
 
     def __init__(self, definition: DatasetDefinition, roles: Roles) -> None:
-        self._definition = definition
-        self._roles = roles
+        self._definition, self._roles = definition, roles
         self._missing = pa.array(definition.files.missing, pa.string())
         self._missing_numbers = missing_numbers(definition)
         self._separators = {feature.column: feature.list_separator for feature in definition.categorical
                             if feature.is_list}
 
-    def build(self, table: pa.Table, rows: np.ndarray) -> Tuple[pd.DataFrame, List[BadRow]]:
-        """Makes the frame of a table.
+    def build(self, table: Optional[pa.Table], rows: np.ndarray) -> Tuple[pd.DataFrame, List[BadRow]]:
+        """Returns the frame of the usable rows of a table, which has the columns of the roles that the file has, and
+        the others.
 
-        Args:
-            table: has the columns of the roles that the file has.
-            rows: int64 [n], line or row of each.
-
-        Returns:
-            The frame of the usable rows, and the others.
+        ``rows`` is int64 [n], the line or row of each; of an empty table or none there is an empty frame.
         """
+        if not table:
+            return pd.DataFrame(), []
         columns: Dict[str, Any] = {}
         problems: List[_Problem] = []
         for name in self._roles.columns:
@@ -127,7 +106,7 @@ class FrameBuilder:
                 if is_number_column:
                     columns[key] = np.full(len(rows), np.nan, np.float32)
                 continue
-            column = table.column(name).combine_chunks() if len(rows) else pa.array([], pa.string())
+            column = table.column(name).combine_chunks()
             if not is_text and not _holds_text(column.type):
                 columns[key] = _floats(column)
                 continue
@@ -152,26 +131,25 @@ class FrameBuilder:
             problems += self._label_problems(frame)
         return _without(frame, problems)
 
-    def _label_problems(self, frame: pd.DataFrame) -> List[_Problem]:
-        problems: List[_Problem] = []
+    def _label_problems(self, frame: pd.DataFrame) -> Iterator[_Problem]:
         for task in self._definition.tasks:
             if task.kind == BINARY:
                 labels: Any = frame[task.column].array
                 wrong = (label_values(task, labels.categories) == _BAD_LABEL)[labels.codes]
-                problems.append(("label %s: unknown text" % task.name, wrong,
-                                 "label of %s %s: expected %s" % (task.name, _VALUE, _expected(task)), labels))
+                yield ("label %s: unknown text" % task.name, wrong,
+                       "label of %s %s: expected %s" % (task.name, _VALUE, _expected(task)), labels)
             elif task.transform == "log":
                 numbers = frame[number_name(task.column)].to_numpy()
-                with np.errstate(invalid="ignore"):
-                    problems.append(("label %s: not above -1" % task.name, numbers <= -1,
-                                     "label of %s %s: transform log needs numbers above -1" % (task.name, _VALUE),
-                                     numbers))
+                with np.errstate(invalid="ignore"):  # a missing one compares with a warning
+                    wrong = numbers <= -1
+                yield ("label %s: not above -1" % task.name, wrong,
+                       "label of %s %s: transform log needs numbers above -1" % (task.name, _VALUE), numbers)
         if self._definition.weight:
             weights = frame[number_name(self._definition.weight)].to_numpy()
-            with np.errstate(invalid="ignore"):  # a missing one compares with a warning
-                problems.append(("weight: missing or negative", ~(weights >= 0),
-                                 "weight %s: a number of at least 0 is expected" % _VALUE, weights))
-        return problems
+            with np.errstate(invalid="ignore"):
+                wrong = ~(weights >= 0)
+            yield ("weight: missing or negative", wrong, "weight %s: a number of at least 0 is expected" % _VALUE,
+                   weights)
 
 
 def label_values(task: TaskDefinition, texts: Sequence[str]) -> np.ndarray:
@@ -186,7 +164,7 @@ def label_values(task: TaskDefinition, texts: Sequence[str]) -> np.ndarray:
     loose = {_loose(text): value for text, value in values.items()}
     otherwise = 0 if negative == (ANY,) else _BAD_LABEL
     return np.array([UNKNOWN_LABEL if not text else values.get(text, loose.get(_loose(text), otherwise))
-                     for text in texts] + [0], np.int8)[:-1]
+                     for text in texts], np.int8)
 
 
 def _loose(text: str) -> str:
@@ -243,11 +221,7 @@ def to_text(values: pa.Array) -> pa.Array:
 
 
 def check_type(column: str, kind: pa.DataType, is_text: bool, is_list: bool) -> None:
-    """Checks that a Parquet column can be read as what a definition uses it for.
-
-    Raises:
-        DataError: says what the type is and what is expected.
-    """
+    """Raises DataError where a Parquet column cannot be read as what a definition uses it for."""
     types = pa.types
     kind = kind.value_type if types.is_dictionary(kind) else kind
     inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else None

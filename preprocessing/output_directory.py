@@ -23,9 +23,6 @@ def atomic_directory(path: str) -> Iterator[str]:
     An existing directory stays as it is until then. It is replaced only if it is empty or holds a manifest. Temporary
     directories of runs of this host that are no longer alive are removed.
 
-    Args:
-        path: the directory to make.
-
     Raises:
         DataError: ``path`` is a file, or a directory that the data preparation did not write, or cannot be made.
     """
@@ -62,9 +59,11 @@ def atomic_directory(path: str) -> Iterator[str]:
 
 def _check_replaceable(path: str) -> None:
     """Refuses to replace anything but an empty directory, or one that holds what a preparation writes and no more."""
-    if os.path.lexists(path) and not os.path.isdir(path):
+    if not os.path.lexists(path):
+        return
+    if not os.path.isdir(path):
         raise DataError("%s exists and is not a directory; give another --output_path" % path)
-    if not os.path.lexists(path) or not os.listdir(path):
+    if not os.listdir(path):
         return
     advice = "is not replaced; remove it or give another --output_path"
     if not os.path.exists(os.path.join(path, FILE_NAME)):

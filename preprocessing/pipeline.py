@@ -51,17 +51,14 @@ class Preparation:
     """All that decides what :func:`prepare` writes.
 
     Attributes:
-        definition: the dataset.
         train_paths, test_paths: files, folders or patterns; no test paths where ``split`` takes the test rows out of
             the training files.
         output_path: directory to make; one that holds an older preparation is replaced.
-        split: how the rows of the training files are shared out.
         line_per_sample: rows packed into one record (L).
         num_shards: files per split.
         seed: of the shuffle of the training rows, and of a split by chance.
         vocabulary_splits: the splits whose values make the vocabularies.
         vocabulary_from: data or model directory whose vocabularies and statistics are continued; empty for none.
-        reading: how the files are read; ``num_workers`` 0: one thread per core.
         memory_bytes: bytes of encoded rows kept in memory per split.
         duplicate_row_cap: above so many rows duplicates are not counted. They are found by 64-bit hashes: n rows
             have a false one with a chance of about n * n / 2**65.
@@ -94,37 +91,34 @@ class Preparation:
                 ("seed", self.seed, 0, 2 ** 32 - 1)):
             if not least <= value <= most:
                 raise ConfigError("%s %d: give a whole number from %d to %d" % (name, value, least, most))
-        if self.vocabulary_splits not in VOCAB_CHOICES:
-            raise ConfigError("vocabulary_splits %r: give %s" % (
-                ",".join(self.vocabulary_splits), " or ".join(",".join(choice) for choice in VOCAB_CHOICES)))
-        if self.split.share and self.test_paths:
-            raise ConfigError("--split takes the test rows out of the training files; leave out --test_data_path")
-        if not self.split.share and not self.test_paths:
-            raise ConfigError("no test rows: give --test_data_path FILE, or --split 0.1")
-        if not 0 <= self.split.share < 1:
-            raise ConfigError("split %g: give the share of the rows that is for testing, between 0 and 1"
-                              % self.split.share)
-        if (self.split.by_column or self.split.by_time) and not self.split.share:
-            raise ConfigError("--split_by and --split_by_time go with --split")
-        if self.split.by_column in [task.column for task in self.definition.tasks]:
-            raise ConfigError("--split_by %s: a split by a label makes training and test rows differ; name another "
-                              "column" % self.split.by_column)
-        if self.split.by_column and self.split.by_time:
-            raise ConfigError("give one of --split_by and --split_by_time")
-        if not 0 <= self.reading.num_workers <= _MOST_WORKERS:
-            raise ConfigError("num_workers %d: give the number of threads, or 0 for one per core; at most %d"
-                              % (self.reading.num_workers, _MOST_WORKERS))
+        split, workers = self.split, self.reading.num_workers
+        for is_wrong, message in (
+                (self.vocabulary_splits not in VOCAB_CHOICES, "vocabulary_splits %r: give %s" % (
+                    ",".join(self.vocabulary_splits), " or ".join(map(",".join, VOCAB_CHOICES)))),
+                (split.share and self.test_paths,
+                 "--split takes the test rows out of the training files; leave out --test_data_path"),
+                (not split.share and not self.test_paths, "no test rows: give --test_data_path FILE, or --split 0.1"),
+                (not 0 <= split.share < 1,
+                 "split %g: give the share of the rows that is for testing, between 0 and 1" % split.share),
+                ((split.by_column or split.by_time) and not split.share,
+                 "--split_by and --split_by_time go with --split"),
+                (split.by_column in [task.column for task in self.definition.tasks],
+                 "--split_by %s: a split by a label makes training and test rows differ; name another column"
+                 % split.by_column),
+                (split.by_column and split.by_time, "give one of --split_by and --split_by_time"),
+                (not 0 <= workers <= _MOST_WORKERS,
+                 "num_workers %d: give the number of threads, or 0 for one per core; at most %d" % (
+                     workers, _MOST_WORKERS))):
+            if is_wrong:
+                raise ConfigError(message)
         parse_limit(self.reading.max_bad_rows)
 
 
 def prepare(preparation: Preparation) -> Manifest:
-    """Prepares a data directory, which appears whole or not at all.
+    """Prepares a data directory, which appears whole or not at all, and returns its manifest.
 
     The rows of the training split are shuffled once; the test split keeps the order of its files. Statistics come from
     the training rows, vocabularies from those and, if so chosen, from the test rows.
-
-    Returns:
-        The manifest that was written.
 
     Raises:
         DataError: an input or the output directory cannot be used.
@@ -139,9 +133,8 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
     """Writes prepared data, whose settings were checked, into an existing directory, the manifest last; else like
     :func:`prepare`."""
     definition = preparation.definition
-    earlier = find_earlier(preparation.vocabulary_from) if preparation.vocabulary_from else None
-    vocabularies = Vocabularies(definition) if earlier is None else Vocabularies.load(
-        earlier[0], earlier[1], definition)
+    folder, earlier = find_earlier(preparation.vocabulary_from) if preparation.vocabulary_from else ("", None)
+    vocabularies = Vocabularies.load(folder, earlier, definition) if earlier else Vocabularies(definition)
     layout = RowLayout(definition)
     statistics = DenseAccumulator([feature.name for feature in definition.numeric])
     engine: Any = spark_context(preparation.spark_master) if preparation.spark_master else contextlib.nullcontext()
@@ -152,16 +145,16 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
     vocabularies.number()
     splits = {part.name: part.write(vocabularies) for part in parts}
     dense, labels = statistics.finish(), parts[0].label_statistics
-    if earlier is not None:
-        dense.update((name, item) for name, item in earlier[1].dense_statistics.items() if name in dense)
-        labels.update((name, item) for name, item in earlier[1].label_statistics.items() if name in labels)
+    if earlier:
+        dense.update((name, item) for name, item in earlier.dense_statistics.items() if name in dense)
+        labels.update((name, item) for name, item in earlier.label_statistics.items() if name in labels)
     saved = vocabularies.save(directory)
     is_rare = sum(info.distinct for info in saved.values()) * _ROWS_PER_VALUE > splits[TRAIN_SPLIT].rows
     manifest = Manifest(
         dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=saved,
-        has_rare_values=is_rare if earlier is None else earlier[1].has_rare_values,
+        has_rare_values=earlier.has_rare_values if earlier else is_rare,
         vocabulary_splits=preparation.vocabulary_splits, dense_statistics=dense, label_statistics=labels,
-        seed=preparation.seed, splits=splits, continues=earlier[1].identity() if earlier is not None else "")
+        seed=preparation.seed, splits=splits, continues=earlier.identity() if earlier else "")
     write_manifest(manifest, directory)
     return manifest
 
@@ -185,21 +178,19 @@ class _Part:
         self.label_statistics: Dict[str, LabelStatistics] = {}
         self._preparation, self._layout, self._directory = preparation, layout, directory
         split, definition, reading = preparation.split, preparation.definition, preparation.reading
-        paths = find_inputs(preparation.test_paths if name == TEST_SPLIT and not split.share
-                            else preparation.train_paths)
+        self._is_training = name == TRAIN_SPLIT
+        paths = find_inputs(preparation.train_paths if self._is_training or split.share else preparation.test_paths)
         column = split.by_column or split.by_time
         if column:
             reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
-        if context is None:
-            self._reader = read_frames(definition, paths, reading)
-        else:
-            self._reader = SparkReader(definition, paths, reading, context)
-        self._takes = test_rows(split, preparation.seed, self._reader, name == TEST_SPLIT) if split.share else None
+        self._reader = (SparkReader(definition, paths, reading, context) if context
+                        else read_frames(definition, paths, reading))
+        self._takes = test_rows(split, preparation.seed, self._reader, not self._is_training) if split.share else None
         self._spill = os.path.join(directory, "spill-" + name)
         packed = 10 if definition.files.format == PARQUET else 1
         # Only training needs a shuffle; an unshuffled test split lines up with its files.
         self._store = RowStore(
-            layout, self._spill, preparation.seed if name == TRAIN_SPLIT else None,
+            layout, self._spill, preparation.seed if self._is_training else None,
             sum(os.path.getsize(path) * (20 if path.endswith(".gz") else 1) for path in paths) * packed,
             preparation.memory_bytes)
         self._hashes: List[np.ndarray] = []
@@ -219,15 +210,15 @@ class _Part:
         settings = self._preparation
         for item in get_fea_map(self._frames(), vocabularies, self.name in settings.vocabulary_splits):
             labels = self._layout.labels(item.frame)
-            rows = self._layout.frame(item, labels)
+            rows = self._layout.rows(item, labels)
             self._store.append(rows)
             self._labels.add(labels)
             self._cut.update(item.cut_lists)
             if statistics is not None:
-                statistics.add(self._layout.array(rows, DENSE_FEATURE))
-            self._has_weight = self._has_weight or bool(self._layout.array(rows, WEIGHT).any())
+                statistics.add(rows[DENSE_FEATURE])
+            self._has_weight = self._has_weight or bool(rows[WEIGHT].any())
             if self._store.rows <= settings.duplicate_row_cap:
-                self._hashes.append(row_hashes(self._layout, rows))
+                self._hashes.append(row_hashes(rows))
             else:
                 self._hashes = []
         self.label_statistics = self._labels.finish()
@@ -257,10 +248,10 @@ class _Part:
             hashes = np.sort(np.concatenate(self._hashes))
             duplicates = int(np.count_nonzero(hashes[1:] == hashes[:-1]))
         # Both splits of one set of files meet the same bad rows, which count for training.
-        bad_rows = {} if self.name == TEST_SPLIT and settings.split.share else self._reader.bad_rows
+        bad_rows = {} if self.name == TEST_SPLIT and settings.split.share else dict(self._reader.bad_rows)
         return Split(rows=rows, positives=self._labels.positives, unknown_labels=self._labels.unknown,
                      out_of_vocabulary=dict(unknown), cut_lists=dict(self._cut), duplicates=duplicates,
-                     contradictions=self._labels.contradictions, bad_rows=dict(bad_rows),
+                     contradictions=self._labels.contradictions, bad_rows=bad_rows,
                      inputs=tuple(info.entry() for info in self._reader.inputs), shards=shards)
 
 

@@ -10,23 +10,7 @@ import difflib
 import gc
 import glob
 import os
-from typing import (
-    Any,
-    Callable,
-    Collection,
-    Deque,
-    Dict,
-    FrozenSet,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    TypeVar,
-    Union,
-)
+from typing import Any, Callable, Counter, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import pandas as pd
@@ -47,6 +31,7 @@ from preprocessing.text_rows import TextRows
 BLOCK_BYTES, BLOCK_ROWS = 8 << 20, 1 << 15
 _MOST_WORKERS = 8
 
+#: The usable rows of a block, the others, and how many lines or rows they were.
 _Converted = Tuple[pd.DataFrame, List[BadRow], int]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -79,7 +64,7 @@ class Reading:
 
 
 def find_inputs(patterns: Sequence[str], each_once: bool = True) -> List[str]:
-    """Returns the files that paths, folders and globs name, each sorted by name; each file once, if so chosen.
+    """Returns the files that paths, folders and globs name, each sorted by name; with ``each_once`` none comes twice.
 
     Raises:
         DataError: nothing is there under one of them.
@@ -104,10 +89,8 @@ _AS_IT_IS = Reading()
 
 
 def read_frames(definition: DatasetDefinition, paths: Sequence[str], reading: Reading = _AS_IT_IS,
-                features: Optional[Collection[str]] = None) -> "FrameReader":
-    """Returns an iterable of the raw frames of files, in order; what was found is in its attributes afterwards.
-
-    ``features`` are those of :func:`preprocessing.columns.roles_of`.
+                features: Optional[Sequence[str]] = None) -> "FrameReader":
+    """Returns an iterable of the raw frames of files; ``features`` are those of :func:`columns.roles_of`.
 
     Raises:
         DataError: while iterating: a file is missing, empty, damaged, lacks columns, or has too many bad rows.
@@ -116,29 +99,29 @@ def read_frames(definition: DatasetDefinition, paths: Sequence[str], reading: Re
 
 
 class FrameReader:
-    """Iterates over the raw frames of files; see :func:`read_frames`.
+    """Iterates over the raw frames of files, in order.
 
     Attributes:
         inputs: the files read so far.
-        bad_rows: {reason: rows left out} so far.
-        rows: usable rows so far.
+        reports: the bad rows of each of them.
+        bad_rows: {reason: rows left out} of the files read whole.
+        first: the first file and the names of its columns.
         first_row, last_row: numbers of the first and the last row of the file that was read last, usable or not.
     """
 
     def __init__(self, definition: DatasetDefinition, paths: Sequence[str], reading: Reading, roles: Roles) -> None:
-        self._definition, self._reading, self._roles = definition, reading, roles
-        self._paths = list(paths)
-        #: The first file that was opened and the names of its columns.
-        self.first: Optional[Tuple[str, FrozenSet[str]]] = None
+        self._definition, self._paths, self._reading, self._roles = definition, list(paths), reading, roles
+        self._start()
+
+    def _start(self) -> None:
         self.inputs: List[InputFile] = []
-        self.bad_rows: Dict[str, int] = {}
-        #: The bad rows of each file.
         self.reports: List[BadRows] = []
-        self.rows = self.last_row = 0
-        self.first_row = 1
+        self.bad_rows: Counter[str] = collections.Counter()
+        self.first: Optional[Tuple[str, Sequence[str]]] = None
+        self.first_row, self.last_row = 1, 0
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        self.inputs, self.bad_rows, self.reports, self.rows = [], {}, [], 0
+        self._start()
         # Arrow's signal handling walks over all objects at every block, which takes longer than the block where
         # TensorFlow is loaded; frozen ones are left out.
         gc.freeze()
@@ -149,7 +132,7 @@ class FrameReader:
             gc.unfreeze()
 
     def _read(self, path: str) -> Iterator[pd.DataFrame]:
-        info, reading = InputFile(path, is_hashed=self._reading.hashes), self._reading
+        reading, info = self._reading, InputFile(path, is_hashed=self._reading.hashes)
         self.inputs.append(info)
         workers = reading.num_workers or min(usable_cores(), _MOST_WORKERS)
         file: Union[TextRows, _ParquetRows]
@@ -161,26 +144,25 @@ class FrameReader:
             self._check_columns(path, file.names, file.names_hint)
         report = BadRows(path, reading.max_bad_rows, file.hint)
         self.reports.append(report)
-        rows, self.first_row, self.last_row = 0, file.first_row, file.first_row - 1
+        self.first_row, self.last_row = file.first_row, file.first_row - 1
+        has_rows = False
         convert: Callable[[Any], _Converted] = file.convert
-        for frame, problems, lines in ordered_map(convert, file.blocks(), workers):
+        for frame, problems, lines in ordered_map(convert, file.blocks, workers):
             for problem in sorted(problems, key=lambda item: item[1]):
                 report.add(*problem)
             self.last_row += lines
-            rows += len(frame)
-            self.rows += len(frame)
             report.check(self.last_row - self.first_row + 1, is_end=False)
             if reading.progress is not None:
                 reading.progress(path, info.size)
             if len(frame):
+                has_rows = True
                 frame.attrs["path"] = path
                 yield frame
         report.check(self.last_row - self.first_row + 1)
-        for reason, count in report.counts.items():
-            self.bad_rows[reason] = self.bad_rows.get(reason, 0) + count
-        if not rows and (reading.rows_needed or not file.names):
+        self.bad_rows.update(report.counts)
+        if not has_rows and (reading.rows_needed or not file.names):
             raise DataError("%s has no usable row%s" % (path, ": " + report.describe() + report.hint()
-                                                        if report.total else "; it is empty"))
+                                                        if report.counts else "; it is empty"))
 
     def _check_columns(self, path: str, names: Sequence[str], hint: str) -> None:
         """Checks that the columns are there, and the same in all files."""
@@ -191,25 +173,19 @@ class FrameReader:
                 raise DataError("%scolumn %s is not in %s%s; its columns: %s%s" % (
                     place + ": " if place else "", name, path, ", did you mean %s?" % near[0] if near else "",
                     ", ".join(list(names)[:60]), hint))
-        used = [name for name in names if name in self._roles.columns]
-        twice = sorted({name for name in used if used.count(name) > 1})
+        twice = sorted(name for name in self._roles.columns if list(names).count(name) > 1)
         if twice:
             raise DataError("%s has two columns of the name %s; rename one" % (path, ", ".join(twice)))
-        self.compare_columns(path, frozenset(names))
+        self.compare_columns(path, names)
 
-    def compare_columns(self, path: str, names: FrozenSet[str]) -> None:
-        """Checks that a file has the columns of the first one.
-
-        Raises:
-            DataError: names what is missing and what there is besides.
-        """
-        if self.first is None:
-            self.first = (path, names)
-        elif self.first[1] != names:
-            theirs = self.first[1]
+    def compare_columns(self, path: str, names: Sequence[str]) -> None:
+        """Raises DataError where a file has not the columns of the first one."""
+        self.first = self.first or (path, names)
+        lacking, besides = set(self.first[1]) - set(names), set(names) - set(self.first[1])
+        if lacking or besides:
             raise DataError("%s has other columns than %s: it lacks %s and has besides %s; prepare them apart, or give "
-                            "files with the same columns" % (path, self.first[0], ", ".join(sorted(
-                                theirs - names)) or "none", ", ".join(sorted(names - theirs)) or "none"))
+                            "files with the same columns" % (path, self.first[0], ", ".join(sorted(lacking)) or "none",
+                                                             ", ".join(sorted(besides)) or "none"))
 
 
 class _ParquetRows:
@@ -226,20 +202,16 @@ class _ParquetRows:
             self._file = pa.parquet.ParquetFile(info.path)
         except (OSError, pa.ArrowException) as error:
             raise DataError("%s cannot be read as Parquet: %s" % (info.path, str(error).splitlines()[0])) from error
-        self.names = self._file.schema_arrow.names
+        self.names: List[str] = self._file.schema_arrow.names
+        self.blocks = self._read()
 
     @staticmethod
-    def hint(bad: BadRows) -> str:
+    def hint(_: BadRows) -> str:
         """Says nothing."""
-        del bad
         return ""
 
-    def blocks(self) -> Iterator[Tuple[int, pa.RecordBatch]]:
-        """Yields the number of a first row, and rows.
-
-        Raises:
-            DataError: a column has another type, or the file is damaged.
-        """
+    def _read(self) -> Iterator[Tuple[int, pa.RecordBatch]]:
+        """Yields the number of a first row, and rows; fails where a column has another type, or damaged pages."""
         schema = self._file.schema_arrow
         used = [name for name in self.names if name in self._roles.columns]
         try:
@@ -257,13 +229,12 @@ class _ParquetRows:
     def convert(self, block: Tuple[int, pa.RecordBatch]) -> _Converted:
         """Converts a block."""
         start, batch = block
+        rows = np.arange(start, start + batch.num_rows)
         try:
-            frame, problems = self._builder.build(pa.Table.from_batches([batch]), np.arange(
-                start, start + batch.num_rows))
+            return (*self._builder.build(pa.Table.from_batches([batch]), rows), len(rows))
         except pa.ArrowInvalid as error:
             raise DataError("%s: %s; categories must be text or whole numbers" % (
                 self._path, str(error).splitlines()[0])) from error
-        return frame, problems, batch.num_rows
 
 
 def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], workers: int) -> Iterator[_R]:
@@ -271,11 +242,11 @@ def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], workers: int)
     if workers <= 1:
         yield from map(function, items)
         return
-    waiting: Deque[concurrent.futures.Future] = collections.deque()
+    waiting: List[concurrent.futures.Future] = []
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > workers:
-                yield waiting.popleft().result()
+                yield waiting.pop(0).result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.pop(0).result()

@@ -1,11 +1,9 @@
 """Encoded rows: kept in memory or on disk, shuffled, and written as TFRecord shards.
 
-Rows are kept as pandas frames with one column per number of a record's row (:class:`RowLayout`). Within the memory
-budget their order depends on the seed and the number of rows only. Beyond it each row goes to a random bucket, a
-file, and each bucket is shuffled when it is read; the order then depends also on the number of buckets, never on how
-the rows were read.
+Within the memory budget their order depends on the seed and the number of rows only. Beyond it each row goes to a
+random bucket, a file, and each bucket is shuffled when it is read; the order then depends also on the number of
+buckets, never on how the rows were read.
 """
-import collections
 import functools
 import itertools
 import os
@@ -36,43 +34,31 @@ _BLOCK_ROWS = 1 << 14
 
 
 class _Entry(NamedTuple):
-    """An entry of a record: its columns in a frame of encoded rows, dtypes there and in records, value of padding."""
+    """An entry of a record: values of a row, their type until they are written and in records, value of padding."""
 
-    columns: slice
+    width: int
     kind: Any
     record_kind: Any
     padding: float
 
-    @property
-    def width(self) -> int:
-        """Values of a row."""
-        return self.columns.stop - self.columns.start
-
 
 class RowLayout:
-    """The columns of a frame of encoded rows, and the entries of a record that they go to."""
+    """The entries of a record, in their order, and the type of an array of encoded rows, which has a field for each."""
 
     def __init__(self, definition: DatasetDefinition) -> None:
         self.definition = definition
-        #: In column order.
-        self.entries: Dict[str, _Entry] = {}
-        if definition.has_float_labels:
-            self._add(LABEL, definition.num_tasks, np.float32, np.float32, -np.inf)
-        else:
-            self._add(LABEL, definition.num_tasks, np.int8, np.int64, PADDING_LABEL)
         hashed = any(feature.encoding == HASH for feature in definition.categorical)
-        self._add(SPARSE_FEATURE, definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE)
-        self._add(DENSE_FEATURE, definition.num_dense, np.float32, np.float32, 0.0)
+        label_kinds = ((np.float32, np.float32, -np.inf) if definition.has_float_labels
+                       else (np.int8, np.int64, PADDING_LABEL))
+        self.entries: Dict[str, _Entry] = {
+            LABEL: _Entry(definition.num_tasks, *label_kinds),
+            SPARSE_FEATURE: _Entry(definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE),
+            DENSE_FEATURE: _Entry(definition.num_dense, np.float32, np.float32, 0.0)}
         if definition.weight:
-            self._add(WEIGHT, 1, np.float32, np.float32, 0.0)
+            self.entries[WEIGHT] = _Entry(1, np.float32, np.float32, 0.0)
         if definition.group:
-            self._add(GROUP, 1, np.int64, np.int64, NO_GROUP)
-        #: Bytes of a row.
-        self.row_bytes = sum(entry.width * np.dtype(entry.kind).itemsize for entry in self.entries.values())
-
-    def _add(self, name: str, width: int, kind: Any, record_kind: Any, padding: float) -> None:
-        start = sum(entry.width for entry in self.entries.values())
-        self.entries[name] = _Entry(slice(start, start + width), kind, record_kind, padding)
+            self.entries[GROUP] = _Entry(1, np.int64, np.int64, NO_GROUP)
+        self.dtype = np.dtype([(name, entry.kind, (entry.width,)) for name, entry in self.entries.items()])
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray:
         """Returns float32 [n, T]: the labels of a raw frame, NaN where unknown."""
@@ -87,150 +73,108 @@ class RowLayout:
                 labels[:, place] = frame[number_name(task.column)]
         return labels
 
-    def frame(self, coded: CodedFrame, labels: np.ndarray) -> pd.DataFrame:
-        """Returns the encoded rows of a raw frame, ``labels`` as :meth:`labels` gives them."""
+    def rows(self, coded: CodedFrame, labels: np.ndarray) -> np.ndarray:
+        """Returns the encoded rows [n] of a raw frame, ``labels`` as :meth:`labels` gives them."""
         raw, definition = coded.frame, self.definition
-        if not definition.has_float_labels:
-            labels = np.where(np.isnan(labels), UNKNOWN_LABEL, labels)
-        arrays = {LABEL: labels, SPARSE_FEATURE: coded.codes, DENSE_FEATURE: dense_values(raw, definition)}
+        rows = np.empty(len(raw), self.dtype)
+        rows[LABEL] = labels if definition.has_float_labels else np.where(np.isnan(labels), UNKNOWN_LABEL, labels)
+        rows[SPARSE_FEATURE] = coded.codes
+        rows[DENSE_FEATURE] = dense_values(raw, definition)
         if definition.weight:
-            arrays[WEIGHT] = raw[number_name(definition.weight)].to_numpy()[:, np.newaxis]
+            rows[WEIGHT][:, 0] = raw[number_name(definition.weight)]
         if definition.group:
             column = raw[definition.group].cat
             hashes = np.where(np.asarray(column.categories, object) == "", NO_GROUP, hash_texts(column.categories))
-            arrays[GROUP] = hashes[column.codes.to_numpy()][:, np.newaxis]
-        return self.join(arrays)
+            rows[GROUP][:, 0] = hashes[column.codes.to_numpy()]
+        return rows
 
-    def join(self, arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-        """Makes a frame of {entry: [n, width]}."""
-        return pd.concat([pd.DataFrame(np.ascontiguousarray(arrays[name], entry.kind), copy=False, columns=range(
-            entry.columns.start, entry.columns.stop)) for name, entry in self.entries.items()], axis=1, copy=False)
-
-    def array(self, frame: pd.DataFrame, name: str) -> np.ndarray:
-        """Returns [n, width] of an entry, in the records' type."""
-        entry = self.entries[name]
-        return frame.iloc[:, entry.columns].to_numpy(entry.record_kind)
+    def frame(self, rows: np.ndarray) -> pd.DataFrame:
+        """Returns encoded rows as a frame with one column per number, entry after entry."""
+        return pd.concat([pd.DataFrame(np.ascontiguousarray(rows[name]), copy=False) for name in self.entries],
+                         axis=1, ignore_index=True, copy=False)
 
 
-def row_hashes(layout: RowLayout, frame: pd.DataFrame) -> np.ndarray:
+def row_hashes(rows: np.ndarray) -> np.ndarray:
     """Returns uint64 [n], hashes of encoded rows: equal ones for rows that are equal in all columns that are used."""
-    hashes = np.zeros(len(frame), np.uint64)
-    place = 0
-    for entry in layout.entries:
-        values = layout.array(frame, entry)
-        bits = values.view(np.uint32) if values.dtype == np.float32 else values
-        for column in bits.T:
-            place += 1
-            hashes ^= mix(column.astype(np.uint64) + np.uint64(place << 48))
-            hashes *= np.uint64(0x9E3779B97F4A7C15)
+    hashes = np.zeros(len(rows), np.uint64)
+    fields = [rows[name] for name in rows.dtype.names]
+    columns = [column for values in fields
+               for column in (values.view(np.uint32) if values.dtype == np.float32 else values).T]
+    for place, column in enumerate(columns, 1):
+        hashes ^= mix(column.astype(np.uint64) + np.uint64(place << 48))
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
     return hashes
 
 
 class RowStore:
-    """Encoded rows of one split, in memory or in files.
+    """Encoded rows of one split: up to ``memory_bytes`` in memory, more of them in files of a directory that is made.
 
-    Args:
-        layout: of the rows.
-        directory: for files; made when it is needed.
-        seed: of the shuffle; None: rows stay in the order in which they come.
-        expected_bytes: of all rows, roughly.
-        memory_bytes: most that stay in memory.
+    Without a seed of the shuffle rows stay in the order in which they come. ``expected_bytes`` is of all rows, roughly.
     """
 
     def __init__(self, layout: RowLayout, directory: str, seed: Optional[int], expected_bytes: int,
                  memory_bytes: int) -> None:
         self._layout, self._directory, self._seed, self._memory_bytes = layout, directory, seed, memory_bytes
-        self._frames: List[pd.DataFrame] = []
+        self._held: List[np.ndarray] = []
         # A bucket is read as a whole, so it should be well below the budget even where the estimate is low.
         self._buckets = 1 if seed is None else int(np.clip(4 * expected_bytes // memory_bytes, 8, 256))
         self._random = np.random.RandomState(seed)
-        self._streams: Dict[int, IO[bytes]] = {}
-        # Rows of each piece that was written to a bucket.
-        self._sizes: Dict[int, List[int]] = collections.defaultdict(list)
+        self._streams: List[IO[bytes]] = []
         self.rows = 0
 
-    def append(self, frame: pd.DataFrame) -> None:
+    def append(self, rows: np.ndarray) -> None:
         """Adds encoded rows."""
-        self.rows += len(frame)
-        self._frames.append(frame)
-        if self.rows * self._layout.row_bytes > self._memory_bytes:
-            os.makedirs(self._directory, exist_ok=True)
-            for held in self._frames:
+        self.rows += len(rows)
+        self._held.append(rows)
+        if self.rows * rows.itemsize > self._memory_bytes:
+            for held in self._held:
                 self._spill(held)
-            self._frames = []
+            self._held = []
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """Yields all rows in their final order; to be called once."""
-        for stream in self._streams.values():
+        at_once = _BLOCK_ROWS if self._seed is None else -1
+        for bucket, stream in enumerate(self._streams):
+            stream.seek(0)
+            rows = np.fromfile(stream, self._layout.dtype, at_once)
+            while len(rows):
+                yield from self._shuffled(rows, [self._seed, bucket])
+                rows = np.fromfile(stream, self._layout.dtype, at_once)
             stream.close()
-        for bucket in sorted(self._streams):
-            if self._seed is None:
-                yield from map(self._layout.join, self._read(bucket))
-                continue
-            pieces = list(self._read(bucket))
-            rows = {name: np.concatenate([piece[name] for piece in pieces]) for name in self._layout.entries}
-            yield from _pieces([self._layout.join(rows)], [self._seed, bucket])
-        held, self._frames = self._frames, []
-        yield from _pieces(held, self._seed)
+            os.unlink(stream.name)
+        if self._held:
+            rows, self._held = np.concatenate(self._held), []
+            yield from self._shuffled(rows, self._seed)
 
-    def _spill(self, frame: pd.DataFrame) -> None:
+    def _spill(self, rows: np.ndarray) -> None:
+        if not self._streams:
+            os.makedirs(self._directory, exist_ok=True)
+            self._streams = [open(os.path.join(self._directory, "bucket-%05d" % bucket), "w+b")  # noqa: SIM115
+                             for bucket in range(self._buckets)]
         # One draw per row, in file order: which bucket a row goes to does not depend on the blocks.
-        bucket = (self._random.random_sample(len(frame)) * self._buckets).astype(np.int64)
-        order = np.argsort(bucket, kind="stable")
-        arrays = [np.ascontiguousarray(frame.iloc[:, entry.columns].to_numpy(entry.kind)[order])
-                  for entry in self._layout.entries.values()]
-        bounds = np.searchsorted(bucket[order], np.arange(self._buckets + 1))
-        for number in np.unique(bucket).tolist():
-            if number not in self._streams:
-                self._streams[number] = open(self._path(number), "wb")  # noqa: SIM115
-            start, end = bounds[number], bounds[number + 1]
-            self._streams[number].write(b"".join(array[start:end].tobytes() for array in arrays))
-            self._sizes[number].append(end - start)
+        buckets = (self._random.random_sample(len(rows)) * self._buckets).astype(np.int64)
+        ends = np.cumsum(np.bincount(buckets, minlength=self._buckets))
+        for stream, part in zip(self._streams, np.split(rows[np.argsort(buckets, kind="stable")], ends[:-1])):
+            stream.write(part.tobytes())
 
-    def _read(self, bucket: int) -> Iterator[Dict[str, np.ndarray]]:
-        path = self._path(bucket)
-        with open(path, "rb") as stream:
-            for rows in self._sizes[bucket]:
-                yield {name: np.fromfile(stream, entry.kind, rows * entry.width).reshape(rows, entry.width)
-                       for name, entry in self._layout.entries.items()}
-        os.unlink(path)
-
-    def _path(self, bucket: int) -> str:
-        return os.path.join(self._directory, "bucket-%05d" % bucket)
-
-
-def _pieces(frames: List[pd.DataFrame], seed: Any) -> Iterator[pd.DataFrame]:
-    if not frames:
-        return
-    rows = pd.concat(frames, ignore_index=True, copy=False) if len(frames) > 1 else frames[0]
-    order = None if seed is None else np.random.RandomState(seed).permutation(len(rows))
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        yield rows.iloc[start:start + _BLOCK_ROWS] if order is None else rows.take(order[start:start + _BLOCK_ROWS])
+    def _shuffled(self, rows: np.ndarray, seed: Any) -> Iterator[pd.DataFrame]:
+        order = np.arange(len(rows)) if self._seed is None else np.random.RandomState(seed).permutation(len(rows))
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            yield self._layout.frame(rows[order[start:start + _BLOCK_ROWS]])
 
 
 def shard_sizes(rows: int, line_per_sample: int, num_shards: int) -> List[Tuple[int, int]]:
     """Shares rows out among shards: [(rows, records)], whole records, the first shards one record more than others."""
-    records = -(-rows // line_per_sample)
-    each, more = divmod(records, num_shards)
-    sizes, left = [], rows
-    for number in range(num_shards):
-        count = each + (number < more)
-        taken = min(left, count * line_per_sample)
-        sizes.append((taken, count))
-        left -= taken
-    return sizes
+    each, more = divmod(-(-rows // line_per_sample), num_shards)
+    records = [each + (number < more) for number in range(num_shards)]
+    ends = np.minimum(np.cumsum(records) * line_per_sample, rows)
+    return list(zip(np.diff(ends, prepend=0).tolist(), records))
 
 
 def write_shards(directory: str, split: str, sizes: Sequence[Tuple[int, int]], records: Iterator[bytes]
                  ) -> Tuple[Shard, ...]:
-    """Writes the TFRecord files of one split.
-
-    Args:
-        directory: the data directory.
-        split: name of the split, also of the folder of its shards.
-        sizes: of :func:`shard_sizes`.
-        records: as many serialized ones, in order.
-    """
+    """Writes serialized records to the TFRecord files of one split, in a folder of its name; ``sizes`` of
+    :func:`shard_sizes`."""
     import tensorflow as tf
     os.makedirs(os.path.join(directory, split))
     shards = []
@@ -248,32 +192,25 @@ def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies
                        ) -> Tuple[List[bytes], Dict[str, int]]:
     """Returns a frame of encoded rows as serialized records, and {feature: values that its vocabulary lacks}.
 
-    Args:
-        data_frame: encoded rows, a multiple of ``line_per_sample`` unless they are the split's last ones; the record
-            that they do not fill gets padding rows.
-        layout: of the rows.
-        vocabularies: give the indexes of the codes in the rows.
-        line_per_sample: rows per record (L).
+    The rows are a multiple of ``line_per_sample`` unless they are the split's last ones: a record that they do not
+    fill gets padding rows. ``vocabularies`` give the indexes of the codes in the rows.
     """
-    arrays = {name: layout.array(data_frame, name) for name in layout.entries}
-    arrays[SPARSE_FEATURE] = vocabularies.indexes(arrays[SPARSE_FEATURE].copy())
-    lacking = vocabularies.unknown(arrays[SPARSE_FEATURE])
-    missing = -len(data_frame) % line_per_sample
+    arrays: Dict[str, np.ndarray] = {}
+    missing, start = -len(data_frame) % line_per_sample, 0
     for name, entry in layout.entries.items():
-        padding = np.full((missing, entry.width), entry.padding, entry.record_kind)
-        values = np.concatenate([arrays[name], padding]) if missing else np.ascontiguousarray(arrays[name])
-        arrays[name] = values.reshape(len(values) // line_per_sample, -1)
-    return encode_examples(arrays), lacking
+        values = data_frame.iloc[:, start:start + entry.width].to_numpy(entry.record_kind)
+        arrays[name] = np.pad(values, ((0, missing), (0, 0)), "constant", constant_values=entry.padding)
+        start += entry.width
+    indexes = vocabularies.indexes(arrays[SPARSE_FEATURE])
+    examples = encode_examples({name: values.reshape(len(values) // line_per_sample, -1)
+                                for name, values in arrays.items()})
+    return examples, vocabularies.unknown(indexes)
 
 
 def encode_examples(arrays: Mapping[str, np.ndarray]) -> List[bytes]:
-    """Serializes ``tf.train.Example`` messages, many at a time: one message object each takes several times as long.
+    """Serializes {feature: int64 or float32 [records, n]} as ``tf.train.Example`` messages, features in this order.
 
-    Args:
-        arrays: {feature: int64 or float32 [records, n]}.
-
-    Returns:
-        One message per record, its features in the order of ``arrays``.
+    One message object for each record would take several times as long.
     """
     return list(_encoder(tuple((name, values.dtype.type) for name, values in arrays.items()))(*arrays.values()))
 

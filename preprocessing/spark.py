@@ -3,7 +3,6 @@
 One task reads one file, with the very reader of one machine, and sends its raw frames. The driver takes them in the
 order of the files, numbers the values, shuffles and writes, so that the output is the same byte for byte.
 """
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -31,7 +30,7 @@ class SparkReader(FrameReader):
         self._context = context
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        self.inputs, self.bad_rows, self.rows, self.first = [], {}, 0, None
+        self._start()
         task = functools.partial(_read_file, self._definition, self._roles,
                                  dataclasses.replace(self._reading, num_workers=1, progress=None))
         paths = [os.path.abspath(path) for path in self._paths]
@@ -46,9 +45,8 @@ class SparkReader(FrameReader):
                         self.compare_columns(*item.first)
                     self.inputs += item.inputs
                     self.last_row = item.last_row
-                    self.bad_rows = collections.Counter(self.bad_rows) + collections.Counter(item.bad_rows)
+                    self.bad_rows.update(item.bad_rows)
                 else:
-                    self.rows += len(item)
                     yield item
 
 

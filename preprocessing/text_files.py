@@ -51,23 +51,20 @@ class Block:
     data: bytes
 
 
-class _HashingFile(io.RawIOBase):
-    """A raw file that counts and hashes what is read."""
+class _HashingFile(io.FileIO):
+    """A file that counts and hashes what is read."""
 
-    def __init__(self, stream: IO[bytes], info: InputFile) -> None:
-        self._stream, self._info, self._digest = stream, info, hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
+    def __init__(self, info: InputFile) -> None:
+        super().__init__(info.path)
+        self._info, self._digest = info, hashlib.sha256()
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[:len(data)] = data
-        self._info.size += len(data)
+        size = super().readinto(buffer) or 0
+        self._info.size += size
         if self._info.is_hashed:
-            self._digest.update(data)
+            self._digest.update(buffer[:size])
             self._info.sha256 = self._digest.hexdigest()
-        return len(data)
+        return size
 
 
 def is_parquet(path: str) -> bool:
@@ -79,13 +76,9 @@ def is_parquet(path: str) -> bool:
 
 
 def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
-    """Reads a text file as blocks of whole lines.
+    """Reads a text file as blocks of whole lines, each of so many bytes and the rest of a line; fills ``info`` in.
 
     A byte order mark at the start and empty lines at the end are left out; a missing last newline is added.
-
-    Args:
-        info: names the file; size and hash are filled in.
-        block_bytes: bytes of text in a block; a block grows to hold at least one line.
 
     Raises:
         DataError: the file is missing, unreadable, a damaged gzip file, or has a line of more than 16 MiB.
@@ -97,8 +90,7 @@ def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
         if is_parquet(path):
             raise DataError("%s is a Parquet file, and text is expected; give a dataset file with files: {format: "
                             "parquet}" % path)
-        with open(path, "rb") as raw:
-            stream = io.BufferedReader(_HashingFile(raw, info), 1 << 18)
+        with io.BufferedReader(_HashingFile(info), 1 << 18) as stream:
             magic = stream.peek(2)[:2]
             if path.endswith(".gz") and magic and magic != _GZIP_MAGIC:
                 raise DataError("%s is not a gzip file although its name ends in .gz; rename it or get it again" % path)
@@ -113,35 +105,27 @@ def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
 
 
 def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
-    line, carry = 1, b""
-    is_first = True
-    while True:
-        data = stream.read(block_bytes)
-        if is_first and data[:2] in _UTF16_MARKS:
+    line, waiting, most = 1, b"", MAX_LINE_BYTES + block_bytes
+    for number, data in enumerate(iter(lambda: stream.read(block_bytes) + stream.readline(most), b"")):
+        if number == 0 and data[:2] in _UTF16_MARKS:
             raise DataError("%s is UTF-16 text; write it as UTF-8, such as: iconv -f UTF-16 -t UTF-8 OLD > NEW" % path)
-        if is_first and data.startswith(_BYTE_ORDER_MARK):
+        if number == 0 and data.startswith(_BYTE_ORDER_MARK):
             data = data[len(_BYTE_ORDER_MARK):]
-        is_first = False
-        is_end = not data
-        data = carry + data
-        end = len(data) if is_end else data.rfind(b"\n") + 1
+        is_cut = len(data) == block_bytes + most and not data.endswith(b"\n")
+        data = waiting + data
+        if is_cut or len(waiting) > most:
+            raise DataError("%s: line %d has more than %d bytes; it is no text file with a row per line"
+                            % (path, line + data.count(b"\n"), MAX_LINE_BYTES))
         # Empty lines wait until it is known whether rows follow.
-        text = data[:end].rstrip(b"\r\n")
-        if is_end and line == 1 and b"\r" in text and b"\n" not in data:
+        text, waiting = data.rstrip(b"\r\n"), data
+        if line == 1 and b"\r" in text and b"\n" not in data:
             raise DataError("%s: lines end with carriage returns alone; write it with line feeds, such as: "
                             "tr '\\r' '\\n' < OLD > NEW" % path)
         if text:
             count = text.count(b"\n") + 1
             yield Block(line, count, text + b"\n")
             line += count
-            rest = data[len(text):]
-            data = rest[rest.find(b"\n") + 1:] if b"\n" in rest else b""
-        if is_end:
-            return
-        carry = data
-        if len(carry) > MAX_LINE_BYTES + block_bytes:
-            raise DataError("%s: line %d has more than %d bytes; it is no text file with a row per line"
-                            % (path, line, MAX_LINE_BYTES))
+            waiting = data[len(text):].partition(b"\n")[2]
 
 
 def must_look_again(data: bytes) -> bool:
@@ -155,10 +139,7 @@ def must_look_again(data: bytes) -> bool:
 def split_line(line: bytes, separator: str, errors: str = "strict") -> List[str]:
     """Splits one line into cells, in the way that Arrow does: what follows a closing quote belongs to the cell.
 
-    Args:
-        line: with or without its end.
-        separator: between cells.
-        errors: what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
+    ``errors`` is what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
 
     Raises:
         ValueError: it is not UTF-8, its quotes are not closed, or it has a zero byte or a bare carriage return.
@@ -196,15 +177,9 @@ def is_number(text: str) -> bool:
 
 
 def second_look(block: Block, separator: str, names: Sequence[str]) -> Tuple[bytes, np.ndarray, List[BadRow]]:
-    """Finds the lines of a block that cannot be used, one by one.
+    """Returns the usable lines of a block written anew, their line numbers int64 [lines], and every other line.
 
-    Args:
-        block: the lines.
-        separator: between cells.
-        names: of the columns in file order; those that begin with a zero byte are not used.
-
-    Returns:
-        The usable lines written anew, their line numbers int64 [lines], and every other line.
+    ``names`` are those of the columns in file order; those that begin with a zero byte are not used.
     """
     output = io.StringIO()
     # With both characters at the ends of lines, the writer quotes cells that have either.

@@ -6,7 +6,7 @@ Arrow converts a block. One that it cannot place is looked at again line by line
 import collections
 import contextlib
 import itertools
-from typing import Iterator, List, Sequence, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 import pandas as pd
@@ -39,62 +39,48 @@ _REMEDIES = ((NOT_UTF8, _AS_UTF8), (OPEN_QUOTES, "line breaks inside quotes are 
 class TextRows:
     """The rows of one text file.
 
-    Args:
-        definition: of the dataset.
-        roles: how its columns are read.
-        info: of the file.
-        block_bytes: bytes of text in a block.
-
     Attributes:
         names: of the columns, in file order; none where a header is expected and the file is empty.
         names_hint: what is probably wrong where a column is missing.
         first_row: number of the first line that is a row.
+        blocks: of rows, for :meth:`convert`; to be read once.
     """
 
     def __init__(self, definition: DatasetDefinition, roles: Roles, info: InputFile, block_bytes: int) -> None:
-        self.names: List[str] = list(definition.files.columns)
-        self.names_hint = ""
-        self.first_row = 1
+        self.names, self.names_hint, self.first_row = list(definition.files.columns), "", 1
         self._definition, self._roles, self._separator = definition, roles, definition.files.separator
         self._builder = FrameBuilder(definition, roles)
-        self._blocks = read_blocks(info, block_bytes)
-        first = next(self._blocks, None)
+        self.blocks = read_blocks(info, block_bytes)
+        first = next(self.blocks, None)
         # What hints are made of.
         self._lines = first.data.split(b"\n", _LOOKED_AT)[:min(_LOOKED_AT, first.lines)] if first else []
+        self._has_names = False
         if first and definition.files.header:
             first = self._without_header(first, info.path)
         elif first:
             self.names = self._names_without_header(info.path)
+            cells = cells_of(self._lines[0], self._separator)
+            self._has_names = len(set(cells) & set(definition.files.columns)) > len(cells) // 2
         # Names that begin with a zero byte are of columns that are not read.
         self._shown = [name if name in roles.columns else "\0%d" % place for place, name in enumerate(self.names)]
-        cells = cells_of(self._lines[0], self._separator) if self._lines and not definition.files.header else []
-        self._has_names = len(set(cells) & set(definition.files.columns)) > len(cells) // 2
-        self._blocks = itertools.chain([first], self._blocks) if first else self._blocks
-
-    def blocks(self) -> Iterator[Block]:
-        """Yields blocks of rows for :meth:`convert`; to be called once."""
-        return self._blocks
+        self.blocks = itertools.chain([first] if first else [], self.blocks)
 
     def convert(self, block: Block) -> Tuple[pd.DataFrame, List[BadRow], int]:
-        """Converts a block.
-
-        Returns:
-            The frame of the usable rows, the others, and the number of lines.
-        """
-        count = block.lines
+        """Returns the frame of the usable rows of a block, the others, and the number of lines."""
+        count, table = block.lines, None
         problems: List[BadRow] = []
         if block.first_line == 1 and self._has_names:
             block = Block(2, block.lines - 1, block.data[len(self._lines[0]) + 1:])
             problems.append(("names of the columns", 1, "the names of the columns"))
         rows = np.arange(block.first_line, block.first_line + block.lines)
-        table = None
         if not must_look_again(block.data):
             with contextlib.suppress(pa.ArrowInvalid):
-                table = self._read_table(block.data, self._shown)
+                table = self._read_table(block.data)
         # Quotes that are not closed make one row of several lines, an empty line makes none; nothing makes more.
         if table is None or table.num_rows != block.lines:
-            table, rows, bad = self._second_look(block, self._shown)
+            good, rows, bad = second_look(block, self._separator, self._shown)
             problems += bad
+            table = self._read_table(good)
         frame, more = self._builder.build(table, rows)
         return frame, problems + more, count
 
@@ -133,8 +119,7 @@ class TextRows:
         return Block(block.first_line + 1, block.lines - 1, block.data[len(header) + 1:])
 
     def _names_without_header(self, path: str) -> List[str]:
-        """Returns the names of a headerless file's columns, some of the optional ones absent if there are fewer
-        fields.
+        """Returns the names of a headerless file's columns; where fields are fewer, some optional ones are absent.
 
         Raises:
             DataError: the values do not tell which ones.
@@ -160,18 +145,15 @@ class TextRows:
         return self._has_names or len(cells) == len(self.names) and bool(numbers) and all(
             cell and not is_number(cell) and cell[0].isalpha() for cell in numbers)
 
-    def _second_look(self, block: Block, names: Sequence[str]) -> Tuple[pa.Table, np.ndarray, List[BadRow]]:
-        good, rows, bad = second_look(block, self._separator, names)
-        return self._read_table(good, names), rows, bad
-
-    def _read_table(self, data: bytes, names: Sequence[str]) -> pa.Table:
-        # Also numbers are few different texts as a rule, which are converted faster than all cells.
-        types = {name: pa.dictionary(pa.int32(), pa.string()) for name in names if name in self._roles.columns}
+    def _read_table(self, data: bytes) -> Optional[pa.Table]:
+        """Returns the columns that are read; None of nothing."""
         if not data:
-            return pa.table({name: pa.array([], kind) for name, kind in types.items()})
+            return None
+        # Also numbers are few different texts as a rule, which are converted faster than all cells.
+        types = {name: pa.dictionary(pa.int32(), pa.string()) for name in self._shown if name in self._roles.columns}
         return pa.csv.read_csv(
             pa.BufferReader(data),
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(names)),
-            parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(names) > 1),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._shown),
+            parse_options=pa.csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(self._shown) > 1),
             convert_options=pa.csv.ConvertOptions(column_types=types, include_columns=list(types),
                                                   strings_can_be_null=False))

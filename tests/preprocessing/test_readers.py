@@ -133,7 +133,7 @@ def test_bad_rows_within_the_limit_are_left_out_and_counted(tmp_path, plain):
     path = write(tmp_path / "f", "".join(lines))
     for block in (1, 300, 1 << 20):
         reader, frames = read(CENSUS, path, max_bad_rows="10%", block_bytes=block)
-        assert reader.bad_rows == {"number of fields": 1, "label income: unknown text": 1} and reader.rows == 20
+        assert reader.bad_rows == {"number of fields": 1, "label income: unknown text": 1}
         assert reader.last_row == 22
         assert reader.reports[0].places[0] == (3, "2 fields, expected 42")
         places = np.concatenate([frame.index for frame in frames])
@@ -184,7 +184,7 @@ def test_prediction_is_not_disturbed_by_what_it_does_not_read(tmp_path, packed):
         write(path, text_of([[values[name] for name in COLUMNS]]))
     features = [feature.name for feature in definition.features if feature.column != "price"]
     reader, frames = read(definition, str(path), features=features)
-    assert reader.rows == 1
+    assert len(frames[0]) == 1
     assert [frames[0][name].iloc[0] for name in ("key", "city")] == [values["key"], values["city"]]
     with pytest.raises(DataError, match="column price"):
         read(definition, str(path), features=[feature.name for feature in definition.features])
