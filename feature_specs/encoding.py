@@ -8,8 +8,8 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from feature_specs.dataset import MAX_BINS, MEAN, SUM, TRANSFORMS
-from feature_specs.errors import ConfigError
+from feature_specs.checks import refuse
+from feature_specs.dataset import MAX_BINS, MEAN, SUM
 from feature_specs.manifest import Manifest
 from feature_specs.records import KEY_BITS
 
@@ -21,38 +21,24 @@ LARGEST_NUMBER = np.float32(1e20)
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Some columns of a table's keys that become one vector: a categorical feature, or the bins of a numeric one.
-
-    Attributes:
-        width: keys of a row.
-        is_list: whether places may be empty (key 0).
-        pooling: ``mean`` or ``sum`` of a list's rows.
-    """
+    """Some columns of a table's keys that become one vector: a categorical feature, or the bins of a numeric one."""
 
     name: str
-    width: int = 1
-    is_list: bool = False
-    pooling: str = SUM
+    width: int = 1  # keys of a row
+    is_list: bool = False  # whether places may be empty (key 0)
+    pooling: str = SUM  # of a list's rows
 
 
 @dataclasses.dataclass(frozen=True)
 class TableLayout:
-    """An embedding table and the fields that are looked up in it, whose keys lie side by side.
-
-    Attributes:
-        dim: values of a row as the dataset file says; 0: the run's choice.
-        keys: different keys that preparation counted, bins and the padding key included.
-        rows: rows as the dataset file says, or with room for new keys.
-        fields: in the order of the keys.
-        columns: int [width], where each key stands among all sparse values, then the bins.
-    """
+    """An embedding table and the fields that are looked up in it, whose keys lie side by side."""
 
     name: str
-    dim: int
-    keys: int
-    rows: int
-    fields: Tuple[Field, ...]
-    columns: Tuple[int, ...]
+    dim: int  # values of a row as the dataset file says; 0: the run's choice
+    keys: int  # different keys that preparation counted, bins and the padding key included
+    rows: int  # as the dataset file says, or with room for new keys
+    fields: Tuple[Field, ...]  # in the order of the keys
+    columns: Tuple[int, ...]  # [width], where each key stands among all sparse values, then the bins
 
     @property
     def width(self) -> int:
@@ -67,34 +53,21 @@ class TableLayout:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureEncoding:
-    """Constants of the encoding; D numeric features, W sparse values in a row, K binned features.
-
-    Attributes:
-        tables: the embedding tables.
-        offsets: int64 [W], what is added to an index or hash to make it a key.
-        limits: int64 [W], the indexes or hashes lie below.
-        logarithm: bool [D], where sign(x) log(1+|x|) stands for x.
-        minimum, maximum: float32 [D], range that values are clipped to: that of training; without a transform all that
-            products in float32 bear.
-        shift, scale: float32 [D]; the normalised value is (t(x) - shift) * scale.
-        default: float32 [D], raw value used in place of a missing one.
-        binned_columns: int64 [K], positions of the binned features among the D.
-        bin_edges: float32 [K, E], ascending, filled up with +inf.
-        bin_offsets: int64 [K], first key of each binned feature.
-    """
+    """Constants of the encoding; D numeric features, W sparse values in a row, K binned features."""
 
     tables: Tuple[TableLayout, ...]
-    offsets: np.ndarray
-    limits: np.ndarray
-    logarithm: np.ndarray
+    offsets: np.ndarray  # int64 [W], what is added to an index or hash to make it a key
+    limits: np.ndarray  # int64 [W], the indexes or hashes lie below
+    logarithm: np.ndarray  # bool [D], where sign(x) log(1+|x|) stands for x
+    # float32 [D], the range that values are clipped to: that of training; without a transform what products can bear.
     minimum: np.ndarray
     maximum: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
-    default: np.ndarray
-    binned_columns: np.ndarray
-    bin_edges: np.ndarray
-    bin_offsets: np.ndarray
+    shift: np.ndarray  # float32 [D]; the normalised value is (t(x) - shift) * scale
+    scale: np.ndarray  # float32 [D]
+    default: np.ndarray  # float32 [D], raw value used in place of a missing one
+    binned_columns: np.ndarray  # int64 [K], positions of the binned features among the D
+    bin_edges: np.ndarray  # float32 [K, E], ascending, filled up with +inf
+    bin_offsets: np.ndarray  # int64 [K], first key of each binned feature
 
 
 def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: Sequence[str] = ()) -> FeatureEncoding:
@@ -105,19 +78,15 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
         drop_columns: numeric features that the model must not see: their input is 0 and they get no bins.
 
     Raises:
-        ConfigError: an unknown transform, a number of bins out of range, or an unknown feature.
+        ConfigError: one bin, or an unknown feature.
     """
-    if transform not in TRANSFORMS:
-        raise ConfigError("dense_transform %r is unknown; allowed: %s" % (transform, ", ".join(TRANSFORMS)))
-    if not 0 <= bins <= MAX_BINS or bins == 1:
-        raise ConfigError("dense_bins %d is out of range; allowed: 0 (none), or 2 to %d" % (bins, MAX_BINS))
+    refuse(bins == 1, "dense_bins 1 is out of range; allowed: 0 (none), or 2 to %d", MAX_BINS)
     numeric, vocabularies = manifest.dataset.numeric, manifest.vocabularies
     names = [feature.name for feature in numeric]
     unknown = sorted(set(drop_columns) - set(names))
-    if unknown:
-        raise ConfigError("drop_dense, which the preset sets or a flag, names unknown numeric features: %s; the data "
-                          "has %s: choose another --preset, or give --drop_dense with names of these, or ''"
-                          % (", ".join(unknown), ", ".join(names) or "none"))
+    refuse(unknown, "drop_dense, which the preset sets or a flag, names unknown numeric features: %s; the data has %s: "
+           "choose another --preset, or give --drop_dense with names of these, or ''", ", ".join(unknown),
+           ", ".join(names) or "none")
     statistics = [manifest.dense_statistics[name] for name in names]
     transforms = [feature.transform or transform for feature in numeric]
     normal = [{"none": (0.0, 1.0), "standard": (item.mean, item.std),
@@ -149,60 +118,48 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
 
 
 def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List[float]:
-    """Merges neighbouring fine bins into at most ``bins`` of about equal frequency.
-
-    Args:
-        edges: n - 1 ascending upper edges.
-        counts: rows in each of the n fine bins.
-        bins: the largest number of merged bins; 0: none are made.
-
-    Returns:
-        The edges that stay, ascending; fewer than ``bins``.
-    """
+    """Merges neighbouring fine bins, n of ``counts`` rows with n - 1 ascending upper edges, into at most ``bins`` (0:
+    none) of about equal frequency; returns the edges that stay, ascending."""
     if not bins:
         return []
     if len(edges) < bins:
         return list(edges)
     kept: List[float] = []
     rows_left, bins_left, current = sum(counts), bins, 0
-    for position, count in enumerate(counts[:-1]):
+    for edge, count, following in zip(edges, counts, counts[1:]):
         current += count
-        following = counts[position + 1]
         target = rows_left / bins_left
         # A bin closes when it is full, or when the next value alone would fill one.
         if bins_left > 1 and current and (current >= target or following >= max(target, current)
                                           or current + following / 2.0 > target):
-            kept.append(edges[position])
-            rows_left -= current
-            bins_left -= 1
-            current = 0
+            kept.append(edge)
+            rows_left, bins_left, current = rows_left - current, bins_left - 1, 0
     return kept
 
 
 def _tables(manifest: Manifest, bins: Dict[str, int]) -> Tuple[TableLayout, ...]:
     """Lays the tables out; ``bins`` is {binned feature: its bins}, in order."""
-    dataset = manifest.dataset
+    dataset, vocabularies = manifest.dataset, manifest.vocabularies
     # Table, field, vocabulary and its keys, in the order of the sparse values, then of the bins.
     placed: List[Tuple[str, Field, str, int]] = []
     for feature in dataset.categorical:
-        vocabulary = feature.vocabulary or feature.name
-        info = manifest.vocabularies[vocabulary]
-        placed.append((feature.table, Field(feature.name, feature.width, feature.is_list,
-                                            feature.pooling if feature.is_list else SUM),
-                       vocabulary, max(info.size, info.distinct)))
+        name = feature.vocabulary or feature.name
+        field = Field(feature.name, feature.width, feature.is_list, feature.pooling if feature.is_list else SUM)
+        placed.append((feature.table, field, name, max(vocabularies[name].size, vocabularies[name].distinct)))
     placed += [(number.table, Field(number.name), number.name, bins[number.name]) for number in dataset.numeric
                if number.name in bins]
-    starts = np.cumsum([0] + [field.width for _, field, _, _ in placed]).tolist()
     layouts = []
     for table in dataset.tables:
         fields: List[Field] = []
         columns: List[int] = []
         counts: Dict[str, int] = {}
-        for (of_table, field, vocabulary, count), start in zip(placed, starts):
-            if of_table == table.name:
+        start = 0
+        for owner, field, vocabulary, count in placed:
+            if owner == table.name:
                 fields.append(field)
                 columns.extend(range(start, start + field.width))
                 counts[vocabulary] = count
+            start += field.width
         keys = 1 + sum(counts.values())
         rows = table.rows or int(keys * (1.0 + _SPARE_SHARE)) + _SPARE_ROWS
         if fields:
