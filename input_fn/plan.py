@@ -2,7 +2,7 @@
 import dataclasses
 import math
 
-from feature_specs.errors import ConfigError
+from feature_specs.checks import refuse
 from feature_specs.manifest import Split
 
 _MAX_WINDOW_ROWS = 1 << 20
@@ -10,17 +10,11 @@ _MAX_WINDOW_ROWS = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class RankShare:
-    """The records of one rank: record i belongs to rank i mod R; the partial record is the last one.
+    """The records of one rank: record i belongs to rank i mod R; the partial record is the last one."""
 
-    Attributes:
-        full_records: records with all their rows that this rank reads in an epoch.
-        partial_rows: rows of the partial record where this rank reads it, else 0.
-        rows: rows of this rank.
-    """
-
-    full_records: int
-    partial_rows: int
-    rows: int
+    full_records: int  # records with all their rows that this rank reads in an epoch
+    partial_rows: int  # rows of the partial record where this rank reads it, else 0
+    rows: int  # of this rank
 
 
 def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> RankShare:
@@ -37,21 +31,13 @@ class TrainPlan:
 
     Rows are read in windows of whole batches; a window is shuffled row by row. No window crosses an epoch, and the
     last partial batch of an epoch is dropped (other rows in each epoch, where the data is shuffled).
-
-    Attributes:
-        batch_size: rows per batch.
-        line_per_sample: rows per record.
-        window_records: records per window.
-        window_batches: batches per full window.
-        steps_per_epoch: batches per epoch, the same on every rank: what the rank with the fewest rows has.
-        share: the records of this rank.
     """
 
     batch_size: int
-    line_per_sample: int
-    window_records: int
-    window_batches: int
-    steps_per_epoch: int
+    line_per_sample: int  # rows per record
+    window_records: int  # records per window
+    window_batches: int  # batches per full window
+    steps_per_epoch: int  # batches per epoch, the same on every rank: what the rank with the fewest rows has
     share: RankShare
 
     def position(self, step: int) -> "Position":
@@ -80,16 +66,13 @@ def plan_training(split: Split, line_per_sample: int, batch_size: int, window_ro
     """
     share = rank_share(split, line_per_sample, rank_id, rank_size)
     steps = min(rank_share(split, line_per_sample, rank, rank_size).rows for rank in range(rank_size)) // batch_size
-    if steps < 1:
-        raise ConfigError("batch_size %d is larger than the %d training rows%s; make it smaller"
-                          % (batch_size, share.rows, " of a rank" if rank_size > 1 else ""))
+    refuse(steps < 1, "batch_size %d is larger than the %d training rows%s; make it smaller",
+           batch_size, share.rows, " of a rank" if rank_size > 1 else "")
     unit = batch_size * line_per_sample // math.gcd(batch_size, line_per_sample)
-    if unit > _MAX_WINDOW_ROWS:
-        raise ConfigError("batch_size %d and line_per_sample %d have a least common multiple of %d rows, more than %d; "
-                          "choose a batch size that is a multiple of line_per_sample"
-                          % (batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS))
-    units = max(1, min(window_rows, split.rows) // unit)
-    rows = units * unit
+    refuse(unit > _MAX_WINDOW_ROWS, "batch_size %d and line_per_sample %d have a least common multiple of %d rows, "
+           "more than %d; choose a batch size that is a multiple of line_per_sample",
+           batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS)
+    rows = unit * max(1, min(window_rows, split.rows) // unit)
     return TrainPlan(batch_size, line_per_sample, rows // line_per_sample, rows // batch_size, steps, share)
 
 
