@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any, Dict, List, Tuple
 
-from feature_specs.dataset_file import load_builtin
+from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import DataError
 from feature_specs.manifest import read_manifest
 from preprocessing.pipeline import Preparation, prepare
@@ -69,7 +69,7 @@ def prepared(directory: str, paths: Tuple[str, str], line_per_sample: int, name:
         name: of the built-in dataset.
     """
     target = os.path.join(directory, "%s-%d" % (name, line_per_sample))
-    prepare(Preparation(load_builtin(name), paths[:1], paths[1:], target, line_per_sample=line_per_sample,
+    prepare(Preparation(load_dataset(name).definition, paths[:1], paths[1:], target, line_per_sample=line_per_sample,
                         reading=Reading(num_workers=0)))
     return target
 

@@ -192,8 +192,7 @@ class DatasetDefinition:
         check_unique("table names", [table.name for table in self.tables])
         self._check_columns()
         self._check_sharing()
-        self._check_task_relations()
-        self._check_outputs()
+        self._check_tasks()
 
     @property
     def task_names(self) -> Tuple[str, ...]:
@@ -260,14 +259,6 @@ class DatasetDefinition:
         refuse(self.files.columns and unknown, "dataset %s: columns that files.columns does not name: %s", self.name,
                ", ".join(unknown))
 
-    def _check_outputs(self) -> None:
-        """Refuses tasks of which predictions could not be told apart."""
-        names = [self.row_key] + [name for task in self.tasks for name in task.outputs]
-        for task in self.tasks:
-            for name in task.outputs:
-                refuse(names.count(name) > 1, "task %s: predictions would have two columns %s, as another task's or "
-                       "the row key's; rename the task, and name its column: %s", task.name, name, task.column)
-
     def _check_sharing(self) -> None:
         tables = {table.name for table in self.tables}
         by_name = {feature.name: feature for feature in self.categorical}
@@ -284,7 +275,7 @@ class DatasetDefinition:
         unused = sorted(tables - {feature.table for feature in self.features})
         refuse(unused, "tables that no feature names: %s", ", ".join(unused))
 
-    def _check_task_relations(self) -> None:
+    def _check_tasks(self) -> None:
         kinds = {task.name: task.kind for task in self.tasks}
         for task in self.tasks:
             for key, other in (("given", task.given), ("where", task.where)):
@@ -296,20 +287,24 @@ class DatasetDefinition:
             reached = {name: others.union(*(reached[other] for other in others)) for name, others in reached.items()}
         for name, others in reached.items():
             refuse(name in others, "task %s: given and where form a circle (%s)", name, ", ".join(sorted(others)))
+        columns = [self.row_key] + [name for task in self.tasks for name in task.outputs]
+        for task in self.tasks:
+            for name in task.outputs:
+                refuse(columns.count(name) > 1, "task %s: predictions would have two columns %s, as another task's or "
+                       "the row key's; rename the task, and name its column: %s", task.name, name, task.column)
 
 
 def differences(found: DatasetDefinition, expected: DatasetDefinition, files: bool = True) -> List[str]:
     """Returns a line per difference between two definitions, with or without ``files``; none where they are equal."""
     lines: List[str] = []
-    for what, theirs, ours in (("feature", found.features, expected.features), ("task", found.tasks, expected.tasks),
-                               ("table", found.tables, expected.tables)):
-        by_name, known = ({item.name: item for item in items} for items in (theirs, ours))
-        both = [name for name in known if name in by_name]
-        lines += ["%s %s is missing" % (what, name) for name in known if name not in by_name]
-        lines += ["%s %s is new" % (what, name) for name in by_name if name not in known]
-        for name in both:
-            lines += ["%s %s: %s" % (what, name, line) for line in _field_differences(by_name[name], known[name])]
-        if both != [name for name in by_name if name in known]:
+    for what in ("feature", "task", "table"):
+        theirs, ours = ({item.name: item for item in getattr(one, what + "s")} for one in (found, expected))
+        both = [name for name in ours if name in theirs]
+        lines += ["%s %s is missing" % (what, name) for name in ours if name not in theirs]
+        lines += ["%s %s is new" % (what, name) for name in theirs if name not in ours]
+        lines += ["%s %s: %s" % (what, name, line) for name in both
+                  for line in _field_differences(theirs[name], ours[name])]
+        if both != [name for name in theirs if name in ours]:
             lines.append("another order of the %ss" % what)
     lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)] if files else []
     return lines + _field_differences(found, expected, ("name", "weight", "group", "row_key", "preset"))

@@ -45,11 +45,8 @@ class DatasetFile:
 
 
 def load_dataset(name_or_path: str) -> DatasetFile:
-    """Reads a dataset file, or one of :data:`BUILTIN` by its name.
-
-    Raises:
-        ConfigError: the file cannot be read, is no YAML, or does not define a dataset; names the file and the line.
-    """
+    """Reads a dataset file, or one of :data:`BUILTIN` by its name; ConfigError, with file and line, where it cannot be
+    read, is no YAML, or does not define a dataset."""
     path = name_or_path
     if name_or_path in BUILTIN:
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name_or_path + ".yaml")
@@ -61,12 +58,6 @@ def load_dataset(name_or_path: str) -> DatasetFile:
         raise ConfigError("dataset file %s cannot be read: %s; give a YAML file, or one of %s"
                           % (path, reason, ", ".join(BUILTIN))) from error
     return parse_dataset(text, path)
-
-
-def load_builtin(name: str) -> DatasetDefinition:
-    """Returns a definition that comes with the product, one of :data:`BUILTIN`."""
-    refuse(name not in BUILTIN, "dataset %r is not built in; choose from %s", name, ", ".join(BUILTIN))
-    return load_dataset(name).definition
 
 
 def parse_dataset(text: str, path: str) -> DatasetFile:

@@ -103,8 +103,8 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
     Returns:
         Batches {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}.
     """
-    manifest, seed, start = reading.manifest, reading.seed, plan.position(start_step)
-    line_per_sample = plan.line_per_sample
+    manifest, seed, line_per_sample = reading.manifest, reading.seed, plan.line_per_sample
+    first_epoch, first_window, first_batch = plan.position(start_step)
     paths = list(reading.paths(split))
     full = [shard.rows // line_per_sample for shard in split.shards if shard.rows]
     shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, plan.share.full_records))
@@ -125,9 +125,9 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         if plan.share.partial_rows:
             # Last in every epoch, so that its padding rows shorten only the last window.
             records = records.concatenate(tf.data.TFRecordDataset(paths[-1]).skip(full[-1]))
-        is_first = tf.cast(tf.equal(epoch, start.epoch), tf.int64)
-        windows = records.skip(is_first * start.record).batch(plan.window_records)
-        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * start.window)))
+        is_first = tf.cast(tf.equal(epoch, first_epoch), tf.int64)
+        windows = records.skip(is_first * first_window * plan.window_records).batch(plan.window_records)
+        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * first_window)))
         return tf.data.Dataset.zip((windows, numbers))
 
     @_plain
@@ -141,9 +141,9 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         return _encoded_batches({name: tf.gather(value, order) for name, value in rows.items() if name != GROUP},
                                 reading.encoding, plan.batch_size)
 
-    batches = tf.data.Dataset.range(start.epoch, epochs).flat_map(epoch_windows)
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_windows)
     batches = batches.map(parse, num_parallel_calls=reading.parallel_calls).unbatch()
-    return batches.skip(start.batch_in_window) if start.batch_in_window else batches
+    return batches.skip(first_batch) if first_batch else batches
 
 
 def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:

@@ -1,6 +1,7 @@
 """Arithmetic of an input pipeline: how many steps, and where in the data a given step begins."""
 import dataclasses
 import math
+from typing import Tuple
 
 from feature_specs.checks import refuse
 from feature_specs.manifest import Split
@@ -40,30 +41,16 @@ class TrainPlan:
     steps_per_epoch: int  # batches per epoch, the same on every rank: what the rank with the fewest rows has
     share: RankShare
 
-    def position(self, step: int) -> "Position":
-        """Returns where the batch of a step (0-based) begins."""
+    def position(self, step: int) -> Tuple[int, int, int]:
+        """Returns where the batch of a step begins: epoch, window of the epoch, batch inside the window, all from 0."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        window, batch_in_window = divmod(batch, self.window_batches)
-        return Position(epoch, window, window * self.window_records, batch_in_window)
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """A place in the training data: epoch, window of the epoch, its first record, batch inside the window."""
-
-    epoch: int
-    window: int
-    record: int
-    batch_in_window: int
+        return (epoch, *divmod(batch, self.window_batches))
 
 
 def plan_training(split: Split, line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0,
                   rank_size: int = 1) -> TrainPlan:
-    """Plans the training pipeline of one rank; about ``window_rows`` rows are shuffled together, one by one.
-
-    Raises:
-        ConfigError: fewer rows than one batch, or a batch size that does not go with the packing.
-    """
+    """Plans the training pipeline of one rank, in which about ``window_rows`` rows are shuffled together, one by one;
+    ConfigError where they are fewer than one batch, or the batch size does not go with the packing."""
     share = rank_share(split, line_per_sample, rank_id, rank_size)
     steps = min(rank_share(split, line_per_sample, rank, rank_size).rows for rank in range(rank_size)) // batch_size
     refuse(steps < 1, "batch_size %d is larger than the %d training rows%s; make it smaller",
