@@ -21,8 +21,7 @@ ANY = "any"
 TRANSFORMS = ("log_standard", "standard", "none")
 LABEL_TRANSFORMS = ("none", "log")
 DEFAULT_TABLE = "embeddings"
-#: Between the values of Parquet lists, where the definition names no other character.
-LIST_SEPARATOR = "\x1f"
+LIST_SEPARATOR = "\x1f"  # between the values of Parquet lists, where the definition names no other character
 MAX_BINS = 255
 MAX_LENGTH = 10000
 

@@ -13,10 +13,9 @@ from feature_specs.dataset import MAX_BINS, MEAN, SUM
 from feature_specs.manifest import Manifest
 from feature_specs.records import KEY_BITS
 
-#: Room for values that training has not counted: a share of the counted ones, and some rows for small tables.
+# Room for values that training has not counted: a share of the counted ones, and some rows for small tables.
 _SPARE_SHARE, _SPARE_ROWS = 0.25, 16
-#: Numbers that no transform clips are clipped to this, so that the products of a network stay finite.
-LARGEST_NUMBER = np.float32(1e20)
+LARGEST_NUMBER = 1e20  # what numbers that no transform clips are clipped to, so that a network's products stay finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,40 +80,39 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
         ConfigError: one bin, or an unknown feature.
     """
     refuse(bins == 1, "dense_bins 1 is out of range; allowed: 0 (none), or 2 to %d", MAX_BINS)
-    numeric, vocabularies = manifest.dataset.numeric, manifest.vocabularies
-    names = [feature.name for feature in numeric]
+    names = [feature.name for feature in manifest.dataset.numeric]
     unknown = sorted(set(drop_columns) - set(names))
     refuse(unknown, "drop_dense, which the preset sets or a flag, names unknown numeric features: %s; the data has %s: "
            "choose another --preset, or give --drop_dense with names of these, or ''", ", ".join(unknown),
            ", ".join(names) or "none")
-    statistics = [manifest.dense_statistics[name] for name in names]
-    transforms = [feature.transform or transform for feature in numeric]
-    normal = [{"none": (0.0, 1.0), "standard": (item.mean, item.std),
-               "log_standard": (item.log_mean, item.log_std)}[kind] for item, kind in zip(statistics, transforms)]
-    clipped = np.array([kind != "none" for kind in transforms], bool)
-    edges = {feature.name: merge_bins(item.bin_edges, item.bin_counts, bins if feature.bins is None else feature.bins)
-             for feature, item in zip(numeric, statistics) if feature.name not in drop_columns}
-    binned = [name for name in names if edges.get(name)]
-    padded = np.full((len(binned), max([len(edges[name]) for name in binned] or [0])), np.inf, np.float32)
-    for row, name in enumerate(binned):
-        padded[row, :len(edges[name])] = edges[name]
+    constants: List[Tuple[float, ...]] = []
+    edges: Dict[str, List[float]] = {}
+    for feature in manifest.dataset.numeric:
+        item, kind = manifest.dense_statistics[feature.name], feature.transform or transform
+        mean, deviation = {"none": (0.0, 1.0), "standard": (item.mean, item.std),
+                           "log_standard": (item.log_mean, item.log_std)}[kind]
+        limits = (-LARGEST_NUMBER, LARGEST_NUMBER) if kind == "none" else (item.minimum, item.maximum)
+        is_dropped = feature.name in drop_columns
+        constants.append((kind == "log_standard", *limits,
+                          mean, 1.0 / deviation if deviation > 0 and not is_dropped else 0.0,
+                          item.mean if feature.missing == MEAN else float(feature.missing)))
+        merged = merge_bins(item.bin_edges, item.bin_counts, bins if feature.bins is None else feature.bins)
+        if merged and not is_dropped:
+            edges[feature.name] = merged
+    logarithm, minimum, maximum, shift, scale, default = np.array(constants, np.float32).reshape(-1, 6).T
+    padded = np.full((len(edges), max(map(len, edges.values()), default=0)), np.inf, np.float32)
+    for row, merged in zip(padded, edges.values()):
+        row[:len(merged)] = merged
     # Of every sparse value the vocabulary that it is from.
-    infos = [vocabularies[feature.vocabulary or feature.name] for feature in manifest.dataset.categorical
-             for _ in range(feature.width)]
+    infos = [manifest.vocabularies[item.vocabulary or item.name] for item in manifest.dataset.categorical
+             for _ in range(item.width)]
     return FeatureEncoding(
-        tables=_tables(manifest, {name: len(edges[name]) + 1 for name in binned}),
+        tables=_tables(manifest, {name: len(merged) + 1 for name, merged in edges.items()}),
         offsets=np.array([info.number << KEY_BITS for info in infos], np.int64),
         limits=np.array([info.size or 1 << KEY_BITS for info in infos], np.int64),
-        logarithm=np.array([kind == "log_standard" for kind in transforms], bool),
-        minimum=np.where(clipped, np.array([item.minimum for item in statistics], np.float32), -LARGEST_NUMBER),
-        maximum=np.where(clipped, np.array([item.maximum for item in statistics], np.float32), LARGEST_NUMBER),
-        shift=np.array([mean for mean, _ in normal], np.float32),
-        scale=np.array([1.0 / deviation if deviation > 0 and name not in drop_columns else 0.0
-                        for name, (_, deviation) in zip(names, normal)], np.float32),
-        default=np.array([item.mean if feature.missing == MEAN else feature.missing
-                          for feature, item in zip(numeric, statistics)], np.float32),
-        binned_columns=np.array([names.index(name) for name in binned], np.int64), bin_edges=padded,
-        bin_offsets=np.array([vocabularies[name].number << KEY_BITS for name in binned], np.int64))
+        logarithm=logarithm.astype(bool), minimum=minimum, maximum=maximum, shift=shift, scale=scale, default=default,
+        binned_columns=np.array([names.index(name) for name in edges], np.int64), bin_edges=padded,
+        bin_offsets=np.array([manifest.vocabularies[name].number << KEY_BITS for name in edges], np.int64))
 
 
 def merge_bins(edges: Sequence[float], counts: Sequence[int], bins: int) -> List[float]:

@@ -17,12 +17,10 @@ from feature_specs.records import KEY_BITS
 
 FORMAT_VERSION = 3
 FILE_NAME = "manifest.json"
-#: Where a model directory keeps the manifest and the vocabularies that it was trained with.
-MODEL_DATA_FOLDER = "data"
+MODEL_DATA_FOLDER = "data"  # where a model directory keeps the manifest and the vocabularies of its training
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
-#: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
-MAX_ROWS = 1 << 36
+MAX_ROWS = 1 << 36  # of a split: more than any disk holds, few enough for step numbers to stay below 2**53
 
 
 @dataclasses.dataclass(frozen=True)
