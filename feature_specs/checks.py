@@ -86,11 +86,8 @@ _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
 
 
 def build(hint: Any, data: Any, what: str = "") -> Any:
-    """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value.
-
-    Raises:
-        ConfigError: a key is missing or unknown, or a value is of another type; ``what`` is the path that leads to it.
-    """
+    """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value;
+    ConfigError, naming the path ``what``, where a key is missing or unknown, or a value is of another type."""
     what = what or getattr(hint, "__name__", "")
     origin = getattr(hint, "__origin__", collections.abc.Mapping)
     kind, fits = _KINDS[hint if hint in _KINDS else origin]

@@ -44,13 +44,10 @@ def state_of(manifest: Manifest, directory: str) -> List[List[Any]]:
 
 
 def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
-    """Compares shards and vocabularies with their SHA-256; what was right once is not read again while unchanged.
+    """Compares the shards of splits (all by default) and the vocabularies with their SHA-256; DataError where one is
+    missing or its contents are not those that were prepared.
 
-    A note of what was verified is left in the directory, if it can be written; ``again`` reads every file, whatever was
-    noted. ``splits`` are all by default.
-
-    Raises:
-        DataError: a file is missing or its contents are not those that were prepared.
+    What was right is noted in the directory, if it can be written, and only ``again`` reads it while it is unchanged.
     """
     note = os.path.join(directory, VERIFIED_FILE)
     known = {} if again else _read_note(note)

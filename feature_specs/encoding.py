@@ -70,15 +70,8 @@ class FeatureEncoding:
 
 
 def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: Sequence[str] = ()) -> FeatureEncoding:
-    """Derives the encoding from the manifest.
-
-    Args:
-        transform, bins: of the numeric features that name none of their own.
-        drop_columns: numeric features that the model must not see: their input is 0 and they get no bins.
-
-    Raises:
-        ConfigError: one bin, or an unknown feature.
-    """
+    """Derives the encoding from the manifest; ``transform`` and ``bins`` are of numeric features that name none, and
+    ``drop_columns`` features that the model must not see: their input is 0 and they get no bins."""
     refuse(bins == 1, "dense_bins 1 is out of range; allowed: 0 (none), or 2 to %d", MAX_BINS)
     names = [feature.name for feature in manifest.dataset.numeric]
     unknown = sorted(set(drop_columns) - set(names))

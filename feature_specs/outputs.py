@@ -23,12 +23,8 @@ def open_output(path: str) -> Iterator[IO[bytes]]:
     """Opens a file for writing bytes; where the block ends with an error, an existing file stays what it was.
 
     ``-`` and ``/dev/stdout`` are standard output; pipes and devices are written straight into; a link is followed and
-    its target replaced; an existing file keeps its mode; a name that ends in ``.gz`` is compressed.
-
-    Raises:
-        ConfigError: it is a directory, or its directory does not exist.
-        DataError: it cannot be written.
-        BrokenPipeError: whoever read a pipe has gone away.
+    its target replaced; an existing file keeps its mode; a name that ends in ``.gz`` is compressed. BrokenPipeError:
+    whoever read a pipe has gone away.
     """
     descriptor = _descriptor(path)
     if descriptor is not None:

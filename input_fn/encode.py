@@ -20,10 +20,9 @@ def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
         {name of a table's entry: int64 [n, width]}, the padding key where there is no value, and float32 [n, D]
         normalised values.
     """
-    keys = sparse + encoding.offsets
+    keys, numbers = sparse + encoding.offsets, raw_dense
     if any(table.has_lists for table in encoding.tables):
         keys = tf.where(sparse < 0, tf.fill(tf.shape(keys), tf.constant(PADDING_KEY, tf.int64)), keys)
-    numbers = raw_dense
     if raw_dense.shape[1].value:
         known = tf.where(tf.math.is_nan(raw_dense), tf.ones_like(raw_dense) * encoding.default, raw_dense)
         numbers = normalise(known, encoding)
