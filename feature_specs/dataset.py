@@ -209,16 +209,6 @@ class DatasetDefinition:
         return sum(feature.width for feature in self.categorical)
 
     @property
-    def num_dense(self) -> int:
-        """Values of ``dense_feature`` in one row."""
-        return len(self.numeric)
-
-    @property
-    def num_tasks(self) -> int:
-        """Labels of one row."""
-        return len(self.tasks)
-
-    @property
     def has_float_labels(self) -> bool:
         """Whether labels are float32: a task is a regression."""
         return any(task.kind == REGRESSION for task in self.tasks)

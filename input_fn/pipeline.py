@@ -64,8 +64,8 @@ def extract_rows(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample
         label [n*L, T], sparse_feature int64 [n*L, W], dense_feature float32 [n*L, D], and where the dataset has them
         weight float32 [n*L, 1] and group int64 [n*L, 1].
     """
-    columns = {LABEL: (dataset.num_tasks, tf.float32 if dataset.has_float_labels else tf.int64),
-               SPARSE_FEATURE: (dataset.sparse_width, tf.int64), DENSE_FEATURE: (dataset.num_dense, tf.float32)}
+    columns = {LABEL: (len(dataset.tasks), tf.float32 if dataset.has_float_labels else tf.int64),
+               SPARSE_FEATURE: (dataset.sparse_width, tf.int64), DENSE_FEATURE: (len(dataset.numeric), tf.float32)}
     if dataset.weight:
         columns[WEIGHT] = 1, tf.float32
     if dataset.group:

@@ -57,12 +57,12 @@ class RowLayout:
         #: In column order.
         self.entries: Dict[str, _Entry] = {}
         if definition.has_float_labels:
-            self._add(LABEL, definition.num_tasks, np.float32, np.float32, -np.inf)
+            self._add(LABEL, len(definition.tasks), np.float32, np.float32, -np.inf)
         else:
-            self._add(LABEL, definition.num_tasks, np.int8, np.int64, PADDING_LABEL)
+            self._add(LABEL, len(definition.tasks), np.int8, np.int64, PADDING_LABEL)
         hashed = any(feature.encoding == HASH for feature in definition.categorical)
         self._add(SPARSE_FEATURE, definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE)
-        self._add(DENSE_FEATURE, definition.num_dense, np.float32, np.float32, 0.0)
+        self._add(DENSE_FEATURE, len(definition.numeric), np.float32, np.float32, 0.0)
         if definition.weight:
             self._add(WEIGHT, 1, np.float32, np.float32, 0.0)
         if definition.group:
@@ -76,7 +76,7 @@ class RowLayout:
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray:
         """Returns float32 [n, T]: the labels of a raw frame, NaN where unknown."""
-        labels = np.empty((len(frame), self.definition.num_tasks), np.float32)
+        labels = np.empty((len(frame), len(self.definition.tasks)), np.float32)
         for place, task in enumerate(self.definition.tasks):
             if task.kind == BINARY:
                 column = frame[task.column].cat

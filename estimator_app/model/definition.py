@@ -114,7 +114,7 @@ def table_capacity(config: Config, layout: TableLayout) -> int:
 def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
     """Returns {name: shape} of the network's variables, moving averages of batch normalisation included."""
     with tf.Graph().as_default():
-        numbers = tf.zeros([1, model.manifest.dataset.num_dense])
+        numbers = tf.zeros([1, len(model.manifest.dataset.numeric)])
         if model.config.input_layer == SUM:
             inputs = Inputs(model.config, tf.zeros([1, model.network.width]), {}, numbers)
         else:

@@ -216,7 +216,7 @@ def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str,
                 SPARSE_FEATURE, dataset.sparse_width, ", ".join(
                     "%s x %d" % (feature.name, feature.width) if feature.is_list else feature.name
                     for feature in dataset.categorical),
-                DENSE_FEATURE, dataset.num_dense, ", ".join(feature.name for feature in dataset.numeric)),
+                DENSE_FEATURE, len(dataset.numeric), ", ".join(feature.name for feature in dataset.numeric)),
             EXAMPLES: "%s string [batch], serialized tf.Example protos of one row" % EXAMPLES,
             RAW: "each categorical feature string [batch, 1], a list as one text with its separator; each "
                            "numeric one float32 [batch, 1]"},

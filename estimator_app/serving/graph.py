@@ -110,8 +110,8 @@ class ServingGraph:
         inputs: Dict[str, tf.Tensor] = {}
         if self._dataset.sparse_width:
             inputs[SPARSE_FEATURE] = _placeholder(tf.int64, [None, self._dataset.sparse_width], SPARSE_FEATURE)
-        if self._dataset.num_dense:
-            inputs[DENSE_FEATURE] = _placeholder(tf.float32, [None, self._dataset.num_dense], DENSE_FEATURE)
+        if self._dataset.numeric:
+            inputs[DENSE_FEATURE] = _placeholder(tf.float32, [None, len(self._dataset.numeric)], DENSE_FEATURE)
         batch = tf.shape(next(iter(inputs.values())))[0]
         sparse, dense = (_checked(inputs[name]) if name in inputs else tf.zeros([batch, 0], dtype)
                          for name, dtype in ((SPARSE_FEATURE, tf.int64), (DENSE_FEATURE, tf.float32)))
@@ -139,8 +139,8 @@ class ServingGraph:
         features.update((feature.name, feature_of(1, tf.float32, np.nan)) for feature in dataset.numeric)
         if dataset.sparse_width:
             features[SPARSE_FEATURE] = feature_of(dataset.sparse_width, tf.int64, NO_VALUE)
-        if dataset.num_dense:
-            features[DENSE_FEATURE] = feature_of(dataset.num_dense, tf.float32, np.nan)
+        if dataset.numeric:
+            features[DENSE_FEATURE] = feature_of(len(dataset.numeric), tf.float32, np.nan)
         # An Example has the wire format of a SequenceExample's context. The sequence parser is used because its
         # errors do not quote the bytes that were sent: TensorFlow 1.15's Python crashes on a message that is not UTF-8.
         parsed, _, _ = tf.io.parse_sequence_example(_checked(serialized), context_features=features)
@@ -149,7 +149,7 @@ class ServingGraph:
             absent = tf.concat([tf.tile(tf.equal(parsed[feature.name], _ABSENT), [1, feature.width])
                                 for feature in dataset.categorical], axis=1)
             sparse = tf.where(absent, parsed[SPARSE_FEATURE], sparse)
-        if dataset.num_dense:
+        if dataset.numeric:
             dense = tf.where(tf.math.is_nan(dense), parsed[DENSE_FEATURE], dense)
         return Signature({EXAMPLES: serialized}, self.score(sparse, dense))
 

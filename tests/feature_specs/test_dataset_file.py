@@ -126,14 +126,14 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_the_built_in_definitions():
     census = load_dataset("census").definition
-    assert len(census.files.columns) == 42 and (len(census.categorical), census.num_dense, census.num_tasks) == (29,
+    assert len(census.files.columns) == 42 and (len(census.categorical), len(census.numeric), len(census.tasks)) == (29,
                                                                                                                  11, 2)
     assert census.files.columns[24] == "instance_weight" and census.files.columns[41] == "income_50k"
     assert set(census.columns) == set(census.files.columns) and census.preset == "census"
     assert census.task_names == ("income", "marital") and census.task("marital").positive == ("Never married",)
     assert census.categorical[0].name == "class_worker" and census.numeric[0].name == "age"
     shop = load_dataset("shop").definition
-    assert (len(shop.categorical), shop.num_dense, shop.num_tasks) == (20, 5, 3)
+    assert (len(shop.categorical), len(shop.numeric), len(shop.tasks)) == (20, 5, 3)
 
 
 @pytest.mark.parametrize("definition", [TOY, load_dataset("census").definition, load_dataset("shop").definition,
