@@ -1,8 +1,5 @@
-"""The definition of a dataset: which columns its files have, what they are used for, and which tasks are predicted.
-
-A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_file` reads one from YAML. Nothing in
-the graph, the metrics or the export knows more about a dataset than what is written in one.
-"""
+"""The definition of a dataset: which columns its files have, what they are used for, and which tasks are predicted;
+nothing in the graph, the metrics or the export knows more about a dataset."""
 import dataclasses
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 

@@ -1,7 +1,6 @@
 """Reads a dataset's definition from a YAML file; every complaint names the file, the line and what is allowed.
 
-The keys are described in ``docs/datasets.md``. Texts are taken as they are written, so that ``positive: [yes]`` and
-``positive: [1]`` mean the texts "yes" and "1", whatever YAML makes of them.
+Texts are taken as they are written: ``positive: [yes, 1]`` means the texts "yes" and "1", whatever YAML makes of them.
 """
 import dataclasses
 import difflib

@@ -1,8 +1,5 @@
-"""How the values of a row become model inputs: keys of embedding tables, normalised numbers, bins as further keys.
-
-Only constants are made here, from the manifest; the TensorFlow side (``input_fn.encode``) is the same for training,
-evaluation and the exported graph, so that a model is served with the inputs that it learned from.
-"""
+"""How the values of a row become model inputs: keys of embedding tables, normalised numbers, bins as further keys;
+here the constants, from the manifest, in ``input_fn.encode`` the graph, which training and serving share."""
 import dataclasses
 from typing import Dict, List, Sequence, Tuple
 

@@ -1,7 +1,4 @@
-"""Files that are whole or absent: temporary name, then rename; errors name the file.
-
-The names of unfinished files and folders tell whose they are, so that what a killed process left can go.
-"""
+"""Files that are whole or absent: temporary name, which tells whose it is, then rename; errors name the file."""
 import contextlib
 import errno
 import hashlib

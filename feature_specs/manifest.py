@@ -1,8 +1,4 @@
-"""``manifest.json``: the one description of a prepared data directory.
-
-The data preparation writes it last, so that a directory that has one is whole. Everything that reads the records
-(input pipeline, training, serving) takes vocabularies, statistics and row counts from it and from nowhere else.
-"""
+"""``manifest.json``: the one description of a prepared data directory, written last: one that has it is whole."""
 import dataclasses
 import hashlib
 import json

@@ -8,7 +8,7 @@ from mx_rec.core.asc.helper import get_asc_insert_func
 from feature_specs import sdk
 from feature_specs.records import LABEL, TIMESTAMP
 from feature_specs.spec_list import Admission, FeatureSpecLists, create_feature_spec_list
-from input_fn.pipeline import Batch, Reading, evaluation_batches, training_batches
+from input_fn.pipeline import Reading, evaluation_batches, training_batches
 from input_fn.plan import TrainPlan
 
 
@@ -40,7 +40,8 @@ def make_eval_input_fn(settings: InputSettings, split: str, batch_size: int) -> 
 
 def _for_sdk(dataset: tf.data.Dataset, settings: InputSettings, is_training: bool) -> tf.data.Dataset:
     if settings.admission is not None:
-        dataset = dataset.map(_with_timestamp)
+        dataset = dataset.map(tf.autograph.experimental.do_not_convert(lambda batch: {
+            **batch, TIMESTAMP: sdk.return_timestamp(tf.cast(batch[LABEL], tf.int64))}))
     if settings.feature_spec_mode:
         dataset = sdk.mark_end_of_sequence(dataset, is_training)
         tables = [table.name for table in settings.reading.encoding.tables]
@@ -49,8 +50,3 @@ def _for_sdk(dataset: tf.data.Dataset, settings: InputSettings, is_training: boo
         dataset = dataset.map(get_asc_insert_func(tgt_key_specs=specs, is_training=is_training))
     # The SDK requires prefetch as the last stage (rec_sdk_api 5.1).
     return dataset.prefetch(settings.prefetch)
-
-
-@tf.autograph.experimental.do_not_convert
-def _with_timestamp(batch: Batch) -> Batch:
-    return dict(batch, **{TIMESTAMP: sdk.return_timestamp(tf.cast(batch[LABEL], tf.int64))})

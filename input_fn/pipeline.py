@@ -58,12 +58,8 @@ class Reading:
 
 
 def extract_rows(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
-    """Parses serialized records, string [n], of L rows each with T labels, W sparse values and D numeric features.
-
-    Returns:
-        label [n*L, T], sparse_feature int64 [n*L, W], dense_feature float32 [n*L, D], and where the dataset has them
-        weight float32 [n*L, 1] and group int64 [n*L, 1].
-    """
+    """Parses serialized records, string [n], of L rows each into label [n*L, T], sparse_feature int64 [n*L, W],
+    dense_feature float32 [n*L, D], and where the dataset has them weight float32 and group int64 [n*L, 1]."""
     columns = {LABEL: (len(dataset.tasks), tf.float32 if dataset.has_float_labels else tf.int64),
                SPARSE_FEATURE: (dataset.sparse_width, tf.int64), DENSE_FEATURE: (len(dataset.numeric), tf.float32)}
     if dataset.weight:
@@ -98,11 +94,8 @@ def checked_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncodi
 
 
 def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: int, start_step: int) -> tf.data.Dataset:
-    """Returns the training batches of one rank in ``epochs`` passes, from a step on that is counted from epoch 0.
-
-    Returns:
-        Batches {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}.
-    """
+    """Returns the training batches of one rank in ``epochs`` passes, from a step on that is counted from epoch 0:
+    {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}."""
     manifest, seed, line_per_sample = reading.manifest, reading.seed, plan.line_per_sample
     first_epoch, first_window, first_batch = plan.position(start_step)
     paths = list(reading.paths(split))
@@ -132,10 +125,14 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
 
     @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
-        rows = checked_rows(records, manifest, reading.encoding)
-        order = _row_order(rows[LABEL], seed, place[0], place[1], bool(reading.shuffle_rows))
+        (epoch, window), rows = place, checked_rows(records, manifest, reading.encoding)
+        order = tf.range(tf.shape(rows[LABEL])[0])
+        if reading.shuffle_rows:
+            random = tf.random.stateless_uniform(tf.shape(order), tf.stack([_epoch_seed(seed + 2, epoch), window]))
+            order = tf.argsort(random)
+        order = tf.boolean_mask(order, tf.logical_not(tf.gather(is_padding(rows[LABEL]), order)))
         # A rank with more rows than another one drops what goes beyond the common number of steps.
-        left = plan.steps_per_epoch - tf.cast(place[1], tf.int32) * plan.window_batches
+        left = plan.steps_per_epoch - tf.cast(window, tf.int32) * plan.window_batches
         batches = tf.minimum(tf.size(order) // plan.batch_size, left)
         order = order[:batches * plan.batch_size]
         return _encoded_batches({name: tf.gather(value, order) for name, value in rows.items() if name != GROUP},
@@ -147,12 +144,8 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
 
 
 def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns every row once, in file order; the last batch is filled up with padding rows.
-
-    Returns:
-        Batches as in training, with a group also group int64 [B, 1], with an evaluation weight eval_weight float32
-        [B, 1], which is 0 in padding rows.
-    """
+    """Returns every row once, in file order; the last batch is filled up with padding rows. Batches are as in training,
+    with a group also group int64 [B, 1], with an evaluation weight eval_weight float32 [B, 1], 0 in padding rows."""
     dataset, line_per_sample = reading.manifest.dataset, reading.manifest.line_per_sample
     window_rows = max(1, reading.window_rows // batch_size) * batch_size
     records = tf.data.TFRecordDataset(list(reading.paths(split)), buffer_size=_READ_BUFFER_BYTES)
@@ -201,17 +194,6 @@ def _encoded_batches(rows: Batch, encoding: FeatureEncoding, batch_size: int) ->
     del encoded[SPARSE_FEATURE]
     return {name: tf.reshape(value, [tf.shape(value)[0] // batch_size, batch_size, value.shape[1].value])
             for name, value in encoded.items()}
-
-
-def _row_order(labels: tf.Tensor, seed: int, epoch: tf.Tensor, window: tf.Tensor, shuffle: bool) -> tf.Tensor:
-    """Returns int32 [valid rows]: the rows of a window that are no padding, shuffled."""
-    count = tf.shape(labels)[0]
-    if shuffle:
-        order = tf.argsort(tf.random.stateless_uniform(
-            [count], seed=tf.stack([_epoch_seed(seed + 2, epoch), window])))
-    else:
-        order = tf.range(count)
-    return tf.boolean_mask(order, tf.logical_not(tf.gather(is_padding(labels), order)))
 
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
