@@ -96,11 +96,12 @@ def checked_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncodi
 def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: int, start_step: int) -> tf.data.Dataset:
     """Returns the training batches of one rank in ``epochs`` passes, from a step on that is counted from epoch 0:
     {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}."""
-    manifest, seed, line_per_sample = reading.manifest, reading.seed, plan.line_per_sample
+    manifest, seed, line_per_sample = reading.manifest, reading.seed, reading.manifest.line_per_sample
     first_epoch, first_window, first_batch = plan.position(start_step)
+    full_records, partial_rows = plan.share
     paths = list(reading.paths(split))
     full = [shard.rows // line_per_sample for shard in split.shards if shard.rows]
-    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, plan.share.full_records))
+    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, full_records))
 
     @_plain
     def epoch_windows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -115,7 +116,7 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         if reading.shuffle_rows:
             records = records.shuffle(shuffle_records, seed=_epoch_seed(seed + 1, epoch),
                                       reshuffle_each_iteration=False)
-        if plan.share.partial_rows:
+        if partial_rows:
             # Last in every epoch, so that its padding rows shorten only the last window.
             records = records.concatenate(tf.data.TFRecordDataset(paths[-1]).skip(full[-1]))
         is_first = tf.cast(tf.equal(epoch, first_epoch), tf.int64)

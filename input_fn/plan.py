@@ -9,21 +9,12 @@ from feature_specs.manifest import Split
 _MAX_WINDOW_ROWS = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
-class RankShare:
-    """The records of one rank: record i belongs to rank i mod R; the partial record is the last one."""
-
-    full_records: int  # records with all their rows that this rank reads in an epoch
-    partial_rows: int  # rows of the partial record where this rank reads it, else 0
-    rows: int  # of this rank
-
-
-def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> RankShare:
-    """Returns what one rank reads of a split, of ``line_per_sample`` rows per record."""
+def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> Tuple[int, int]:
+    """Returns what one rank reads in an epoch: full records, of ``line_per_sample`` rows, and rows of the partial one
+    where that is its own. Record i belongs to rank i mod R; the partial record is the last one."""
     full, partial = divmod(split.rows, line_per_sample)
     mine = full // rank_size + (1 if rank_id < full % rank_size else 0)
-    partial_rows = partial if full % rank_size == rank_id else 0
-    return RankShare(mine, partial_rows, mine * line_per_sample + partial_rows)
+    return mine, partial if full % rank_size == rank_id else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +26,10 @@ class TrainPlan:
     """
 
     batch_size: int
-    line_per_sample: int  # rows per record
     window_records: int  # records per window
     window_batches: int  # batches per full window
     steps_per_epoch: int  # batches per epoch, the same on every rank: what the rank with the fewest rows has
-    share: RankShare
+    share: Tuple[int, int]  # full records of this rank, and rows of its partial one
 
     def position(self, step: int) -> Tuple[int, int, int]:
         """Returns where the batch of a step begins: epoch, window of the epoch, batch inside the window, all from 0."""
@@ -51,16 +41,17 @@ def plan_training(split: Split, line_per_sample: int, batch_size: int, window_ro
                   rank_size: int = 1) -> TrainPlan:
     """Plans the training pipeline of one rank, in which about ``window_rows`` rows are shuffled together, one by one;
     ConfigError where they are fewer than one batch, or the batch size does not go with the packing."""
-    share = rank_share(split, line_per_sample, rank_id, rank_size)
-    steps = min(rank_share(split, line_per_sample, rank, rank_size).rows for rank in range(rank_size)) // batch_size
+    shares = [rank_share(split, line_per_sample, rank, rank_size) for rank in range(rank_size)]
+    rank_rows = [records * line_per_sample + partial_rows for records, partial_rows in shares]
+    steps = min(rank_rows) // batch_size
     refuse(steps < 1, "batch_size %d is larger than the %d training rows%s; make it smaller",
-           batch_size, share.rows, " of a rank" if rank_size > 1 else "")
+           batch_size, rank_rows[rank_id], " of a rank" if rank_size > 1 else "")
     unit = batch_size * line_per_sample // math.gcd(batch_size, line_per_sample)
     refuse(unit > _MAX_WINDOW_ROWS, "batch_size %d and line_per_sample %d have a least common multiple of %d rows, "
            "more than %d; choose a batch size that is a multiple of line_per_sample",
            batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS)
     rows = unit * max(1, min(window_rows, split.rows) // unit)
-    return TrainPlan(batch_size, line_per_sample, rows // line_per_sample, rows // batch_size, steps, share)
+    return TrainPlan(batch_size, rows // line_per_sample, rows // batch_size, steps, shares[rank_id])
 
 
 def eval_steps(split: Split, line_per_sample: int, batch_size: int, rank_size: int = 1) -> int:
