@@ -7,7 +7,7 @@ from mx_rec.core.asc.helper import get_asc_insert_func
 
 from feature_specs import sdk
 from feature_specs.records import LABEL, TIMESTAMP
-from feature_specs.spec_list import Admission, FeatureSpecLists, create_feature_spec_list
+from feature_specs.spec_list import Admission, FeatureSpecLists
 from input_fn.pipeline import Reading, evaluation_batches, training_batches
 from input_fn.plan import TrainPlan
 
@@ -45,8 +45,7 @@ def _for_sdk(dataset: tf.data.Dataset, settings: InputSettings, is_training: boo
     if settings.feature_spec_mode:
         dataset = sdk.mark_end_of_sequence(dataset, is_training)
         tables = [table.name for table in settings.reading.encoding.tables]
-        specs = create_feature_spec_list(tables, settings.lookups, settings.admission)
-        settings.specs.put(specs, is_training)
+        specs = settings.specs.make(is_training, tables, settings.lookups, settings.admission)
         dataset = dataset.map(get_asc_insert_func(tgt_key_specs=specs, is_training=is_training))
     # The SDK requires prefetch as the last stage (rec_sdk_api 5.1).
     return dataset.prefetch(settings.prefetch)
