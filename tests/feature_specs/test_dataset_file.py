@@ -106,6 +106,7 @@ def change(old, new, text=EXAMPLE):
     (change("header: true", "header: maybe"), 3, "true or false"),
     (change("header: true", "header: false"), 3, "header: false with columns"),
     (change("name: shop\n", ""), 2, "name is missing"),
+    (change("  user_id: {type", "  '': {type"), 2, "feature name '': use letters"),
     (change("weight: sample_weight", "weight: [a]"), 20, "one text is expected"),
     ("a: [", 1, "is no valid YAML"), ("- a", 1, "keys with values are expected"),
 ])
