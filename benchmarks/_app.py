@@ -65,7 +65,7 @@ def our_step(model: Model, batches: Batch) -> Tuple[Callable[..., Any], Any, Any
     from mx_rec.core.asc.helper import get_asc_insert_func
 
     from estimator_app.model.model_fn import make_model_fn
-    from feature_specs.spec_list import FeatureSpecLists, create_feature_spec_list
+    from feature_specs.spec_list import FeatureSpecLists
     from rec_sdk_cpu.core import graph_state
     from rec_sdk_cpu.mx_rec.core.asc.manager import start_asc_pipeline
     specs = FeatureSpecLists()
@@ -73,8 +73,7 @@ def our_step(model: Model, batches: Batch) -> Tuple[Callable[..., Any], Any, Any
     with tf.Graph().as_default() as graph:
         tf.compat.v1.set_random_seed(1)
         tf.compat.v1.train.create_global_step()
-        made = create_feature_spec_list([table.name for table in model.encoding.tables])
-        specs.put(made, True)
+        made = specs.make(True, [table.name for table in model.encoding.tables])
         iterator, opened = _iterator(batches, get_asc_insert_func(tgt_key_specs=made, is_training=True))
         spec = model_fn(iterator.get_next(), None, tf.estimator.ModeKeys.TRAIN)
         start_asc_pipeline()

@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any, Dict, List, Tuple
 
-from feature_specs.dataset_file import load_builtin
+from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import DataError
 from feature_specs.manifest import read_manifest
 from preprocessing.pipeline import Preparation, prepare
@@ -69,7 +69,7 @@ def prepared(directory: str, paths: Tuple[str, str], line_per_sample: int, name:
         name: of the built-in dataset.
     """
     target = os.path.join(directory, "%s-%d" % (name, line_per_sample))
-    prepare(Preparation(load_builtin(name), paths[:1], paths[1:], target, line_per_sample=line_per_sample,
+    prepare(Preparation(load_dataset(name).definition, paths[:1], paths[1:], target, line_per_sample=line_per_sample,
                         reading=Reading(num_workers=0)))
     return target
 
@@ -90,13 +90,12 @@ def write_arrays(data_dir: str, split: str, path: str) -> None:
     import tensorflow as tf
 
     from feature_specs.records import DENSE_FEATURE, LABEL, SPARSE_FEATURE, is_padding
-    from input_fn.pipeline import extract_fn, reshape_fn
+    from input_fn.pipeline import extract_rows
     manifest = read_manifest(data_dir)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         files = [os.path.join(data_dir, shard.path) for shard in manifest.split(split).shards if shard.rows]
         rows = tf.compat.v1.data.make_one_shot_iterator(tf.data.TFRecordDataset(files).batch(4096).map(
-            lambda records: reshape_fn(extract_fn(records, manifest.dataset, manifest.line_per_sample),
-                                       manifest.dataset))).get_next()
+            lambda records: extract_rows(records, manifest.dataset, manifest.line_per_sample))).get_next()
         wanted = (rows[LABEL], rows[SPARSE_FEATURE], rows[DENSE_FEATURE], is_padding(rows[LABEL]))
         parts = []
         try:

@@ -35,9 +35,9 @@ def batches(manifest: Manifest, data_dir: str, split: str, batch_size: int, trai
 
     def parse(record: tf.Tensor) -> Dict[str, tf.Tensor]:
         row = tf.io.parse_single_example(record, {
-            LABEL: tf.io.FixedLenFeature([dataset.num_tasks], kind),
+            LABEL: tf.io.FixedLenFeature([len(dataset.tasks)], kind),
             SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.sparse_width], tf.int64),
-            DENSE_FEATURE: tf.io.FixedLenFeature([dataset.num_dense], tf.float32)})
+            DENSE_FEATURE: tf.io.FixedLenFeature([len(dataset.numeric)], tf.float32)})
         value = row[SPARSE_FEATURE]
         # Place 0 is for what is missing.
         ids = tf.where(value < 0, tf.zeros_like(value), tf.math.floormod(value, sizes) + first)

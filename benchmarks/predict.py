@@ -53,7 +53,7 @@ class _Reference:
         with tf.Graph().as_default():
             tf.compat.v1.set_random_seed(1)
             ids = tf.compat.v1.placeholder(tf.int64, [None, len(dataset.categorical)])
-            dense = tf.compat.v1.placeholder(tf.float32, [None, dataset.num_dense])
+            dense = tf.compat.v1.placeholder(tf.float32, [None, len(dataset.numeric)])
             found = _reference.model_fn_of(model, 100000)({SPARSE_FEATURE: ids, DENSE_FEATURE: dense}, None,
                                                           tf.estimator.ModeKeys.PREDICT).predictions
             session = tf.compat.v1.Session()

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Sequence
 
 from benchmarks import _data, _harness
 from feature_specs.dataset import CSV, PARQUET, DatasetDefinition, FileFormat
-from feature_specs.dataset_file import load_builtin
+from feature_specs.dataset_file import load_dataset
 from preprocessing.columns import roles_of
 from preprocessing.pipeline import Preparation, prepare
 from preprocessing.readers import Reading
@@ -88,7 +88,7 @@ def measure(pairs: int, rows: int, workers: Sequence[int], source: str = "", war
         shop = write_sample("shop", directory, rows, 1)
         for name, paths, kind in (("census", census[:2], census[2]), ("shop", shop, "made up")):
             for file_format in (CSV, PARQUET):
-                definition = load_builtin(name)
+                definition = load_dataset(name).definition
                 if file_format == PARQUET:
                     paths = (_as_parquet(paths[0], definition), _as_parquet(paths[1], definition))
                     definition = dataclasses.replace(definition, files=FileFormat(PARQUET))

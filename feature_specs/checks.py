@@ -1,4 +1,5 @@
 """Checks of names, choices and numbers, and frozen dataclasses built from JSON: what is wrong is a ConfigError."""
+import collections.abc
 import dataclasses
 import re
 import sys
@@ -20,6 +21,10 @@ def shown(value: Any) -> str:
     else:
         text = "none" if value in (None, "") else repr(value)
     return _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def is_digits(text: str) -> bool:
@@ -45,30 +50,28 @@ def refuse(is_wrong: Any, message: str, *values: Any) -> None:
 
 def check_name(role: str, name: Any) -> None:
     """Refuses what cannot be a name in graphs and signatures."""
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ConfigError("%s name %r: use letters, digits and underscores, beginning with a letter" % (role, name))
+    refuse(not isinstance(name, str) or not _NAME.match(name),
+           "%s name %r: use letters, digits and underscores, beginning with a letter", role, name)
 
 
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Refuses a value that is none of the choices."""
-    if value not in choices:
-        raise ConfigError("%s %r is not known; choose from %s" % (what, value, ", ".join(choices)))
+    refuse(value not in choices, "%s %r is not known; choose from %s", what, value, ", ".join(choices))
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:
     """Refuses what is no whole number from ``low`` to ``high``."""
-    if not is_whole(value) or not low <= value <= high:
-        raise ConfigError("%s %r: give a whole number from %d to %d" % (what, value, low, high))
+    refuse(not is_whole(value) or not low <= value <= high, "%s %r: give a whole number from %d to %d", what, value,
+           low, high)
 
 
 def check_unique(what: str, names: Sequence[str]) -> None:
     """Refuses names that are given twice."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise ConfigError("%s given twice: %s" % (what, ", ".join(twice)))
+    refuse(twice, "%s given twice: %s", what, ", ".join(twice))
 
 
-# {type of a field: what it is called, whether a value of JSON data is one}.
+# {type of a field, or what it is made of: what it is called, whether a value of JSON data is one}.
 _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
     Any: ("anything", lambda value: True),
     str: ("text", lambda value: isinstance(value, str)),
@@ -77,35 +80,26 @@ _KINDS: Dict[Any, Tuple[str, Callable[[Any], bool]]] = {
     float: ("a finite number", is_finite),
     Optional[int]: ("a whole number from 0 on, or null", lambda value: value is None or is_whole(value) and value >= 0),
     Union[str, float]: ("text or a number", lambda value: isinstance(value, str) or is_finite(value)),
+    tuple: ("a list", lambda value: isinstance(value, (list, tuple))),
+    collections.abc.Mapping: ("an object", lambda value: isinstance(value, Mapping)),
 }
 
 
 def build(hint: Any, data: Any, what: str = "") -> Any:
-    """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value.
-
-    Raises:
-        ConfigError: a key is missing or unknown, or a value is of another type; ``what`` is the path that leads to it.
-    """
+    """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value;
+    ConfigError, naming the path ``what``, where a key is missing or unknown, or a value is of another type."""
     what = what or getattr(hint, "__name__", "")
+    origin = getattr(hint, "__origin__", collections.abc.Mapping)
+    kind, fits = _KINDS[hint if hint in _KINDS else origin]
+    if not fits(data):
+        raise ConfigError("%s: %s is expected, found %s" % (what, kind, _cut(repr(data))))
     if hint in _KINDS:
-        kind, fits = _KINDS[hint]
-        if not fits(data):
-            raise ConfigError("%s: %s is expected, found %s" % (what, kind, _cut(repr(data))))
         return float(data) if hint is float else data
-    if not dataclasses.is_dataclass(hint) and hint.__origin__ is tuple:
-        if not isinstance(data, (list, tuple)):
-            raise ConfigError("%s: a list is expected, found %s" % (what, _cut(repr(data))))
+    if origin is tuple:
         return tuple(build(hint.__args__[0], item, "%s[%d]" % (what, place)) for place, item in enumerate(data))
-    if not isinstance(data, Mapping):
-        raise ConfigError("%s: an object is expected, found %s" % (what, _cut(repr(data))))
     if not dataclasses.is_dataclass(hint):
         return {name: build(hint.__args__[1], item, "%s.%s" % (what, name)) for name, item in data.items()}
     hints = get_type_hints(hint)
     missing, unknown = sorted(set(hints) - set(data)), sorted(set(data) - set(hints))
-    if missing or unknown:
-        raise ConfigError("%s: missing keys %s, unknown keys %s" % (what, missing, unknown))
+    refuse(missing or unknown, "%s: missing keys %s, unknown keys %s", what, missing, unknown)
     return hint(**{name: build(kind, data[name], "%s.%s" % (what, name)) for name, kind in hints.items()})
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,6 +1,5 @@
 """The cores that this process may use."""
 import os
-from typing import Optional
 
 _QUOTA_V2 = "/sys/fs/cgroup/cpu.max"
 _QUOTA_V1, _PERIOD_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
@@ -9,20 +8,11 @@ _QUOTA_V1, _PERIOD_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/c
 def usable_cores() -> int:
     """Returns the cores that this process may use: its affinity, and a container's CPU quota where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    return cores if quota is None else max(1, min(cores, round(quota)))
-
-
-def _quota() -> Optional[float]:
-    """Returns the CPU quota of the container in cores, or None."""
-    text = _read(_QUOTA_V2).split()
-    if len(text) != 2:
-        text = [_read(_QUOTA_V1), _read(_PERIOD_V1)]
     try:
-        quota, period = float(text[0]), float(text[1])
+        quota, period = map(float, _read(_QUOTA_V2).split() or (_read(_QUOTA_V1), _read(_PERIOD_V1)))
     except ValueError:
-        return None
-    return quota / period if quota > 0 and period > 0 else None
+        return cores
+    return max(1, min(cores, round(quota / period))) if quota > 0 and period > 0 else cores
 
 
 def _read(path: str) -> str:

@@ -1,28 +1,21 @@
 """The files of a prepared data directory: whether they are there, whole, and what was prepared."""
-import contextlib
 import json
 import logging
 import os
 import shutil
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from feature_specs.errors import DataError
 from feature_specs.files import replace_text, sha256_of_file
-from feature_specs.manifest import FILE_NAME, TEST_SPLIT, TRAIN_SPLIT, Manifest, write_manifest
+from feature_specs.manifest import FILE_NAME, TEST_SPLIT, TRAIN_SPLIT, Manifest, VocabularyInfo, write_manifest
 
-#: What is known of the shards' contents: {path: [size, modification time, inode]} of those whose hash was right.
+#: What is known of the files' contents: {path: [SHA-256, size, modification time, inode]} of those that were right.
 VERIFIED_FILE = "verified.json"
 _FOLDERS = (TRAIN_SPLIT, TEST_SPLIT, "vocabulary")
-_CHANGED = "was changed after it was prepared: its SHA-256 is not the manifest's"
-_GET_VOCABULARY = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
 
 
 def check_shards(manifest: Manifest, directory: str, split_name: str) -> List[str]:
-    """Checks that the files of a split are there with the recorded size, and returns their paths, in order.
-
-    Raises:
-        DataError: a file is missing or has another size.
-    """
+    """Returns the paths of a split's files, in order; DataError where one is missing or has not the recorded size."""
     paths = []
     for shard in manifest.split(split_name).shards:
         path = os.path.join(directory, shard.path)
@@ -46,46 +39,25 @@ def is_data_file(path: str) -> bool:
 
 def state_of(manifest: Manifest, directory: str) -> List[List[Any]]:
     """Returns path, size, modification time and inode of every shard: others, once a file was written or replaced."""
-    found: List[List[Any]] = []
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            path = os.path.join(directory, shard.path)
-            try:
-                found.append([path] + _stamp(os.stat(path)))
-            except OSError:
-                found.append([path])
-    return found
+    paths = [os.path.join(directory, shard.path) for split in manifest.splits.values() for shard in split.shards]
+    return [[path] + _stamp(path) for path in paths]
 
 
 def verify_shards(manifest: Manifest, directory: str, again: bool = False, splits: Sequence[str] = ()) -> None:
-    """Compares shards and vocabularies with their SHA-256; what was right once is not read again while unchanged.
+    """Compares the shards of splits (all by default) and the vocabularies with their SHA-256; DataError where one is
+    missing or its contents are not those that were prepared.
 
-    Args:
-        manifest: of the data directory.
-        directory: where a note of what was verified is left, if it can be written.
-        again: reads every file, whatever was noted.
-        splits: all by default.
-
-    Raises:
-        DataError: a file is missing or its contents are not those that were prepared.
+    What was right is noted in the directory, if it can be written, and only ``again`` reads it while it is unchanged.
     """
     note = os.path.join(directory, VERIFIED_FILE)
     known = {} if again else _read_note(note)
-    found: Dict[str, List[Any]] = {}
-    for name, split in manifest.splits.items():
-        if splits and name not in splits:
-            found.update((shard.path, known[shard.path]) for shard in split.shards if shard.path in known)
-            continue
-        for shard, path in zip(split.shards, check_shards(manifest, directory, name)):
-            found[shard.path] = [shard.sha256] + _stamp(os.stat(path))
-            if known.get(shard.path) != found[shard.path] and sha256_of_file(path) != shard.sha256:
-                raise DataError("%s %s; prepare the data again" % (path, _CHANGED))
-    for name, info in manifest.vocabularies.items():
+    found = dict(known)
+    for name in splits or manifest.splits:
+        for shard, path in zip(manifest.split(name).shards, check_shards(manifest, directory, name)):
+            found[shard.path] = _verified(path, shard.sha256, "prepare the data again", known.get(shard.path))
+    for info in manifest.vocabularies.values():
         if info.path:
-            with _named_vocabulary(os.path.join(directory, info.path)) as path:
-                found[info.path] = [info.sha256] + _stamp(os.stat(path))
-            if known.get(info.path) != found[info.path]:
-                vocabulary_file(manifest, directory, name)
+            found[info.path] = _verified_vocabulary(info, directory, known.get(info.path))
     if found != known:
         try:
             replace_text(note, json.dumps(found, indent=1, sort_keys=True) + "\n")
@@ -95,48 +67,16 @@ def verify_shards(manifest: Manifest, directory: str, again: bool = False, split
 
 
 def vocabulary_file(manifest: Manifest, directory: str, name: str) -> str:
-    """Compares the file of a vocabulary, of the data directory or the copy in a model directory, with its SHA-256 and
-    returns its path.
-
-    Raises:
-        DataError: it is missing, unreadable, or its contents are not those that were prepared.
-    """
+    """Returns the path of a vocabulary's file, in the data directory or its copy in a model directory, once its
+    contents were found to be those that were prepared; DataError where they are not or cannot be read."""
     info = manifest.vocabularies[name]
-    with _named_vocabulary(os.path.join(directory, info.path)) as path:
-        if sha256_of_file(path) != info.sha256:
-            raise DataError("%s %s; %s" % (path, _CHANGED, _GET_VOCABULARY))
-    return path
-
-
-def _stamp(status: os.stat_result) -> List[Any]:
-    """Returns what changes when a file is written or replaced: size, modification time, inode."""
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-@contextlib.contextmanager
-def _named_vocabulary(path: str) -> Iterator[str]:
-    try:
-        yield path
-    except OSError as error:
-        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, _GET_VOCABULARY)) from error
-
-
-def _read_note(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            note = json.load(stream)
-    except (OSError, ValueError, RecursionError):
-        return {}  # No note, or a damaged one: the files are read.
-    return note if isinstance(note, dict) else {}
+    _verified_vocabulary(info, directory)
+    return os.path.join(directory, info.path)
 
 
 def copy_data(manifest: Manifest, source: str, target: str) -> None:
     """Copies what a model needs of its data beside the records: vocabularies that are not there yet, and the manifest
-    last.
-
-    Raises:
-        DataError: a vocabulary is missing, or was changed after it was prepared.
-    """
+    last; DataError where a vocabulary is missing, or was changed after it was prepared."""
     for name, info in manifest.vocabularies.items():
         path = os.path.join(target, info.path)
         if not info.path or (os.path.isfile(path) and sha256_of_file(path) == info.sha256):
@@ -147,3 +87,39 @@ def copy_data(manifest: Manifest, source: str, target: str) -> None:
         os.replace(path + ".tmp", path)
     os.makedirs(target, exist_ok=True)
     write_manifest(manifest, target)
+
+
+def _stamp(path: str) -> List[Any]:
+    """Returns what changes when a file is written or replaced: size, modification time, inode; [] without one."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _verified(path: str, sha256: str, remedy: str, known: Any = None) -> List[Any]:
+    """Returns hash and stamp of a file; it is read where they are not those that are known."""
+    stamp = _stamp(path)
+    found = [sha256] + stamp
+    if (not stamp or found != known) and sha256_of_file(path) != sha256:
+        raise DataError("%s was changed after it was prepared: its SHA-256 is not the manifest's; %s" % (path, remedy))
+    return found
+
+
+def _verified_vocabulary(info: VocabularyInfo, directory: str, known: Any = None) -> List[Any]:
+    path = os.path.join(directory, info.path)
+    remedy = "prepare the data again, or for a model directory copy it from the data that the model was trained on"
+    try:
+        return _verified(path, info.sha256, remedy, known)
+    except OSError as error:
+        raise DataError("vocabulary %s cannot be read (%s); %s" % (path, error.strerror, remedy)) from error
+
+
+def _read_note(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            note = json.load(stream)
+    except (OSError, ValueError, RecursionError):
+        return {}  # No note, or a damaged one: the files are read.
+    return note if isinstance(note, dict) else {}

@@ -1,12 +1,9 @@
-"""The definition of a dataset: which columns its files have, what they are used for, and which tasks are predicted.
-
-A :class:`DatasetDefinition` is plain, frozen data; :mod:`feature_specs.dataset_file` reads one from YAML. Nothing in
-the graph, the metrics or the export knows more about a dataset than what is written in one.
-"""
+"""The definition of a dataset: which columns its files have, what they are used for, and which tasks are predicted;
+nothing in the graph, the metrics or the export knows more about a dataset."""
 import dataclasses
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from feature_specs.checks import check_choice, check_name, check_range, check_unique, shown
+from feature_specs.checks import check_choice, check_name, check_range, check_unique, refuse, shown
 from feature_specs.errors import ConfigError
 from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 
@@ -21,64 +18,45 @@ ANY = "any"
 TRANSFORMS = ("log_standard", "standard", "none")
 LABEL_TRANSFORMS = ("none", "log")
 DEFAULT_TABLE = "embeddings"
-#: Between the values of Parquet lists, where the definition names no other character.
-LIST_SEPARATOR = "\x1f"
+LIST_SEPARATOR = "\x1f"  # between the values of Parquet lists, where the definition names no other character
 MAX_BINS = 255
 MAX_LENGTH = 10000
 
 
 @dataclasses.dataclass(frozen=True)
 class FileFormat:
-    """How the files of a dataset are read.
+    """How the files of a dataset are read."""
 
-    Attributes:
-        format: ``csv`` (any separator, plain or gzip) or ``parquet``.
-        header: whether the first line names the columns (csv).
-        separator: one character between cells (csv).
-        missing: texts that mean "no value", beside the empty cell.
-        columns: the columns in file order, where there is no header.
-    """
-
-    format: str = CSV
-    header: bool = True
-    separator: str = ","
-    missing: Tuple[str, ...] = ("",)
-    columns: Tuple[str, ...] = ()
+    format: str = CSV  # csv (any separator, plain or gzip) or parquet
+    header: bool = True  # whether the first line names the columns (csv)
+    separator: str = ","  # one character between cells (csv)
+    missing: Tuple[str, ...] = ("",)  # texts that mean "no value", beside the empty cell
+    columns: Tuple[str, ...] = ()  # in file order, where there is no header
 
     def __post_init__(self) -> None:
         check_choice("files.format", self.format, (CSV, PARQUET))
-        if self.format == CSV and (len(self.separator) != 1 or self.separator in "\n\r\""):
-            raise ConfigError("files.separator %r: give one character" % self.separator)
-        if self.format == CSV and self.header == bool(self.columns):
-            raise ConfigError("files: give either header: true, or header: false with columns: [...]")
+        is_csv = self.format == CSV
+        refuse(is_csv and (len(self.separator) != 1 or self.separator in "\n\r\""),
+               "files.separator %r: give one character", self.separator)
+        refuse(is_csv and self.header == bool(self.columns),
+               "files: give either header: true, or header: false with columns: [...]")
         check_unique("files.columns", self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
 class CategoricalFeature:
-    """A feature whose values are looked up in an embedding table; a list of them has a largest length.
-
-    Attributes:
-        encoding: ``vocabulary`` (values are numbered in preparation) or ``hash`` (no vocabulary is kept).
-        vocabulary: the feature whose values and rows it shares; its own name where it shares none.
-        table: name of its embedding table.
-        min_count: rows in which a value must appear to get an index of its own (vocabulary).
-        separator: between the values of a list in a cell (csv); empty for Parquet lists and single values.
-        max_length: values of a list that are kept; 0: not a list.
-        keep: which end of a longer list is kept, ``first`` or ``last``.
-        pooling: how the vectors of a list become one, ``mean`` or ``sum``.
-    """
+    """A feature whose values are looked up in an embedding table; a list of them has a largest length."""
 
     name: str
     column: str
-    encoding: str = VOCABULARY
-    vocabulary: str = ""
+    encoding: str = VOCABULARY  # values are numbered in preparation; hash: no vocabulary is kept
+    vocabulary: str = ""  # the feature whose values and rows it shares; empty, or its own name, where it shares none
     table: str = DEFAULT_TABLE
-    min_count: int = 1
-    separator: str = ""
-    max_length: int = 0
-    keep: str = LAST
-    pooling: str = MEAN
+    min_count: int = 1  # rows in which a value must appear to get an index of its own (vocabulary)
+    separator: str = ""  # between the values of a list in a cell (csv); empty for Parquet lists and single values
+    max_length: int = 0  # values of a list that are kept; 0: not a list
+    keep: str = LAST  # which end of a longer list is kept, or FIRST
+    pooling: str = MEAN  # how the vectors of a list become one, of POOLINGS
 
     def __post_init__(self) -> None:
         where = "feature %s" % self.name
@@ -87,10 +65,9 @@ class CategoricalFeature:
         check_choice("%s: pooling" % where, self.pooling, POOLINGS)
         check_range("%s: min_count" % where, self.min_count, 1, 2 ** 31)
         check_range("%s: max_length" % where, self.max_length, 0, MAX_LENGTH)
-        if self.separator and not self.max_length:
-            raise ConfigError("%s: a separator makes it a list; give max_length, the values that are kept" % where)
-        if len(self.separator) > 1:
-            raise ConfigError("%s: separator %r: give one character" % (where, self.separator))
+        refuse(self.separator and not self.max_length,
+               "%s: a separator makes it a list; give max_length, the values that are kept", where)
+        refuse(len(self.separator) > 1, "%s: separator %r: give one character", where, self.separator)
 
     @property
     def is_list(self) -> bool:
@@ -110,30 +87,23 @@ class CategoricalFeature:
 
 @dataclasses.dataclass(frozen=True)
 class NumericFeature:
-    """A feature that is a number.
-
-    Attributes:
-        transform: one of :data:`TRANSFORMS`; empty: the run's ``--dense_transform``.
-        bins: equal-frequency bins that are looked up besides, 0 for none; None: the run's ``--dense_bins``.
-        missing: ``mean`` of the training rows, or the number that stands for a missing one.
-        table: the embedding table of its bins.
-    """
+    """A feature that is a number."""
 
     name: str
     column: str
-    transform: str = ""
-    bins: Optional[int] = None
-    missing: Union[str, float] = MEAN
-    table: str = DEFAULT_TABLE
+    transform: str = ""  # one of TRANSFORMS; empty: the run's --dense_transform
+    bins: Optional[int] = None  # equal-frequency bins that are looked up besides, 0: none; None: the run's --dense_bins
+    missing: Union[str, float] = MEAN  # of the training rows, or the number that stands for a missing one
+    table: str = DEFAULT_TABLE  # of its bins
 
     def __post_init__(self) -> None:
         where = "feature %s" % self.name
         if self.transform:
             check_choice("%s: transform" % where, self.transform, TRANSFORMS)
-        if self.bins is not None and (self.bins == 1 or not 0 <= self.bins <= MAX_BINS):
-            raise ConfigError("%s: bins %s; allowed: 0 (none), or 2 to %d" % (where, self.bins, MAX_BINS))
-        if isinstance(self.missing, str) and self.missing != MEAN:
-            raise ConfigError("%s: missing %r; allowed: mean, or a number" % (where, self.missing))
+        refuse(self.bins is not None and (self.bins == 1 or not 0 <= self.bins <= MAX_BINS),
+               "%s: bins %s; allowed: 0 (none), or 2 to %d", where, self.bins, MAX_BINS)
+        refuse(isinstance(self.missing, str) and self.missing != MEAN,
+               "%s: missing %r; allowed: mean, or a number", where, self.missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,45 +122,32 @@ class TableDefinition:
 
 @dataclasses.dataclass(frozen=True)
 class TaskDefinition:
-    """A task: what is predicted of a row.
+    """A task: what is predicted of a row."""
 
-    Attributes:
-        name: in losses, metrics, predictions and signatures.
-        column: the column that the label is read from.
-        type: ``binary`` or ``regression``, perhaps with a variant that the app knows: ``regression.huber``.
-        positive: texts that make the label 1 (binary); empty: ``1`` does.
-        negative: texts that make it 0, or ``("any",)`` for all others; empty: ``0`` does. Another text is a bad row.
-        given: binary task on whose label this one builds: p(this) = p(given) p(this | given), trained on all rows
-            (ESMM).
-        where: binary task; only rows whose label of that task is 1 count.
-        transform: of a regression's label: ``none`` or ``log`` (log(1 + x)).
-    """
-
-    name: str
-    column: str
-    type: str = BINARY
-    positive: Tuple[str, ...] = ()
+    name: str  # in losses, metrics, predictions and signatures
+    column: str  # that the label is read from
+    type: str = BINARY  # or regression, perhaps with a variant that the app knows: regression.huber
+    positive: Tuple[str, ...] = ()  # texts that make the label 1 (binary); empty: "1" does
+    # Texts that make it 0, or (ANY,) for all others; empty: "0" does. Another text is a bad row.
     negative: Tuple[str, ...] = ()
+    # Binary task on whose label this one builds: p(this) = p(given) p(this | given), trained on all rows (ESMM).
     given: str = ""
-    where: str = ""
-    transform: str = "none"
+    where: str = ""  # binary task; only rows whose label of that task is 1 count
+    transform: str = "none"  # of a regression's label: none, or log: log(1 + x)
 
     def __post_init__(self) -> None:
         check_name("task", self.name)
         where = "task %s" % self.name
         check_choice("%s: type" % where, self.kind, (BINARY, REGRESSION))
         check_choice("%s: transform" % where, self.transform, LABEL_TRANSFORMS)
-        if self.kind == REGRESSION:
-            if self.positive or self.negative or self.given:
-                raise ConfigError("%s: positive, negative and given go with type binary only" % where)
-        elif self.transform != "none":
-            raise ConfigError("%s: transform goes with type regression only" % where)
-        if bool(self.positive) != bool(self.negative):
-            raise ConfigError("%s: give both positive: [texts] and negative: [texts] (negative: any takes the rest); "
-                              "labels 0 and 1 need neither" % where)
+        refuse(self.kind == REGRESSION and (self.positive or self.negative or self.given),
+               "%s: positive, negative and given go with type binary only", where)
+        refuse(self.kind == BINARY and self.transform != "none", "%s: transform goes with type regression only", where)
+        refuse(bool(self.positive) != bool(self.negative),
+               "%s: give both positive: [texts] and negative: [texts] (negative: any takes the rest); labels 0 and 1 "
+               "need neither", where)
         both = sorted(set(self.positive) & set(self.negative))
-        if both:
-            raise ConfigError("%s: both positive and negative: %s" % (where, ", ".join(both)))
+        refuse(both, "%s: both positive and negative: %s", where, ", ".join(both))
 
     @property
     def outputs(self) -> Tuple[str, ...]:
@@ -205,48 +162,33 @@ class TaskDefinition:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetDefinition:
-    """The columns of a dataset's files and their roles.
+    """The columns of a dataset's files and their roles; features and tasks in the order of a record's values."""
 
-    Attributes:
-        name: short name, for example ``census``.
-        files: how its files are read.
-        categorical: in the order of the record's ``sparse_feature``.
-        numeric: in the order of the record's ``dense_feature``.
-        tasks: in the order of the record's ``label``.
-        tables: the tables that a feature names, each once.
-        weight: column of a row's weight in training losses; empty for none.
-        group: column of a row's group for GAUC; empty for none.
-        row_key: column that predictions pass through; empty for none.
-        preset: preset of settings that training takes by default; empty: ``default``.
-    """
-
-    name: str
+    name: str  # short, for example census
     files: FileFormat
     categorical: Tuple[CategoricalFeature, ...]
     numeric: Tuple[NumericFeature, ...]
     tasks: Tuple[TaskDefinition, ...]
-    tables: Tuple[TableDefinition, ...] = (TableDefinition(DEFAULT_TABLE),)
-    weight: str = ""
-    group: str = ""
-    row_key: str = ""
-    preset: str = ""
+    tables: Tuple[TableDefinition, ...] = (TableDefinition(DEFAULT_TABLE),)  # that a feature names, each once
+    weight: str = ""  # column of a row's weight in training losses; empty for none
+    group: str = ""  # column of a row's group for GAUC; empty for none
+    row_key: str = ""  # column that predictions pass through; empty for none
+    preset: str = ""  # settings that training takes by default; empty: the preset "default"
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
         for what, items in (("task", self.tasks), ("feature", self.features)):
-            if not items:
-                raise ConfigError("dataset %s: no %s given; at least one is needed" % (self.name, what))
+            refuse(not items, "dataset %s: no %s given; at least one is needed", self.name, what)
             check_unique("%s names" % what, [item.name for item in items])
         for feature in self.features:
             check_name("feature", feature.name)
-            if feature.name in (SPARSE_FEATURE, DENSE_FEATURE):
-                raise ConfigError("feature %s: the name is that of an input of exported models; give another one and "
-                                  "column: %s" % (feature.name, feature.column))
+            refuse(feature.name in (SPARSE_FEATURE, DENSE_FEATURE),
+                   "feature %s: the name is that of an input of exported models; give another one and column: %s",
+                   feature.name, feature.column)
         check_unique("table names", [table.name for table in self.tables])
         self._check_columns()
         self._check_sharing()
-        self._check_task_relations()
-        self._check_outputs()
+        self._check_tasks()
 
     @property
     def task_names(self) -> Tuple[str, ...]:
@@ -264,16 +206,6 @@ class DatasetDefinition:
         return sum(feature.width for feature in self.categorical)
 
     @property
-    def num_dense(self) -> int:
-        """Values of ``dense_feature`` in one row."""
-        return len(self.numeric)
-
-    @property
-    def num_tasks(self) -> int:
-        """Labels of one row."""
-        return len(self.tasks)
-
-    @property
     def has_float_labels(self) -> bool:
         """Whether labels are float32: a task is a regression."""
         return any(task.kind == REGRESSION for task in self.tasks)
@@ -281,9 +213,8 @@ class DatasetDefinition:
     @property
     def columns(self) -> Tuple[str, ...]:
         """Every column that is used, each once."""
-        names = [item.column for item in self.features] + [task.column for task in self.tasks]
-        names += [name for name in (self.weight, self.group, self.row_key) if name]
-        return tuple(dict.fromkeys(names))
+        names = [item.column for item in self.features + self.tasks]
+        return tuple(dict.fromkeys(names + [name for name in (self.weight, self.group, self.row_key) if name]))
 
     @property
     def vocabulary_names(self) -> Tuple[str, ...]:
@@ -302,79 +233,64 @@ class DatasetDefinition:
     def _check_columns(self) -> None:
         labels = {task.column for task in self.tasks}
         both = sorted(feature.name for feature in self.features if feature.column in labels)
-        if both:
-            raise ConfigError("dataset %s: feature %s reads a label's column; a label cannot be a feature"
-                              % (self.name, ", ".join(both)))
+        refuse(both, "dataset %s: feature %s reads a label's column; a label cannot be a feature", self.name,
+               ", ".join(both))
         for feature in self.categorical:
-            if feature.is_list and not feature.separator and self.files.format == CSV:
-                raise ConfigError("feature %s: max_length makes it a list; give separator, the character between its "
-                                  "values" % feature.name)
+            refuse(feature.is_list and not feature.separator and self.files.format == CSV,
+                   "feature %s: max_length makes it a list; give separator, the character between its values",
+                   feature.name)
         for what, column in (("weight", self.weight), ("group", self.group)):
-            if column in labels:
-                raise ConfigError("%s: %s is a label's column" % (what, column))
+            refuse(column in labels, "%s: %s is a label's column", what, column)
         unknown = [name for name in self.columns if name not in self.files.columns]
-        if self.files.columns and unknown:
-            raise ConfigError("dataset %s: columns that files.columns does not name: %s"
-                              % (self.name, ", ".join(unknown)))
-
-    def _check_outputs(self) -> None:
-        """Refuses tasks of which predictions could not be told apart."""
-        names = [self.row_key] + [name for task in self.tasks for name in task.outputs]
-        for task in self.tasks:
-            twice = [name for name in task.outputs if names.count(name) > 1]
-            if twice:
-                raise ConfigError("task %s: predictions would have two columns %s, as another task's or the row key's; "
-                                  "rename the task, and name its column: %s" % (task.name, twice[0], task.column))
+        refuse(self.files.columns and unknown, "dataset %s: columns that files.columns does not name: %s", self.name,
+               ", ".join(unknown))
 
     def _check_sharing(self) -> None:
         tables = {table.name for table in self.tables}
         by_name = {feature.name: feature for feature in self.categorical}
         for feature in self.features:
-            if feature.table not in tables:
-                raise ConfigError("feature %s: table %s is not defined" % (feature.name, feature.table))
+            refuse(feature.table not in tables, "feature %s: table %s is not defined", feature.name, feature.table)
         for feature in self.categorical:
             owner = by_name.get(feature.vocabulary or feature.name)
-            if owner is None or (owner.vocabulary or owner.name) != owner.name:
+            if owner is None or owner.vocabulary not in ("", owner.name):
                 raise ConfigError("feature %s: vocabulary %s is no feature with a vocabulary of its own"
                                   % (feature.name, feature.vocabulary))
-            if (owner.encoding, owner.table) != (feature.encoding, feature.table):
-                raise ConfigError("feature %s shares the values of %s and must have its table (%s) and encoding (%s)"
-                                  % (feature.name, owner.name, owner.table, owner.encoding))
+            refuse((owner.encoding, owner.table) != (feature.encoding, feature.table),
+                   "feature %s shares the values of %s and must have its table (%s) and encoding (%s)",
+                   feature.name, owner.name, owner.table, owner.encoding)
         unused = sorted(tables - {feature.table for feature in self.features})
-        if unused:
-            raise ConfigError("tables that no feature names: %s" % ", ".join(unused))
+        refuse(unused, "tables that no feature names: %s", ", ".join(unused))
 
-    def _check_task_relations(self) -> None:
-        by_name = {task.name: task for task in self.tasks}
+    def _check_tasks(self) -> None:
+        kinds = {task.name: task.kind for task in self.tasks}
         for task in self.tasks:
             for key, other in (("given", task.given), ("where", task.where)):
-                if other and (other not in by_name or by_name[other].kind != BINARY or other == task.name):
-                    raise ConfigError("task %s: %s %r names no other binary task; tasks: %s"
-                                      % (task.name, key, other, ", ".join(self.task_names)))
+                refuse(other and (kinds.get(other) != BINARY or other == task.name),
+                       "task %s: %s %r names no other binary task; tasks: %s", task.name, key, other,
+                       ", ".join(self.task_names))
+        reached = {task.name: {task.given, task.where} - {""} for task in self.tasks}
+        for _ in self.tasks:
+            reached = {name: others.union(*(reached[other] for other in others)) for name, others in reached.items()}
+        for name, others in reached.items():
+            refuse(name in others, "task %s: given and where form a circle (%s)", name, ", ".join(sorted(others)))
+        columns = [self.row_key] + [name for task in self.tasks for name in task.outputs]
         for task in self.tasks:
-            reached: Set[str] = set()
-            following = {task.given, task.where} - {""}
-            while following - reached:
-                reached |= following
-                following = {other for name in reached for other in (by_name[name].given, by_name[name].where)} - {""}
-            if task.name in reached:
-                raise ConfigError("task %s: given and where form a circle (%s)"
-                                  % (task.name, ", ".join(sorted(reached))))
+            for name in task.outputs:
+                refuse(columns.count(name) > 1, "task %s: predictions would have two columns %s, as another task's or "
+                       "the row key's; rename the task, and name its column: %s", task.name, name, task.column)
 
 
 def differences(found: DatasetDefinition, expected: DatasetDefinition, files: bool = True) -> List[str]:
     """Returns a line per difference between two definitions, with or without ``files``; none where they are equal."""
     lines: List[str] = []
-    for what, theirs, ours in (("feature", found.features, expected.features), ("task", found.tasks, expected.tasks),
-                               ("table", found.tables, expected.tables)):
-        by_name = {item.name: item for item in theirs}
-        known = {item.name: item for item in ours}
-        lines += ["%s %s is missing" % (what, name) for name in known if name not in by_name]
-        lines += ["%s %s is new" % (what, name) for name in by_name if name not in known]
-        both = [name for name in known if name in by_name]
-        for name in both:
-            lines += ["%s %s: %s" % (what, name, line) for line in _field_differences(by_name[name], known[name])]
-        if both != [name for name in by_name if name in known]:
+    for what in ("feature", "task", "table"):
+        theirs, ours = ({item.name: item for item in getattr(one, what + "s")} for one in (found, expected))
+        both = [name for name in ours if name in theirs]
+        lines += ["%s %s is missing" % (what, name) for name in ours if name not in theirs]
+        lines += ["%s %s is new" % (what, name) for name in theirs if name not in ours]
+        lines += ["%s %s: %s" % (what, name, line) for name in both
+                  for line in _field_differences(theirs[name], ours[name])]
+        if both != [name for name in theirs if name in ours]:
             lines.append("another order of the %ss" % what)
     lines += ["files: %s" % line for line in _field_differences(found.files, expected.files)] if files else []
     return lines + _field_differences(found, expected, ("name", "weight", "group", "row_key", "preset"))

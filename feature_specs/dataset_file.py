@@ -1,15 +1,15 @@
 """Reads a dataset's definition from a YAML file; every complaint names the file, the line and what is allowed.
 
-The keys are described in ``docs/datasets.md``. Texts are taken as they are written, so that ``positive: [yes]`` and
-``positive: [1]`` mean the texts "yes" and "1", whatever YAML makes of them.
+Texts are taken as they are written: ``positive: [yes, 1]`` means the texts "yes" and "1", whatever YAML makes of them.
 """
 import dataclasses
 import difflib
 import os
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 import yaml
 
+from feature_specs.checks import refuse
 from feature_specs.dataset import (
     ANY,
     DEFAULT_TABLE,
@@ -36,25 +36,16 @@ _ELSEWHERE = {"dim": "the dimension belongs to the table: tables: {NAME: {dim: 1
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFile:
-    """A definition and where it was written.
-
-    Attributes:
-        definition: what the file says.
-        path: of the file.
-        places: {column: "FILE line N" where it is named first}, for messages about data that lacks it.
-    """
+    """A definition and where it was written."""
 
     definition: DatasetDefinition
     path: str
-    places: Mapping[str, str]
+    places: Mapping[str, str]  # {column: "FILE line N" where it is named first}, for messages about data that lacks it
 
 
 def load_dataset(name_or_path: str) -> DatasetFile:
-    """Reads a dataset file, or one of :data:`BUILTIN` by its name.
-
-    Raises:
-        ConfigError: the file cannot be read, is no YAML, or does not define a dataset; names the file and the line.
-    """
+    """Reads a dataset file, or one of :data:`BUILTIN` by its name; ConfigError, with file and line, where it cannot be
+    read, is no YAML, or does not define a dataset."""
     path = name_or_path
     if name_or_path in BUILTIN:
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name_or_path + ".yaml")
@@ -68,13 +59,6 @@ def load_dataset(name_or_path: str) -> DatasetFile:
     return parse_dataset(text, path)
 
 
-def load_builtin(name: str) -> DatasetDefinition:
-    """Returns a definition that comes with the product, one of :data:`BUILTIN`."""
-    if name not in BUILTIN:
-        raise ConfigError("dataset %r is not built in; choose from %s" % (name, ", ".join(BUILTIN)))
-    return load_dataset(name).definition
-
-
 def parse_dataset(text: str, path: str) -> DatasetFile:
     """Reads the text of a dataset file; arguments, result and errors as for :func:`load_dataset`."""
     try:
@@ -84,8 +68,7 @@ def parse_dataset(text: str, path: str) -> DatasetFile:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError("%s%s is no valid YAML: %s" % (
             path, " line %d" % (mark.line + 1) if mark else "", reason)) from error
-    if node is None:
-        raise ConfigError("%s is empty; describe FILE writes a draft" % path)
+    refuse(node is None, "%s is empty; describe FILE writes a draft", path)
     return _Parser(path).dataset(node)
 
 
@@ -93,30 +76,25 @@ class _Parser:
     def __init__(self, path: str) -> None:
         self._path = path
         self._places: Dict[str, str] = {}
+        self._parts: Dict[str, yaml.Node] = {}  # features and tasks, as messages name them
 
     def dataset(self, node: yaml.Node) -> DatasetFile:
         """Reads the whole document."""
         top = self._mapping(node, _TOP, "the dataset file", ("name", "features", "tasks"))
-        nodes = self._named(top["features"], "features")
-        given = {name: self._feature(name, item) for name, item in nodes.items()}
-        features = [self._shared(feature, given, self._entries(nodes[name], name)) for name, feature in given.items()]
-        tables = self._tables(top.get("tables"), features)
-        task_nodes = self._named(top["tasks"], "tasks")
-        tasks = tuple(self._with_column(TaskDefinition, name, item, "task %s" % name, "task %s: " % name)
+        feature_nodes, task_nodes = self._named(top["features"], "features"), self._named(top["tasks"], "tasks")
+        features = self._features(feature_nodes)
+        tasks = tuple(self._built(item, TaskDefinition, self._of_column(TaskDefinition, name, item, "task %s" % name))
                       for name, item in task_nodes.items())
         single = {key: self._text(top[key], key) for key in ("name", "weight", "group", "row_key", "preset")
                   if key in top}
         for key in ("weight", "group", "row_key"):
             if key in single:
                 self._place(single[key], top[key])
-        lines = {"feature %s" % name: item for name, item in nodes.items()}
-        lines.update(("task %s" % name, item) for name, item in task_nodes.items())
-        definition = self._built(node, lambda: DatasetDefinition(
-            files=self._files(top.get("files")),
+        definition = self._built(node, DatasetDefinition, dict(
+            single, files=self._files(top.get("files")), tasks=tasks, tables=self._tables(top.get("tables"), features),
             categorical=tuple(item for item in features if isinstance(item, CategoricalFeature)),
-            numeric=tuple(item for item in features if isinstance(item, NumericFeature)),
-            tasks=tasks, tables=tables, **single), lines)
-        return DatasetFile(definition, self._path, dict(self._places))
+            numeric=tuple(item for item in features if isinstance(item, NumericFeature))))
+        return DatasetFile(definition, self._path, self._places)
 
     def _files(self, node: Optional[yaml.Node]) -> FileFormat:
         if node is None:
@@ -126,44 +104,45 @@ class _Parser:
             values.setdefault("header", False)
         if "" not in values.get("missing", ("",)):
             values["missing"] = ("",) + values["missing"]
-        return self._built(node, lambda: FileFormat(**values))
+        return self._built(node, FileFormat, values)
 
-    def _feature(self, name: str, node: yaml.Node) -> Any:
-        what = "feature %s" % name
-        entries = self._entries(node, what) if isinstance(node, yaml.MappingNode) else {}
-        if "type" not in entries:
-            raise self._error(node, "%s: type is missing; give %s" % (what, " or ".join(_FEATURES)))
-        kind = self._text(entries["type"], what + ": type")
-        if kind not in _FEATURES:
-            raise self._error(entries["type"], "%s: type %s is not known; choose from %s"
-                              % (what, kind, ", ".join(_FEATURES)))
-        return self._with_column(_FEATURES[kind], name, node, "%s (%s)" % (what, kind), what + ": ")
-
-    @staticmethod
-    def _shared(feature: Any, features: Mapping[str, Any], given: Mapping[str, yaml.Node]) -> Any:
-        """A feature that shares another's values has its table and encoding without naming them again."""
-        owner = features.get(getattr(feature, "vocabulary", ""))
-        if not isinstance(owner, CategoricalFeature):
-            return feature
-        return dataclasses.replace(feature, **{key: getattr(owner, key) for key in ("table", "encoding")
-                                               if key not in given})
+    def _features(self, nodes: Mapping[str, yaml.Node]) -> List[Any]:
+        kinds, given = {}, {}
+        for name, node in nodes.items():
+            what = "feature %s" % name
+            entries = self._entries(node, what) if isinstance(node, yaml.MappingNode) else {}
+            if "type" not in entries:
+                raise self._error(node, "%s: type is missing; give %s" % (what, " or ".join(_FEATURES)))
+            kind = self._text(entries["type"], what + ": type")
+            if kind not in _FEATURES:
+                raise self._error(entries["type"], "%s: type %s is not known; choose from %s"
+                                  % (what, kind, ", ".join(_FEATURES)))
+            kinds[name] = _FEATURES[kind]
+            given[name] = self._of_column(kinds[name], name, node, what, " (%s)" % kind)
+        for name, values in given.items():
+            # A feature that shares another's values has its table and encoding without naming them again.
+            owner = given.get(values.get("vocabulary", name), {})
+            for key in {"table", "encoding"} & set(owner):
+                values.setdefault(key, owner[key])
+        return [self._built(nodes[name], kinds[name], values) for name, values in given.items()]
 
     def _tables(self, node: Optional[yaml.Node], features: Sequence[Any]) -> Tuple[TableDefinition, ...]:
-        given = {}
+        tables = {}
         for name, item in self._named(node, "tables").items() if node is not None else ():
-            values = self._values(TableDefinition, item, "table %s" % name, "table %s: " % name)
-            given[name] = self._built(item, lambda: TableDefinition(name, **values))  # noqa: B023
+            what = "table %s" % name
+            tables[name] = self._built(item, TableDefinition,
+                                       dict(self._values(TableDefinition, item, what, what + ": "), name=name))
         for feature in features:
             if feature.table == DEFAULT_TABLE or node is None:
-                given.setdefault(feature.table, TableDefinition(feature.table))
-        return tuple(given.values())
+                tables.setdefault(feature.table, TableDefinition(feature.table))
+        return tuple(tables.values())
 
-    def _with_column(self, kind: Any, name: str, node: yaml.Node, what: str, prefix: str) -> Any:
-        """Builds what reads a column: that of its own name where it names none."""
-        values = self._values(kind, node, what, prefix)
-        values.setdefault("column", name)
+    def _of_column(self, kind: type, name: str, node: yaml.Node, what: str, detail: str = "") -> Dict[str, Any]:
+        """Reads the fields of what reads a column: that of its own name where it names none."""
+        values = {"column": name, **self._values(kind, node, what + detail, what + ": "), "name": name}
         self._place(values["column"], node)
-        return self._built(node, lambda: kind(name=name, **values))
+        self._parts[what] = node
+        return values
 
     def _place(self, column: str, node: yaml.Node) -> None:
         self._places.setdefault(column, "%s line %d" % (self._path, node.start_mark.line + 1))
@@ -210,11 +189,26 @@ class _Parser:
         hints = get_type_hints(kind)
         allowed = ["type"] if "column" in hints else []
         allowed += [name for name in hints if name not in ("name", "type")]
-        readers: Dict[Any, Callable[[yaml.Node, str], Any]] = {
-            str: self._text, bool: self._boolean, Tuple[str, ...]: self._texts, int: self._whole,
-            Optional[int]: self._whole, Union[str, float]: self._number_or_text}
-        return {key: readers[hints[key]](item, prefix + key)
+        return {key: self._value(hints[key], item, prefix + key)
                 for key, item in self._mapping(node, allowed, what).items() if key in hints}
+
+    def _value(self, hint: Any, node: yaml.Node, what: str) -> Any:
+        if hint == Tuple[str, ...]:
+            return self._texts(node, what)
+        if hint is bool:
+            value = str(node.value).lower()
+            if value not in ("true", "false"):
+                raise self._error(node, "%s: give true or false" % what)
+            return value == "true"
+        text = self._text(node, what)
+        if hint is str:
+            return text
+        try:
+            return float(text) if hint == Union[str, float] else int(text.replace("_", ""))
+        except ValueError:
+            if hint == Union[str, float]:
+                return text
+            raise self._error(node, "%s: a whole number is expected, found %r" % (what, text)) from None
 
     def _text(self, node: yaml.Node, what: str) -> str:
         if not isinstance(node, yaml.ScalarNode):
@@ -231,36 +225,14 @@ class _Parser:
             return (ANY,)
         raise self._error(node, "%s: a list is expected, such as [%s]" % (what, text or "..."))
 
-    def _boolean(self, node: yaml.Node, what: str) -> bool:
-        value = str(getattr(node, "value", "")).lower()
-        if value not in ("true", "false"):
-            raise self._error(node, "%s: give true or false" % what)
-        return value == "true"
-
-    def _whole(self, node: yaml.Node, what: str) -> int:
+    def _built(self, node: yaml.Node, kind: Any, values: Mapping[str, Any]) -> Any:
+        """Builds a dataclass; what the whole dataset's complains about gets the line of the part that it names."""
         try:
-            return int(self._text(node, what).replace("_", ""))
-        except ValueError:
-            raise self._error(node, "%s: a whole number is expected, found %r" % (what, node.value)) from None
-
-    def _number_or_text(self, node: yaml.Node, what: str) -> Any:
-        text = self._text(node, what)
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-    def _built(self, node: yaml.Node, build: Callable[[], Any],
-               lines: Optional[Mapping[str, yaml.Node]] = None) -> Any:
-        """Calls a constructor; what it complains about gets the line of the part that the message names."""
-        try:
-            return build()
+            return kind(**values)
         except ConfigError as error:
             text = str(error)
-            if text.startswith(self._path):
-                raise
-            named = [item for name, item in (lines or {}).items() if name + " " in text or name + ":" in text]
-            raise self._error(named[0] if named else node, text) from error
+            named = [part for name, part in self._parts.items() if name + " " in text or name + ":" in text]
+            raise self._error(named[0] if named and kind is DatasetDefinition else node, text) from error
 
     def _error(self, node: yaml.Node, text: str) -> ConfigError:
         return ConfigError("%s line %d: %s" % (self._path, node.start_mark.line + 1, text))

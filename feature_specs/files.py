@@ -1,7 +1,4 @@
-"""Files that are whole or absent: temporary name, then rename; errors name the file.
-
-The names of unfinished files and folders tell whose they are, so that what a killed process left can go.
-"""
+"""Files that are whole or absent: temporary name, which tells whose it is, then rename; errors name the file."""
 import contextlib
 import errno
 import hashlib
@@ -17,11 +14,7 @@ _MOST_BYTES = 16 << 20
 
 @contextlib.contextmanager
 def named_errors(path: str) -> Iterator[None]:
-    """Names the file in operating-system errors that do not: a write to a full disk knows no name.
-
-    Raises:
-        OSError: the same error, with the file's name.
-    """
+    """Names the file in operating-system errors that do not: a write to a full disk knows no name."""
     try:
         yield
     except OSError as error:
@@ -37,11 +30,7 @@ def refuse_directory(path: str) -> None:
 
 
 def replace_text(path: str, text: str) -> None:
-    """Writes a text file, UTF-8; whatever happens, the old one or the new one is there, whole.
-
-    Raises:
-        OSError: it cannot be written; the old file is untouched.
-    """
+    """Writes a text file, UTF-8; whatever happens, the old one or the new one is there, whole."""
     temporary = path + ".tmp"
     refuse_directory(path)
     with named_errors(path):
@@ -58,12 +47,8 @@ def replace_text(path: str, text: str) -> None:
 
 
 def read_small_text(path: str) -> str:
-    """Reads a file of settings, UTF-8, with or without a byte order mark; a device or another endless one is refused.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not UTF-8, or larger than 16 MiB.
-    """
+    """Reads a file of settings, UTF-8, with or without a byte order mark; ValueError where it is not UTF-8, or larger
+    than 16 MiB, as a device or another endless one is."""
     with open(path, "rb") as stream:
         data = stream.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:

@@ -1,15 +1,11 @@
-"""``manifest.json``: the one description of a prepared data directory.
-
-The data preparation writes it last, so that a directory that has one is whole. Everything that reads the records
-(input pipeline, training, serving) takes vocabularies, statistics and row counts from it and from nowhere else.
-"""
+"""``manifest.json``: the one description of a prepared data directory, written last: one that has it is whole."""
 import dataclasses
 import hashlib
 import json
 import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from feature_specs.checks import build, check_range, shown
+from feature_specs.checks import build, check_range, refuse, shown
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -17,42 +13,32 @@ from feature_specs.records import KEY_BITS
 
 FORMAT_VERSION = 3
 FILE_NAME = "manifest.json"
-#: Where a model directory keeps the manifest and the vocabularies that it was trained with.
-MODEL_DATA_FOLDER = "data"
+MODEL_DATA_FOLDER = "data"  # where a model directory keeps the manifest and the vocabularies of its training
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "test"
-#: Rows that a split may have: more than any disk holds, few enough for step numbers to stay below 2**53.
-MAX_ROWS = 1 << 36
+MAX_ROWS = 1 << 36  # of a split: more than any disk holds, few enough for step numbers to stay below 2**53
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseStatistics:
-    """What the training rows say of one numeric column; all values in the column's raw unit.
+    """What the training rows say of one numeric column; all values in the column's raw unit."""
 
-    Attributes:
-        count: number of values.
-        mean, std: of the raw values (population standard deviation).
-        minimum, maximum: of the raw values.
-        log_mean, log_std: of sign(x) * log(1 + |x|).
-        bin_edges: ascending; value x lies in bin ``searchsorted(bin_edges, x, side="left")``, that is bin i holds
-            the x with ``bin_edges[i-1] < x <= bin_edges[i]``. Equal-frequency, a frequent value has a bin of its own.
-        bin_counts: training rows per bin, one more entry than ``bin_edges``.
-    """
-
-    count: int
+    count: int  # of the values
     mean: float
-    std: float
+    std: float  # population standard deviation
     minimum: float
     maximum: float
-    log_mean: float
+    log_mean: float  # of sign(x) * log(1 + |x|)
     log_std: float
+    # Ascending; bin i holds the x with bin_edges[i-1] < x <= bin_edges[i]. Equal-frequency, but a frequent value has a
+    # bin of its own.
     bin_edges: Tuple[float, ...]
-    bin_counts: Tuple[int, ...]
+    bin_counts: Tuple[int, ...]  # training rows per bin, one more entry than bin_edges
 
     def __post_init__(self) -> None:
         edges = self.bin_edges
-        if any(left >= right for left, right in zip(edges, edges[1:])) or len(self.bin_counts) != len(edges) + 1:
-            raise ConfigError("bins are not ascending, or do not fit their counts")
+        refuse(any(left >= right for left, right in zip(edges, edges[1:])) or len(self.bin_counts) != len(edges) + 1,
+               "bins are not ascending, or do not fit their counts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,31 +68,18 @@ class InputEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The rows of one split and where they are.
+    """The rows of one split and where they are."""
 
-    Attributes:
-        rows: number of rows (without padding rows).
-        positives: {binary task: rows whose label is 1}.
-        unknown_labels: {task: rows without a label}.
-        out_of_vocabulary: {categorical feature with a vocabulary: values that the vocabulary lacks}.
-        cut_lists: {list feature: rows whose list was longer than ``max_length``}.
-        duplicates: rows that are exact copies of an earlier row; None where they were not counted.
-        contradictions: {task with ``given``: rows where it is 1 and the task that it builds on 0}.
-        bad_rows: {reason: rows left out}; of files that were split, all stand with the training rows.
-        inputs: the files that the rows were read from.
-        shards: the files, in order.
-    """
-
-    rows: int
-    positives: Mapping[str, int]
-    unknown_labels: Mapping[str, int]
-    out_of_vocabulary: Mapping[str, int]
-    cut_lists: Mapping[str, int]
-    duplicates: Optional[int]
-    contradictions: Mapping[str, int]
-    bad_rows: Mapping[str, int]
+    rows: int  # without padding rows
+    positives: Mapping[str, int]  # {binary task: rows whose label is 1}
+    unknown_labels: Mapping[str, int]  # {task: rows without a label}
+    out_of_vocabulary: Mapping[str, int]  # {categorical feature with a vocabulary: values that the vocabulary lacks}
+    cut_lists: Mapping[str, int]  # {list feature: rows whose list was longer than max_length}
+    duplicates: Optional[int]  # rows that are exact copies of an earlier row; None where they were not counted
+    contradictions: Mapping[str, int]  # {task with given: rows where it is 1 and the task that it builds on 0}
+    bad_rows: Mapping[str, int]  # {reason: rows left out}; of files that were split, all stand with the training rows
     inputs: Tuple[InputEntry, ...]
-    shards: Tuple[Shard, ...]
+    shards: Tuple[Shard, ...]  # in order
 
     def __post_init__(self) -> None:
         check_range("rows of a split", self.rows, 0, MAX_ROWS)
@@ -114,22 +87,14 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyInfo:
-    """What has a key number: a vocabulary, a hashed feature or the bins of a numeric feature.
+    """What has a key number: a vocabulary, a hashed feature or the bins of a numeric feature."""
 
-    Attributes:
-        number: 1 or more; the upper bits of its keys (:data:`feature_specs.records.KEY_BITS`). It never changes.
-        encoding: ``vocabulary``, ``hash`` or ``bins``.
-        size: of a vocabulary: indexes that there are, 0 (the unknown value) included; else 0.
-        distinct: different values that preparation has seen, an estimate beyond a bound; 0 for bins.
-        path: of a vocabulary: its Parquet file (columns ``value`` string, ``count`` int64, ``index`` int64, which is 0
-            for values rarer than ``min_count``), relative to the data directory; else empty.
-        sha256: of that file; empty without one.
-    """
-
-    number: int
-    encoding: str
-    size: int
-    distinct: int
+    number: int  # 1 or more; the upper bits of its keys, above KEY_BITS; it never changes
+    encoding: str  # vocabulary, hash or bins
+    size: int  # of a vocabulary: indexes that there are, 0 (the unknown value) included; else 0
+    distinct: int  # different values that preparation has seen, an estimate beyond a bound; 0 for bins
+    # Of a vocabulary: its Parquet file (columns value string, count int64, index int64; index 0: rarer than min_count),
+    # relative to the data directory, and the hash of that; else empty.
     path: str = ""
     sha256: str = ""
 
@@ -150,39 +115,23 @@ class LabelStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A prepared data directory.
-
-    Attributes:
-        dataset: the dataset's definition.
-        line_per_sample: rows packed into one record (L).
-        vocabularies: {name: what has a key number}, every name of ``dataset.vocabulary_names``.
-        vocabulary_splits: the splits whose rows made the vocabularies.
-        dense_statistics: {numeric feature: statistics of the training rows}.
-        label_statistics: {task: statistics of the training rows}.
-        seed: seed of the shuffle when writing.
-        splits: {"train": ..., "test": ...}.
-        has_rare_values: whether fewer than ten training rows came on a different value; of data that continues other
-            data: whether it was so there. Further passes over such rows learn them by heart.
-        continues: identity of the data whose vocabularies and statistics this data continues; empty for none.
-    """
+    """A prepared data directory."""
 
     dataset: DatasetDefinition
-    line_per_sample: int
-    vocabularies: Mapping[str, VocabularyInfo]
-    vocabulary_splits: Tuple[str, ...]
-    dense_statistics: Mapping[str, DenseStatistics]
-    label_statistics: Mapping[str, LabelStatistics]
-    seed: int
+    line_per_sample: int  # rows packed into one record (L)
+    vocabularies: Mapping[str, VocabularyInfo]  # every name of dataset.vocabulary_names
+    vocabulary_splits: Tuple[str, ...]  # the splits whose rows made the vocabularies
+    dense_statistics: Mapping[str, DenseStatistics]  # per numeric feature
+    label_statistics: Mapping[str, LabelStatistics]  # per task
+    seed: int  # of the shuffle when writing
     splits: Mapping[str, Split]
+    # Whether fewer than ten training rows came on a different value; of data that continues other data: whether it was
+    # so there. Further passes over such rows learn them by heart.
     has_rare_values: bool
-    continues: str = ""
+    continues: str = ""  # identity of the data whose vocabularies and statistics this data continues; empty for none
 
     def split(self, name: str) -> Split:
-        """Returns a split by name.
-
-        Raises:
-            DataError: there is no such split.
-        """
+        """Returns a split by name; DataError where there is none."""
         if name not in self.splits:
             raise DataError("split %r is not in the data; it has %s" % (name, ", ".join(sorted(self.splits))))
         return self.splits[name]
@@ -205,30 +154,21 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: Any) -> "Manifest":
-        """Builds a manifest from :meth:`to_dict` data.
-
-        Raises:
-            DataError: the data is not a manifest of a known version, or contradicts itself.
-        """
+        """Reads :meth:`to_dict` data back; DataError where it is of another version or contradicts itself."""
         try:
             return _parse(data)
         except (ConfigError, RecursionError) as error:
             raise DataError("not a valid manifest: %s" % error) from error
 
 
-def write_manifest(manifest: Manifest, directory: str) -> str:
-    """Writes ``manifest.json`` atomically and returns its path."""
-    path = os.path.join(directory, FILE_NAME)
-    replace_text(path, json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    return path
+def write_manifest(manifest: Manifest, directory: str) -> None:
+    """Writes ``manifest.json`` atomically."""
+    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
+    replace_text(os.path.join(directory, FILE_NAME), text + "\n")
 
 
 def read_manifest(directory: str) -> Manifest:
-    """Reads the manifest of a prepared data directory.
-
-    Raises:
-        DataError: the folder or its manifest is missing, unreadable, damaged or of a newer format.
-    """
+    """Reads a data directory's manifest; DataError where it is missing, unreadable, damaged or of a newer format."""
     path = os.path.join(directory, FILE_NAME)
     if not os.path.isdir(directory):
         raise DataError("data directory %s does not exist; make it with: bash run_estimator.sh prepare" % directory)
@@ -246,11 +186,14 @@ def read_manifest(directory: str) -> Manifest:
 
 def _parse(data: Any) -> Manifest:
     version = data.get("format_version") if isinstance(data, Mapping) else None
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        raise ConfigError("format_version %r%s; this program reads version %d" % (
-            version, " is newer; update the program" if newer else "", FORMAT_VERSION))
-    _check_text(data)
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    refuse(version != FORMAT_VERSION, "format_version %r%s; this program reads version %d", version,
+           " is newer; update the program" if newer else "", FORMAT_VERSION)
+    try:  # halves of characters, which JSON can say and no file can be named by
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError("the text that ends with %r is not valid Unicode" % error.object[
+            max(0, error.start - 40):error.end]) from error
     manifest = build(Manifest, {name: value for name, value in data.items() if name != "format_version"})
     dataset = manifest.dataset
     check_range("line_per_sample", manifest.line_per_sample, 1, 1 << 20)
@@ -258,41 +201,25 @@ def _parse(data: Any) -> Manifest:
             ("vocabularies", manifest.vocabularies, dataset.vocabulary_names),
             ("dense_statistics", manifest.dense_statistics, [feature.name for feature in dataset.numeric]),
             ("label_statistics", manifest.label_statistics, dataset.task_names)):
-        if set(found) != set(names):
-            raise ConfigError("%s of %s are expected, found those of %s" % (what, shown(tuple(names)),
-                                                                            shown(tuple(found))))
-    if len({info.number for info in manifest.vocabularies.values()}) != len(manifest.vocabularies):
-        raise ConfigError("two vocabularies have one number")
+        refuse(set(found) != set(names), "%s of %s are expected, found those of %s", what, shown(tuple(names)),
+               shown(tuple(found)))
+    refuse(len({info.number for info in manifest.vocabularies.values()}) != len(manifest.vocabularies),
+           "two vocabularies have one number")
+    binary = [task.name for task in dataset.tasks if task.kind == BINARY]
     for name, split in manifest.splits.items():
-        _check_split(name, split, dataset)
+        refuse(sum(shard.rows for shard in split.shards) != split.rows,
+               "the shards of split %s do not hold its %d rows", name, split.rows)
+        missing = [task for task in dataset.task_names if task not in split.unknown_labels]
+        refuse(missing, "split %s counts no labels of %s", name, ", ".join(missing))
+        refuse(not set(binary) <= set(split.positives) <= set(dataset.task_names),
+               "positives of split %s: counts of the binary tasks (%s) are expected, found those of %s",
+               name, ", ".join(binary) or "none", ", ".join(sorted(split.positives)) or "none")
     return manifest
 
 
-def _check_text(data: Any) -> None:
-    """Refuses halves of characters, which JSON can say and no file can be named by."""
-    try:
-        json.dumps(data, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ConfigError("the text that ends with %r is not valid Unicode" % error.object[
-            max(0, error.start - 40):error.end]) from error
-
-
-def _check_split(name: str, split: Split, dataset: DatasetDefinition) -> None:
-    """Refuses a split whose numbers do not fit together, or to the tasks."""
-    if sum(shard.rows for shard in split.shards) != split.rows:
-        raise ConfigError("the shards of split %s do not hold its %d rows" % (name, split.rows))
-    missing = [task for task in dataset.task_names if task not in split.unknown_labels]
-    if missing:
-        raise ConfigError("split %s counts no labels of %s" % (name, ", ".join(missing)))
-    binary = [task.name for task in dataset.tasks if task.kind == BINARY]
-    if not set(binary) <= set(split.positives) <= set(dataset.task_names):
-        raise ConfigError("positives of split %s: counts of the binary tasks (%s) are expected, found those of %s"
-                        % (name, ", ".join(binary) or "none", ", ".join(sorted(split.positives)) or "none"))
-
-
 def _check_inside(path: str) -> None:
-    if os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path:
-        raise ConfigError("path %r does not stay inside the data directory" % path)
+    refuse(os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path,
+           "path %r does not stay inside the data directory", path)
 
 
 def _sha256_of(data: Any) -> str:

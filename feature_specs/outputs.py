@@ -8,7 +8,8 @@ import stat
 import sys
 from typing import IO, Any, ContextManager, Iterator, Optional
 
-from feature_specs.errors import ConfigError, DataError
+from feature_specs.checks import refuse
+from feature_specs.errors import DataError
 from feature_specs.files import remove_leftovers, temporary_name
 
 STANDARD = "-"
@@ -22,15 +23,8 @@ def open_output(path: str) -> Iterator[IO[bytes]]:
     """Opens a file for writing bytes; where the block ends with an error, an existing file stays what it was.
 
     ``-`` and ``/dev/stdout`` are standard output; pipes and devices are written straight into; a link is followed and
-    its target replaced; an existing file keeps its mode; a name that ends in ``.gz`` is compressed.
-
-    Args:
-        path: as the user gave it.
-
-    Raises:
-        ConfigError: it is a directory, or its directory does not exist.
-        DataError: it cannot be written.
-        BrokenPipeError: whoever read a pipe has gone away.
+    its target replaced; an existing file keeps its mode; a name that ends in ``.gz`` is compressed. BrokenPipeError:
+    whoever read a pipe has gone away.
     """
     descriptor = _descriptor(path)
     if descriptor is not None:
@@ -40,25 +34,24 @@ def open_output(path: str) -> Iterator[IO[bytes]]:
                 yield stream
         return
     real = os.path.realpath(path)
-    if os.path.islink(path) and os.path.islink(real):
-        raise ConfigError("output %s is a link that leads in a circle; give another name" % path)
-    if os.path.isdir(real):
-        raise ConfigError("output %s is a directory; give the name of a file" % path)
-    exists = os.path.exists(path)
-    if exists and not stat.S_ISREG(os.stat(path).st_mode):
+    folder, name = os.path.split(real)
+    refuse(os.path.islink(path) and os.path.islink(real),
+           "output %s is a link that leads in a circle; give another name", path)
+    refuse(os.path.isdir(real), "output %s is a directory; give the name of a file", path)
+    mode = os.stat(path).st_mode if os.path.exists(path) else None
+    if mode is not None and not stat.S_ISREG(mode):
         with _written(path), open(path, "wb") as stream, _compressed(stream, path) as output:
             yield output
         return
-    if not os.path.isdir(os.path.dirname(real)):
-        raise ConfigError("output %s: the directory %s does not exist; make it first" % (path, os.path.dirname(real)))
-    prefix = ".%s.partial-" % os.path.basename(real)
-    temporary = os.path.join(os.path.dirname(real), temporary_name(prefix))
+    refuse(not os.path.isdir(folder), "output %s: the directory %s does not exist; make it first", path, folder)
+    prefix = ".%s.partial-" % name
+    temporary = os.path.join(folder, temporary_name(prefix))
     try:
         with _written(path, temporary):
-            remove_leftovers(os.path.dirname(real), prefix)
+            remove_leftovers(folder, prefix)
             with open(temporary, "wb") as stream:
-                if exists:
-                    os.chmod(temporary, stat.S_IMODE(os.stat(real).st_mode))
+                if mode is not None:
+                    os.chmod(temporary, stat.S_IMODE(mode))
                 with _compressed(stream, path) as output:
                     yield output
                 stream.flush()

@@ -12,26 +12,17 @@ SPARSE_FEATURE = "sparse_feature"
 DENSE_FEATURE = "dense_feature"
 WEIGHT = "weight"
 GROUP = "group"
-# Only in batches: the time of the batch, and the weights of a second set of evaluation scores.
-TIMESTAMP = "timestamp"
-EVAL_WEIGHT = "eval_weight"
+TIMESTAMP = "timestamp"  # only in batches: their time
+EVAL_WEIGHT = "eval_weight"  # only in batches: the weights of a second set of evaluation scores
 
-#: The label of a row that does not count for its task; NaN where labels are float32.
-UNKNOWN_LABEL = -1
-#: The labels of a row that is no row: it fills the last record or batch up; -inf where labels are float32.
-PADDING_LABEL = -2
-#: The group of rows without one, which are compared with none; groups have hashes from 1 on.
-NO_GROUP = 0
-#: A place of a list that holds no value.
-NO_VALUE = -1
-#: The index of values that a vocabulary lacks.
-UNKNOWN_INDEX = 0
-#: The key of places without a value, in every table.
-PADDING_KEY = 0
-#: A key is the number of its vocabulary, shifted by so many bits, plus the index or hash of its value.
-KEY_BITS = 40
-#: Hashed values: 1 + hash modulo this.
-HASH_BUCKETS = (1 << KEY_BITS) - 1
+UNKNOWN_LABEL = -1  # of a row that does not count for its task; NaN where labels are float32
+PADDING_LABEL = -2  # of a row that is no row, which fills the last record or batch up; -inf where labels are float32
+NO_GROUP = 0  # of rows without a group, which are compared with none; groups have hashes from 1 on
+NO_VALUE = -1  # a place of a list that holds no value
+UNKNOWN_INDEX = 0  # of values that a vocabulary lacks
+PADDING_KEY = 0  # of places without a value, in every table
+KEY_BITS = 40  # a key is the number of its vocabulary, shifted by so many bits, plus the index or hash of its value
+HASH_BUCKETS = (1 << KEY_BITS) - 1  # hashed values: 1 + hash modulo this
 
 
 def is_padding(labels: Any) -> Any:

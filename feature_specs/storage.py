@@ -20,15 +20,12 @@ def reason(error: OSError) -> str:
 
 
 def failure(error: BaseException) -> Optional[Tuple[str, str]]:
-    """Returns file and reason where an error is about storage, else None; no file: a failed write may not know it.
-
-    TensorFlow is not loaded for it: where nobody has, there are no errors of it.
-    """
+    """Returns file and reason where an error is about storage, else None; no file: a failed write may not know it."""
     if isinstance(error, OSError):
         if error.errno is None or not (error.filename or error.errno in _NUMBERS):
             return None
         return str(error.filename or ""), reason(error)
-    tensorflow: Any = sys.modules.get("tensorflow")
+    tensorflow: Any = sys.modules.get("tensorflow")  # where nobody has loaded it, there are no errors of it
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
     match = _TENSORFLOW.search(str(error.message))

@@ -10,20 +10,14 @@ from feature_specs.records import PADDING_KEY, table_keys
 
 def encode_rows(sparse: tf.Tensor, raw_dense: tf.Tensor,
                 encoding: FeatureEncoding) -> Tuple[Dict[str, tf.Tensor], tf.Tensor]:
-    """Makes keys of indexes and hashes, bins of raw numbers, and normalises these.
+    """Returns the keys {name of a table's entry: int64 [n, width]} and the normalised numbers float32 [n, D] of rows.
 
-    Args:
-        sparse: int64 [n, W], indexes or hashes; negative where a list has no value.
-        raw_dense: float32 [n, D], raw units; NaN is missing.
-
-    Returns:
-        {name of a table's entry: int64 [n, width]}, the padding key where there is no value, and float32 [n, D]
-        normalised values.
+    ``sparse`` int64 [n, W] are indexes or hashes, negative where a list has no value, which gets the padding key;
+    ``raw_dense`` float32 [n, D] are raw numbers, NaN where one is missing.
     """
-    keys = sparse + encoding.offsets
+    keys, numbers = sparse + encoding.offsets, raw_dense
     if any(table.has_lists for table in encoding.tables):
         keys = tf.where(sparse < 0, tf.fill(tf.shape(keys), tf.constant(PADDING_KEY, tf.int64)), keys)
-    numbers = raw_dense
     if raw_dense.shape[1].value:
         known = tf.where(tf.math.is_nan(raw_dense), tf.ones_like(raw_dense) * encoding.default, raw_dense)
         numbers = normalise(known, encoding)

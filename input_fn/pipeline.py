@@ -38,28 +38,18 @@ _plain = tf.autograph.experimental.do_not_convert
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What is read, and how.
+    """What is read, and how."""
 
-    Attributes:
-        data_dir: the prepared data.
-        seed: of all shuffling.
-        shuffle_rows: rows in the record shuffle buffer; 0 keeps the order.
-        window_rows: rows parsed together.
-        parallel_calls: windows parsed at a time.
-        rank_id, rank_size: share of the records.
-        eval_weight: the dataset's weight column, or a numeric feature whose raw values evaluation batches carry; empty
-            for none.
-    """
-
-    data_dir: str
+    data_dir: str  # the prepared data
     manifest: Manifest
     encoding: FeatureEncoding
-    seed: int
-    shuffle_rows: int
-    window_rows: int
-    parallel_calls: int
-    rank_id: int = 0
+    seed: int  # of all shuffling
+    shuffle_rows: int  # rows in the record shuffle buffer; 0 keeps the order
+    window_rows: int  # rows parsed together
+    parallel_calls: int  # windows parsed at a time
+    rank_id: int = 0  # this and the next: the share of the records
     rank_size: int = 1
+    # The weight column, or a numeric feature whose raw values evaluation batches carry; empty for none.
     eval_weight: str = ""
 
     def paths(self, split: Split) -> Tuple[str, ...]:
@@ -67,42 +57,27 @@ class Reading:
         return tuple(os.path.join(self.data_dir, shard.path) for shard in split.shards if shard.rows)
 
 
-def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
-    """Parses serialized records, string [n], of L rows each (:mod:`feature_specs.records`).
-
-    Returns:
-        label [n, T*L], sparse_feature int64 [n, W*L], dense_feature float32 [n, D*L], and weight float32 [n, L] and
-        group int64 [n, L] where the dataset has them: of T tasks, W sparse values and D numeric features.
-    """
-    features = {
-        LABEL: tf.io.FixedLenFeature([dataset.num_tasks * line_per_sample],
-                                     tf.float32 if dataset.has_float_labels else tf.int64),
-        SPARSE_FEATURE: tf.io.FixedLenFeature([dataset.sparse_width * line_per_sample], tf.int64),
-        DENSE_FEATURE: tf.io.FixedLenFeature([dataset.num_dense * line_per_sample], tf.float32),
-    }
+def extract_rows(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
+    """Parses serialized records, string [n], of L rows each into label [n*L, T], sparse_feature int64 [n*L, W],
+    dense_feature float32 [n*L, D], and where the dataset has them weight float32 and group int64 [n*L, 1]."""
+    columns = {LABEL: (len(dataset.tasks), tf.float32 if dataset.has_float_labels else tf.int64),
+               SPARSE_FEATURE: (dataset.sparse_width, tf.int64), DENSE_FEATURE: (len(dataset.numeric), tf.float32)}
     if dataset.weight:
-        features[WEIGHT] = tf.io.FixedLenFeature([line_per_sample], tf.float32)
+        columns[WEIGHT] = 1, tf.float32
     if dataset.group:
-        features[GROUP] = tf.io.FixedLenFeature([line_per_sample], tf.int64)
-    return tf.io.parse_example(records, features)
+        columns[GROUP] = 1, tf.int64
+    parsed = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([width * line_per_sample], kind)
+                                           for name, (width, kind) in columns.items()})
+    rows = tf.size(records) * line_per_sample
+    return {name: tf.reshape(parsed[name], [rows, width]) for name, (width, _) in columns.items()}
 
 
-def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
-    """Reshapes what :func:`extract_fn` returns into rows: label [n*L, T], sparse_feature int64 [n*L, W],
-    dense_feature float32 [n*L, D], weight float32 and group int64 [n*L, 1]."""
-    # The number of rows comes from the labels: a dataset may have no numeric or no categorical feature.
-    rows = tf.size(batch[LABEL]) // dataset.num_tasks
-    widths = {LABEL: dataset.num_tasks, SPARSE_FEATURE: dataset.sparse_width, DENSE_FEATURE: dataset.num_dense}
-    return {name: tf.reshape(value, [rows, widths.get(name, 1)]) for name, value in batch.items()}
-
-
-def checked_rows(rows: Batch, dataset: DatasetDefinition, encoding: FeatureEncoding) -> Batch:
-    """Fails the pipeline where rows, as :func:`reshape_fn` returns them, hold what no preparation writes.
-
-    Returns:
-        The same rows; evaluating them raises InvalidArgumentError where a label is none, an index or hash is out of
-        range, or a number is infinite.
-    """
+def checked_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
+    """Returns the rows of serialized records as :func:`extract_rows` does; evaluating them raises InvalidArgumentError
+    where they hold what no preparation writes: a label that is none, an index or hash out of range, an infinite number
+    or weight, a negative weight."""
+    dataset = manifest.dataset
+    rows = extract_rows(records, dataset, manifest.line_per_sample)
     padding = tf.expand_dims(is_padding(rows[LABEL]), 1)
     sparse = rows[SPARSE_FEATURE]
     lowest = np.repeat([NO_VALUE if feature.is_list else 0 for feature in dataset.categorical],
@@ -119,21 +94,14 @@ def checked_rows(rows: Batch, dataset: DatasetDefinition, encoding: FeatureEncod
 
 
 def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: int, start_step: int) -> tf.data.Dataset:
-    """Returns the training batches of one rank from a given step on.
-
-    Args:
-        plan: the arithmetic of this pipeline.
-        epochs: passes over the data.
-        start_step: the first batch to yield, counted from the beginning of epoch 0.
-
-    Returns:
-        Batches {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}.
-    """
-    manifest, seed, start = reading.manifest, reading.seed, plan.position(start_step)
-    line_per_sample = plan.line_per_sample
+    """Returns the training batches of one rank in ``epochs`` passes, from a step on that is counted from epoch 0:
+    {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}."""
+    manifest, seed, line_per_sample = reading.manifest, reading.seed, reading.manifest.line_per_sample
+    first_epoch, first_window, first_batch = plan.position(start_step)
+    full_records, partial_rows = plan.share
     paths = list(reading.paths(split))
     full = [shard.rows // line_per_sample for shard in split.shards if shard.rows]
-    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, plan.share.full_records))
+    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, full_records))
 
     @_plain
     def epoch_windows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -148,38 +116,37 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         if reading.shuffle_rows:
             records = records.shuffle(shuffle_records, seed=_epoch_seed(seed + 1, epoch),
                                       reshuffle_each_iteration=False)
-        if plan.share.partial_rows:
+        if partial_rows:
             # Last in every epoch, so that its padding rows shorten only the last window.
             records = records.concatenate(tf.data.TFRecordDataset(paths[-1]).skip(full[-1]))
-        is_first = tf.cast(tf.equal(epoch, start.epoch), tf.int64)
-        windows = records.skip(is_first * start.record).batch(plan.window_records)
-        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * start.window)))
+        is_first = tf.cast(tf.equal(epoch, first_epoch), tf.int64)
+        windows = records.skip(is_first * first_window * plan.window_records).batch(plan.window_records)
+        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * first_window)))
         return tf.data.Dataset.zip((windows, numbers))
 
     @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
-        rows = parsed_rows(records, manifest, reading.encoding)
-        order = _row_order(rows[LABEL], seed, place[0], place[1], bool(reading.shuffle_rows))
+        (epoch, window), rows = place, checked_rows(records, manifest, reading.encoding)
+        order = tf.range(tf.shape(rows[LABEL])[0])
+        if reading.shuffle_rows:
+            random = tf.random.stateless_uniform(tf.shape(order), tf.stack([_epoch_seed(seed + 2, epoch), window]))
+            order = tf.argsort(random)
+        order = tf.boolean_mask(order, tf.logical_not(tf.gather(is_padding(rows[LABEL]), order)))
         # A rank with more rows than another one drops what goes beyond the common number of steps.
-        left = plan.steps_per_epoch - tf.cast(place[1], tf.int32) * plan.window_batches
+        left = plan.steps_per_epoch - tf.cast(window, tf.int32) * plan.window_batches
         batches = tf.minimum(tf.size(order) // plan.batch_size, left)
         order = order[:batches * plan.batch_size]
-        rows = {name: tf.gather(value, order) for name, value in rows.items() if name != GROUP}
-        return _cut(_encode(rows, reading.encoding), plan.batch_size)
+        return _encoded_batches({name: tf.gather(value, order) for name, value in rows.items() if name != GROUP},
+                                reading.encoding, plan.batch_size)
 
-    batches = tf.data.Dataset.range(start.epoch, epochs).flat_map(epoch_windows)
-    batches = batches.map(parse, num_parallel_calls=reading.parallel_calls)
-    batches = batches.apply(tf.data.experimental.unbatch())
-    return batches.skip(start.batch_in_window) if start.batch_in_window else batches
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_windows)
+    batches = batches.map(parse, num_parallel_calls=reading.parallel_calls).unbatch()
+    return batches.skip(first_batch) if first_batch else batches
 
 
 def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns every row once, in file order; the last batch is filled up with padding rows.
-
-    Returns:
-        Batches as in training, with a group also group int64 [B, 1], with an evaluation weight eval_weight float32
-        [B, 1], which is 0 in padding rows.
-    """
+    """Returns every row once, in file order; the last batch is filled up with padding rows. Batches are as in training,
+    with a group also group int64 [B, 1], with an evaluation weight eval_weight float32 [B, 1], 0 in padding rows."""
     dataset, line_per_sample = reading.manifest.dataset, reading.manifest.line_per_sample
     window_rows = max(1, reading.window_rows // batch_size) * batch_size
     records = tf.data.TFRecordDataset(list(reading.paths(split)), buffer_size=_READ_BUFFER_BYTES)
@@ -188,36 +155,25 @@ def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.da
     filler = {LABEL: -np.inf if dataset.has_float_labels else PADDING_LABEL}
 
     @_plain
-    def parse(window: tf.Tensor) -> Batch:
-        return parsed_rows(window, reading.manifest, reading.encoding)
-
-    @_plain
     def pad_and_encode(rows: Batch) -> Batch:
         missing = -tf.shape(rows[LABEL])[0] % batch_size
         padded = {name: tf.pad(value, [[0, missing], [0, 0]], constant_values=filler.get(name, 0))
                   for name, value in rows.items()}
-        encoded = _encode(padded, reading.encoding)
         if reading.eval_weight and reading.eval_weight == dataset.weight:
-            encoded[EVAL_WEIGHT] = padded[WEIGHT]
+            padded[EVAL_WEIGHT] = padded[WEIGHT]
         elif reading.eval_weight:
             place = [feature.name for feature in dataset.numeric].index(reading.eval_weight)
             weights = padded[DENSE_FEATURE][:, place:place + 1]
-            encoded[EVAL_WEIGHT] = tf.where(tf.math.is_nan(weights), tf.zeros_like(weights), weights)
-        return _cut(encoded, batch_size)
+            padded[EVAL_WEIGHT] = tf.where(tf.math.is_nan(weights), tf.zeros_like(weights), weights)
+        return _encoded_batches(padded, reading.encoding, batch_size)
 
     windows = records.batch(max(1, window_rows // line_per_sample)).map(
-        parse, num_parallel_calls=reading.parallel_calls)
+        _plain(lambda window: checked_rows(window, reading.manifest, reading.encoding)),
+        num_parallel_calls=reading.parallel_calls)
     if window_rows % line_per_sample:
         # Windows must hold whole batches: regroup the rows where the packing does not fit.
-        windows = windows.apply(tf.data.experimental.unbatch()).batch(window_rows)
-    return windows.map(pad_and_encode, num_parallel_calls=reading.parallel_calls).apply(
-        tf.data.experimental.unbatch())
-
-
-def parsed_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
-    """Returns the checked rows of serialized records, string [n]."""
-    dataset = manifest.dataset
-    return checked_rows(reshape_fn(extract_fn(records, dataset, manifest.line_per_sample), dataset), dataset, encoding)
+        windows = windows.unbatch().batch(window_rows)
+    return windows.map(pad_and_encode, num_parallel_calls=reading.parallel_calls).unbatch()
 
 
 def _labels_are_sound(labels: tf.Tensor, padding: tf.Tensor, dataset: DatasetDefinition) -> tf.Tensor:
@@ -232,26 +188,13 @@ def _labels_are_sound(labels: tf.Tensor, padding: tf.Tensor, dataset: DatasetDef
     return tf.equal(marked, padding) & (fits | marked)
 
 
-def _encode(rows: Batch, encoding: FeatureEncoding) -> Batch:
+def _encoded_batches(rows: Batch, encoding: FeatureEncoding, batch_size: int) -> Batch:
+    """Encodes rows that fill whole batches and cuts them: [batches, batch_size, width]."""
     keys, numbers = encode_rows(rows[SPARSE_FEATURE], rows[DENSE_FEATURE], encoding)
-    others = {name: value for name, value in rows.items() if name not in (SPARSE_FEATURE, DENSE_FEATURE)}
-    return dict(others, **{DENSE_FEATURE: numbers}, **keys)
-
-
-def _cut(rows: Batch, batch_size: int) -> Batch:
+    encoded = {**rows, **keys, DENSE_FEATURE: numbers}
+    del encoded[SPARSE_FEATURE]
     return {name: tf.reshape(value, [tf.shape(value)[0] // batch_size, batch_size, value.shape[1].value])
-            for name, value in rows.items()}
-
-
-def _row_order(labels: tf.Tensor, seed: int, epoch: tf.Tensor, window: tf.Tensor, shuffle: bool) -> tf.Tensor:
-    """Returns int32 [valid rows]: the rows of a window that are no padding, shuffled."""
-    count = tf.shape(labels)[0]
-    if shuffle:
-        order = tf.argsort(tf.random.stateless_uniform(
-            [count], seed=tf.stack([_epoch_seed(seed + 2, epoch), window])))
-    else:
-        order = tf.range(count)
-    return tf.boolean_mask(order, tf.logical_not(tf.gather(is_padding(labels), order)))
+            for name, value in encoded.items()}
 
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:

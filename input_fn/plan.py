@@ -1,34 +1,20 @@
 """Arithmetic of an input pipeline: how many steps, and where in the data a given step begins."""
 import dataclasses
 import math
+from typing import Tuple
 
-from feature_specs.errors import ConfigError
+from feature_specs.checks import refuse
 from feature_specs.manifest import Split
 
 _MAX_WINDOW_ROWS = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
-class RankShare:
-    """The records of one rank: record i belongs to rank i mod R; the partial record is the last one.
-
-    Attributes:
-        full_records: records with all their rows that this rank reads in an epoch.
-        partial_rows: rows of the partial record where this rank reads it, else 0.
-        rows: rows of this rank.
-    """
-
-    full_records: int
-    partial_rows: int
-    rows: int
-
-
-def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> RankShare:
-    """Returns what one rank reads of a split, of ``line_per_sample`` rows per record."""
+def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> Tuple[int, int]:
+    """Returns what one rank reads in an epoch: full records, of ``line_per_sample`` rows, and rows of the partial one
+    where that is its own. Record i belongs to rank i mod R; the partial record is the last one."""
     full, partial = divmod(split.rows, line_per_sample)
     mine = full // rank_size + (1 if rank_id < full % rank_size else 0)
-    partial_rows = partial if full % rank_size == rank_id else 0
-    return RankShare(mine, partial_rows, mine * line_per_sample + partial_rows)
+    return mine, partial if full % rank_size == rank_id else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,60 +23,35 @@ class TrainPlan:
 
     Rows are read in windows of whole batches; a window is shuffled row by row. No window crosses an epoch, and the
     last partial batch of an epoch is dropped (other rows in each epoch, where the data is shuffled).
-
-    Attributes:
-        batch_size: rows per batch.
-        line_per_sample: rows per record.
-        window_records: records per window.
-        window_batches: batches per full window.
-        steps_per_epoch: batches per epoch, the same on every rank: what the rank with the fewest rows has.
-        share: the records of this rank.
     """
 
     batch_size: int
-    line_per_sample: int
-    window_records: int
-    window_batches: int
-    steps_per_epoch: int
-    share: RankShare
+    window_records: int  # records per window
+    window_batches: int  # batches per full window
+    steps_per_epoch: int  # batches per epoch, the same on every rank: what the rank with the fewest rows has
+    share: Tuple[int, int]  # full records of this rank, and rows of its partial one
 
-    def position(self, step: int) -> "Position":
-        """Returns where the batch of a step (0-based) begins."""
+    def position(self, step: int) -> Tuple[int, int, int]:
+        """Returns where the batch of a step begins: epoch, window of the epoch, batch inside the window, all from 0."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        window, batch_in_window = divmod(batch, self.window_batches)
-        return Position(epoch, window, window * self.window_records, batch_in_window)
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """A place in the training data: epoch, window of the epoch, its first record, batch inside the window."""
-
-    epoch: int
-    window: int
-    record: int
-    batch_in_window: int
+        return (epoch, *divmod(batch, self.window_batches))
 
 
 def plan_training(split: Split, line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0,
                   rank_size: int = 1) -> TrainPlan:
-    """Plans the training pipeline of one rank; about ``window_rows`` rows are shuffled together, one by one.
-
-    Raises:
-        ConfigError: fewer rows than one batch, or a batch size that does not go with the packing.
-    """
-    share = rank_share(split, line_per_sample, rank_id, rank_size)
-    steps = min(rank_share(split, line_per_sample, rank, rank_size).rows for rank in range(rank_size)) // batch_size
-    if steps < 1:
-        raise ConfigError("batch_size %d is larger than the %d training rows%s; make it smaller"
-                          % (batch_size, share.rows, " of a rank" if rank_size > 1 else ""))
+    """Plans the training pipeline of one rank, in which about ``window_rows`` rows are shuffled together, one by one;
+    ConfigError where they are fewer than one batch, or the batch size does not go with the packing."""
+    shares = [rank_share(split, line_per_sample, rank, rank_size) for rank in range(rank_size)]
+    rank_rows = [records * line_per_sample + partial_rows for records, partial_rows in shares]
+    steps = min(rank_rows) // batch_size
+    refuse(steps < 1, "batch_size %d is larger than the %d training rows%s; make it smaller",
+           batch_size, rank_rows[rank_id], " of a rank" if rank_size > 1 else "")
     unit = batch_size * line_per_sample // math.gcd(batch_size, line_per_sample)
-    if unit > _MAX_WINDOW_ROWS:
-        raise ConfigError("batch_size %d and line_per_sample %d have a least common multiple of %d rows, more than %d; "
-                          "choose a batch size that is a multiple of line_per_sample"
-                          % (batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS))
-    units = max(1, min(window_rows, split.rows) // unit)
-    rows = units * unit
-    return TrainPlan(batch_size, line_per_sample, rows // line_per_sample, rows // batch_size, steps, share)
+    refuse(unit > _MAX_WINDOW_ROWS, "batch_size %d and line_per_sample %d have a least common multiple of %d rows, "
+           "more than %d; choose a batch size that is a multiple of line_per_sample",
+           batch_size, line_per_sample, unit, _MAX_WINDOW_ROWS)
+    rows = unit * max(1, min(window_rows, split.rows) // unit)
+    return TrainPlan(batch_size, rows // line_per_sample, rows // batch_size, steps, shares[rank_id])
 
 
 def eval_steps(split: Split, line_per_sample: int, batch_size: int, rank_size: int = 1) -> int:

@@ -51,9 +51,9 @@ class RowLayout:
         label_kinds = ((np.float32, np.float32, -np.inf) if definition.has_float_labels
                        else (np.int8, np.int64, PADDING_LABEL))
         self.entries: Dict[str, _Entry] = {
-            LABEL: _Entry(definition.num_tasks, *label_kinds),
+            LABEL: _Entry(len(definition.tasks), *label_kinds),
             SPARSE_FEATURE: _Entry(definition.sparse_width, np.int64 if hashed else np.int32, np.int64, NO_VALUE),
-            DENSE_FEATURE: _Entry(definition.num_dense, np.float32, np.float32, 0.0)}
+            DENSE_FEATURE: _Entry(len(definition.numeric), np.float32, np.float32, 0.0)}
         if definition.weight:
             self.entries[WEIGHT] = _Entry(1, np.float32, np.float32, 0.0)
         if definition.group:
@@ -62,7 +62,7 @@ class RowLayout:
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray:
         """Returns float32 [n, T]: the labels of a raw frame, NaN where unknown."""
-        labels = np.empty((len(frame), self.definition.num_tasks), np.float32)
+        labels = np.empty((len(frame), len(self.definition.tasks)), np.float32)
         for place, task in enumerate(self.definition.tasks):
             if task.kind == BINARY:
                 column = frame[task.column].cat

@@ -270,7 +270,7 @@ def encode_frame(frame: pd.DataFrame, vocabularies: Vocabularies) -> Tuple[np.nd
 
 def dense_values(frame: pd.DataFrame, definition: DatasetDefinition) -> np.ndarray:
     """Returns float32 [n, D], the numbers of a raw frame; NaN where it lacks a column."""
-    values = np.full((len(frame), definition.num_dense), np.nan, np.float32)
+    values = np.full((len(frame), len(definition.numeric)), np.nan, np.float32)
     for place, feature in enumerate(definition.numeric):
         if number_name(feature.column) in frame:
             values[:, place] = frame[number_name(feature.column)]

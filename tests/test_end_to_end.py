@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from feature_specs.dataset_file import load_builtin
+from feature_specs.dataset_file import load_dataset
 from tests.support.cli_runner import run_app
 
 pytestmark = [pytest.mark.realdata, pytest.mark.long]
-CENSUS = load_builtin("census")
+CENSUS = load_dataset("census").definition
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def dense_variable_shapes(model: Model) -> Dict[str, Tuple[int, ...]]:
     with tf.Graph().as_default():
         pooled = [tf.zeros([1] + ([] if model.is_sum else [len(layout.fields)]) + [model.table_dim(layout)])
                   for layout in model.encoding.tables]
-        inputs = model.inputs(pooled, tf.zeros([1, model.manifest.dataset.num_dense]))
+        inputs = model.inputs(pooled, tf.zeros([1, len(model.manifest.dataset.numeric)]))
         with tf.compat.v1.variable_scope(model.config.model):
             model.network(inputs, False)
         return {variable.op.name: tuple(variable.shape.as_list()) for variable in tf.compat.v1.global_variables()}

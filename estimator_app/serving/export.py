@@ -23,7 +23,7 @@ from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import remove_leftovers, replace_text, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, Manifest, read_manifest
 from feature_specs.records import DENSE_FEATURE, NO_VALUE, SPARSE_FEATURE, is_padding
-from input_fn.pipeline import extract_fn, reshape_fn
+from input_fn.pipeline import extract_rows
 
 MODEL_CARD = "model_card.json"
 CARD_FORMAT = 2
@@ -192,7 +192,7 @@ def model_card(trained: TrainedModel, rows: CheckRows, differences: Mapping[str,
                 SPARSE_FEATURE, dataset.sparse_width, ", ".join(
                     "%s x %d" % (feature.name, feature.width) if feature.is_list else feature.name
                     for feature in dataset.categorical),
-                DENSE_FEATURE, dataset.num_dense, ", ".join(feature.name for feature in dataset.numeric)),
+                DENSE_FEATURE, len(dataset.numeric), ", ".join(feature.name for feature in dataset.numeric)),
             EXAMPLES: "%s string [batch], serialized tf.Example protos of one row" % EXAMPLES,
             RAW: "each categorical feature string [batch, 1], a list as one text with its separator; each numeric one "
                  "float32 [batch, 1]"},
@@ -235,8 +235,7 @@ def read_rows(data_dir: str, manifest: Manifest, count: int) -> Tuple[np.ndarray
     records = itertools.chain.from_iterable(map(tf.compat.v1.io.tf_record_iterator, paths))
     first = list(itertools.islice(records, -(-count // manifest.line_per_sample)))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        parsed = extract_fn(tf.constant(first), manifest.dataset, manifest.line_per_sample)
-        rows = reshape_fn(parsed, manifest.dataset)
+        rows = extract_rows(tf.constant(first), manifest.dataset, manifest.line_per_sample)
         valid = tf.logical_not(is_padding(rows["label"]))
         sparse, dense = session.run([tf.boolean_mask(rows[name], valid) for name in (SPARSE_FEATURE, DENSE_FEATURE)])
     return sparse[:count], dense[:count]

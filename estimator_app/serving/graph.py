@@ -43,7 +43,7 @@ class ServingGraph:
         self._dataset = trained.model.manifest.dataset
         # The vectors of a record: type, width, and what stands for nothing in them.
         self._vectors = {records.SPARSE_FEATURE: (tf.int64, self._dataset.sparse_width, records.NO_VALUE),
-                         records.DENSE_FEATURE: (tf.float32, self._dataset.num_dense, np.nan)}
+                         records.DENSE_FEATURE: (tf.float32, len(self._dataset.numeric), np.nan)}
         self._values = dict(trained.dense)
         self._tables: Dict[str, Sequence[tf.Variable]] = {}
         self._vocabularies: Dict[str, Sequence[tf.Variable]] = {}
@@ -119,7 +119,7 @@ class ServingGraph:
             absent = tf.concat([tf.tile(tf.equal(parsed[feature.name], _ABSENT), [1, feature.width])
                                 for feature in dataset.categorical], axis=1)
             sparse = tf.where(absent, parsed[records.SPARSE_FEATURE], sparse)
-        if dataset.num_dense:
+        if dataset.numeric:
             dense = tf.where(tf.math.is_nan(dense), parsed[records.DENSE_FEATURE], dense)
         return {EXAMPLES: serialized}, self.score(sparse, dense)
 

@@ -127,7 +127,7 @@ def make_scorer(trained: TrainedModel, threads: int) -> Callable[[np.ndarray, np
     with tf.Graph().as_default() as graph:
         serving = ServingGraph(trained)
         inputs = [tf.compat.v1.placeholder(tf.int64, [None, dataset.sparse_width]),
-                  tf.compat.v1.placeholder(tf.float32, [None, dataset.num_dense])]
+                  tf.compat.v1.placeholder(tf.float32, [None, len(dataset.numeric)])]
         outputs = serving.score(*inputs)
         scores = tf.concat([outputs[name] for name in trained.model.tasks.output_names()], axis=1)
         # Batches run beside each other, so one op need not be split among threads.
@@ -188,7 +188,7 @@ def _pieces(model: Model, paths: Sequence[str], vocabularies: Vocabularies, read
         start = max(start, frames.first_row)
         if frames.last_row >= start:
             yield _Piece(frames.last_row - start + 1, np.zeros(0, np.int64), np.zeros(0, object),
-                         np.zeros((0, dataset.sparse_width), np.int64), np.zeros((0, dataset.num_dense), np.float32))
+                         np.zeros((0, dataset.sparse_width), np.int64), np.zeros((0, len(dataset.numeric)), np.float32))
 
 
 class _Writer:

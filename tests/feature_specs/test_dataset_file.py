@@ -14,7 +14,7 @@ from feature_specs.dataset import (
     TaskDefinition,
     differences,
 )
-from feature_specs.dataset_file import load_builtin, load_dataset, parse_dataset
+from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import ConfigError
 from tests.support.rows import TOY, TOY_YAML
 
@@ -106,6 +106,7 @@ def change(old, new, text=EXAMPLE):
     (change("header: true", "header: maybe"), 3, "true or false"),
     (change("header: true", "header: false"), 3, "header: false with columns"),
     (change("name: shop\n", ""), 2, "name is missing"),
+    (change("  user_id: {type", "  '': {type"), 2, "feature name '': use letters"),
     (change("weight: sample_weight", "weight: [a]"), 20, "one text is expected"),
     ("a: [", 1, "is no valid YAML"), ("- a", 1, "keys with values are expected"),
 ])
@@ -122,23 +123,21 @@ def test_files_that_cannot_be_read(tmp_path):
                           ("empty.yaml", "is empty; describe FILE")):
         with pytest.raises(ConfigError, match=message):
             load_dataset(str(tmp_path / name))
-    with pytest.raises(ConfigError, match="not built in"):
-        load_builtin("other")
 
 
 def test_the_built_in_definitions():
-    census = load_builtin("census")
-    assert len(census.files.columns) == 42 and (len(census.categorical), census.num_dense, census.num_tasks) == (29,
+    census = load_dataset("census").definition
+    assert len(census.files.columns) == 42 and (len(census.categorical), len(census.numeric), len(census.tasks)) == (29,
                                                                                                                  11, 2)
     assert census.files.columns[24] == "instance_weight" and census.files.columns[41] == "income_50k"
     assert set(census.columns) == set(census.files.columns) and census.preset == "census"
     assert census.task_names == ("income", "marital") and census.task("marital").positive == ("Never married",)
     assert census.categorical[0].name == "class_worker" and census.numeric[0].name == "age"
-    shop = load_builtin("shop")
-    assert (len(shop.categorical), shop.num_dense, shop.num_tasks) == (20, 5, 3)
+    shop = load_dataset("shop").definition
+    assert (len(shop.categorical), len(shop.numeric), len(shop.tasks)) == (20, 5, 3)
 
 
-@pytest.mark.parametrize("definition", [TOY, load_builtin("census"), load_builtin("shop"),
+@pytest.mark.parametrize("definition", [TOY, load_dataset("census").definition, load_dataset("shop").definition,
                                         parse_dataset(EXAMPLE, "x").definition])
 def test_a_definition_survives_json(definition):
     assert build(DatasetDefinition, json.loads(json.dumps(definition.to_dict()))) == definition

@@ -3,8 +3,8 @@ import pytest
 
 
 def specs(*arguments):
-    from feature_specs.spec_list import create_feature_spec_list
-    return create_feature_spec_list(*arguments)
+    from feature_specs.spec_list import FeatureSpecLists
+    return FeatureSpecLists().make(True, *arguments)
 
 
 def test_one_spec_per_table_and_lookup(sdk):
@@ -23,7 +23,6 @@ def test_admission_puts_the_timestamp_first(sdk):
     assert {(spec.access_threshold, spec.eviction_threshold) for spec in found[1:]} == {(5, 60)}
     assert {spec.eviction_threshold for spec in specs(["users"], 1, Admission(5))[1:]} == {None}
     lists = FeatureSpecLists()
-    lists.put(found, True)
-    assert lists.get(True) == found[1:]
+    assert lists.make(True, ["users", "items"], 1, Admission(5, 60))[1:] == lists.get(True)
     with pytest.raises(RuntimeError, match="has built no evaluation dataset"):
         lists.get(False)

@@ -40,4 +40,5 @@ def test_datasets_for_the_sdk(sdk, tmp_path, is_training, spec_mode, admits):
     if spec_mode:
         assert len(specs.get(is_training)) == 4
     else:
-        assert specs.train is None and specs.evaluate is None
+        with pytest.raises(RuntimeError, match="has built no .* dataset"):
+            specs.get(is_training)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from feature_specs.dataset_file import load_builtin
+from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
 from preprocessing import prepare
@@ -95,7 +95,7 @@ def test_every_flag_tells_its_default(capsys):
 def test_the_census_sample_is_learnable_and_like_the_real_data(tmp_path):
     assert run("--sample", "--sample_train_rows", 12000, "--sample_test_rows", 6000, "--output_path",
                tmp_path / "out") == 0
-    census, manifest = load_builtin("census"), read_manifest(str(tmp_path / "out"))
+    census, manifest = load_dataset("census").definition, read_manifest(str(tmp_path / "out"))
     train, test = manifest.split("train"), manifest.split("test")
     assert (train.rows, test.rows) == (12000, 6000) and train.bad_rows == test.bad_rows == {}
     assert 0.05 < train.positives["income"] / 12000 < 0.075 and 0.38 < train.positives["marital"] / 12000 < 0.48

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_specs.dataset_file import load_builtin, parse_dataset
+from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from preprocessing.bad_rows import BadRows, parse_limit
 from preprocessing.readers import Reading, find_inputs, read_frames
@@ -18,7 +18,7 @@ from preprocessing.sample_census import make_rows
 from preprocessing.text_files import InputFile, read_blocks
 from tests.support.rows import COLUMNS, TOY, TOY_YAML, text_of, toy_rows, write
 
-CENSUS = load_builtin("census")
+CENSUS = load_dataset("census").definition
 
 
 def census_rows(count, seed=0):

@@ -153,7 +153,7 @@ class Tasks:
         for name in self.dataset.task_names:
             total += (task_weights or {}).get(name, 1.0) * np.nansum(
                 self.row_losses(logits, labels, name) * weights)
-        return total / (len(labels) * self.dataset.num_tasks)
+        return total / (len(labels) * len(self.dataset.tasks))
 
 
 def numeric_gradient(function, array, places, step=1e-5):

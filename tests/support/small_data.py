@@ -106,7 +106,7 @@ def make_rows(dataset, count, seed=0):
             values = np.where(np.arange(feature.width) < lengths[:, None], values, -1)
         parts.append(values)
     dense = np.stack([random.exponential(3.0, count) if number % 2 == 0 else random.normal(3.0, 2.0, count)
-                      for number in range(dataset.num_dense)], axis=1).astype(np.float32)
+                      for number in range(len(dataset.numeric))], axis=1).astype(np.float32)
     scores += dense[:, -1] - 3.0
     labels = []
     for task in dataset.tasks:
