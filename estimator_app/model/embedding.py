@@ -62,7 +62,7 @@ def embed(features: Dict[str, tf.Tensor], model: Model, specs: FeatureSpecLists,
 def _some_fields(vectors: tf.Tensor, config: Config, number: int) -> tf.Tensor:
     """Drops fields of float32 [batch, fields, dim] whole and scales the others, so that no field is relied on alone."""
     from npu_bridge.npu_init import npu_ops
-    # One factor per field as a tensor of its own: the op's noise_shape, which the SDK's examples do without, is not used.
+    # A tensor of its own, one factor per field: the op's noise_shape, which the SDK's examples do without, is not used.
     kept = npu_ops.dropout(tf.ones_like(vectors[:, :, :1]), 1.0 - config.field_dropout, seed=config.seed + 1 + number)
     return vectors * kept
 
