@@ -90,18 +90,19 @@ def write_arrays(data_dir: str, split: str, path: str) -> None:
     import tensorflow as tf
 
     from feature_specs.records import DENSE_FEATURE, LABEL, SPARSE_FEATURE, is_padding
-    from input_fn.pipeline import extract_rows
+    from input_fn.pipeline import extract_fn, reshape_fn
     manifest = read_manifest(data_dir)
+    dataset, line_per_sample = manifest.dataset, manifest.line_per_sample
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         files = [os.path.join(data_dir, shard.path) for shard in manifest.split(split).shards if shard.rows]
         rows = tf.compat.v1.data.make_one_shot_iterator(tf.data.TFRecordDataset(files).batch(4096).map(
-            lambda records: extract_rows(records, manifest.dataset, manifest.line_per_sample))).get_next()
+            lambda records: reshape_fn(extract_fn(records, dataset, line_per_sample), dataset))).get_next()
         wanted = (rows[LABEL], rows[SPARSE_FEATURE], rows[DENSE_FEATURE], is_padding(rows[LABEL]))
         parts = []
         try:
             while True:
                 label, sparse, dense, padding = session.run(wanted)
-                if not manifest.dataset.has_float_labels:
+                if not dataset.has_float_labels:
                     label = np.where(label < 0, np.nan, label)
                 parts.append([label.astype(np.float32)[~padding], sparse[~padding], dense[~padding]])
         except tf.errors.OutOfRangeError:

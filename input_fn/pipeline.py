@@ -57,27 +57,33 @@ class Reading:
         return tuple(os.path.join(self.data_dir, shard.path) for shard in split.shards if shard.rows)
 
 
-def extract_rows(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
-    """Parses serialized records, string [n], of L rows each into label [n*L, T], sparse_feature int64 [n*L, W],
-    dense_feature float32 [n*L, D], and where the dataset has them weight float32 and group int64 [n*L, 1]."""
+def extract_fn(records: tf.Tensor, dataset: DatasetDefinition, line_per_sample: int) -> Batch:
+    """Parses serialized records, string [n], of L rows each into label [n, T*L], sparse_feature int64 [n, W*L],
+    dense_feature float32 [n, D*L], and where the dataset has them weight float32 and group int64 [n, L]."""
     columns = {LABEL: (len(dataset.tasks), tf.float32 if dataset.has_float_labels else tf.int64),
                SPARSE_FEATURE: (dataset.sparse_width, tf.int64), DENSE_FEATURE: (len(dataset.numeric), tf.float32)}
     if dataset.weight:
         columns[WEIGHT] = 1, tf.float32
     if dataset.group:
         columns[GROUP] = 1, tf.int64
-    parsed = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([width * line_per_sample], kind)
-                                           for name, (width, kind) in columns.items()})
-    rows = tf.size(records) * line_per_sample
-    return {name: tf.reshape(parsed[name], [rows, width]) for name, (width, _) in columns.items()}
+    return tf.io.parse_example(records, {name: tf.io.FixedLenFeature([width * line_per_sample], kind)
+                                         for name, (width, kind) in columns.items()})
+
+
+def reshape_fn(batch: Batch, dataset: DatasetDefinition) -> Batch:
+    """Reshapes what :func:`extract_fn` returns into rows, [n*L, T], [n*L, W], [n*L, D] and [n*L, 1]."""
+    # The number of rows comes from the labels: a dataset may have no numeric or no categorical feature.
+    rows = tf.size(batch[LABEL]) // len(dataset.tasks)
+    widths = {LABEL: len(dataset.tasks), SPARSE_FEATURE: dataset.sparse_width, DENSE_FEATURE: len(dataset.numeric)}
+    return {name: tf.reshape(value, [rows, widths.get(name, 1)]) for name, value in batch.items()}
 
 
 def checked_rows(records: tf.Tensor, manifest: Manifest, encoding: FeatureEncoding) -> Batch:
-    """Returns the rows of serialized records as :func:`extract_rows` does; evaluating them raises InvalidArgumentError
+    """Returns the rows of serialized records as :func:`reshape_fn` does; evaluating them raises InvalidArgumentError
     where they hold what no preparation writes: a label that is none, an index or hash out of range, an infinite number
     or weight, a negative weight."""
     dataset = manifest.dataset
-    rows = extract_rows(records, dataset, manifest.line_per_sample)
+    rows = reshape_fn(extract_fn(records, dataset, manifest.line_per_sample), dataset)
     padding = tf.expand_dims(is_padding(rows[LABEL]), 1)
     sparse = rows[SPARSE_FEATURE]
     lowest = np.repeat([NO_VALUE if feature.is_list else 0 for feature in dataset.categorical],

@@ -8,6 +8,7 @@ from estimator_app.config import SUM, Config
 from estimator_app.model import lazy as tf
 from estimator_app.model.networks import Inputs, Network, make_network
 from estimator_app.model.tasks import TaskSet, make_tasks
+from feature_specs.checks import refuse
 from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
@@ -95,6 +96,8 @@ def make_model(config: Config, manifest: Manifest) -> Model:
                           "sum the network decides it (%d)" % (", ".join(with_dim), network.width))
     _check_weight_column(config.eval_weight_column, manifest)
     encoding = make_encoding(manifest, config.dense_transform, config.dense_bins, config.drop_dense)
+    refuse(not encoding.tables, "the data has no categorical feature and no numeric one with bins, and so no embedding "
+           "table; give --dense_bins 32, or bins: in the dataset file")
     return Model(config, manifest, encoding, tasks, network)
 
 

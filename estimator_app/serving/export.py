@@ -23,7 +23,7 @@ from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import remove_leftovers, replace_text, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, Manifest, read_manifest
 from feature_specs.records import DENSE_FEATURE, NO_VALUE, SPARSE_FEATURE, is_padding
-from input_fn.pipeline import extract_rows
+from input_fn.pipeline import extract_fn, reshape_fn
 
 MODEL_CARD = "model_card.json"
 CARD_FORMAT = 2
@@ -235,7 +235,7 @@ def read_rows(data_dir: str, manifest: Manifest, count: int) -> Tuple[np.ndarray
     records = itertools.chain.from_iterable(map(tf.compat.v1.io.tf_record_iterator, paths))
     first = list(itertools.islice(records, -(-count // manifest.line_per_sample)))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        rows = extract_rows(tf.constant(first), manifest.dataset, manifest.line_per_sample)
+        rows = reshape_fn(extract_fn(tf.constant(first), manifest.dataset, manifest.line_per_sample), manifest.dataset)
         valid = tf.logical_not(is_padding(rows["label"]))
         sparse, dense = session.run([tf.boolean_mask(rows[name], valid) for name in (SPARSE_FEATURE, DENSE_FEATURE)])
     return sparse[:count], dense[:count]

@@ -97,7 +97,7 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
         recorder.evaluate(step)
     done = nothing_to_train(run)
     if done:
-        sys.stdout.write(done + "\n")
+        tell(run, done)
         return
     if not request.phase:
         begin_stage(run)

@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from estimator_app.config import Config
+from feature_specs.checks import is_finite
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
 
@@ -83,9 +84,7 @@ def _distribution(entry: Any, kind: type) -> BaseDistribution:
 
 
 def _is_range(low: Any, high: Any, log: Any = False) -> bool:
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in (low, high)):
-        return False
-    return isinstance(log, bool) and low < high and (not log or low > 0)
+    return is_finite(low) and is_finite(high) and isinstance(log, bool) and low < high and (not log or low > 0)
 
 
 def _ends(distribution: Any) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from feature_specs.encoding import make_encoding
 from feature_specs.records import GROUP, LABEL, PADDING_LABEL, WEIGHT
 from input_fn.diagnose import first_bad_record
-from input_fn.pipeline import Reading, evaluation_batches, extract_rows, training_batches
+from input_fn.pipeline import Reading, evaluation_batches, extract_fn, reshape_fn, training_batches
 from input_fn.plan import eval_steps, plan_training
 from tests.support.rows import read_rows
 from tests.support.small_data import RICH, SMALL, columns_of, keys_of, record_of, write_data, write_split
@@ -106,7 +106,7 @@ def test_parsing_equals_a_direct_reading_of_the_protobufs(datasets, size):
     expected = read_rows(directory, "train", size)
     files = ["%s/%s" % (directory, shard.path) for shard in manifest.split("train").shards]
     (found,) = run(lambda: tf.data.TFRecordDataset(files).batch(1000).map(
-        lambda records: extract_rows(records, RICH, size)))
+        lambda records: reshape_fn(extract_fn(records, RICH, size), RICH)))
     assert {name: value.shape for name, value in found.items()} == {
         name: (len(expected), width) for name, width in (
             ("label", 5), ("sparse_feature", 10), ("dense_feature", 2), ("weight", 1), ("group", 1))}

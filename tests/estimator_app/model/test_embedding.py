@@ -1,4 +1,6 @@
 """Tables, lookups and pooling: lists, padding, sizes; both ways to pool."""
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,7 @@ from estimator_app.model.definition import make_model
 from feature_specs.encoding import Field, TableLayout
 from feature_specs.errors import ConfigError
 from tests.support.model_oracle import pooled
-from tests.support.small_data import RICH, keys_of, write_data
+from tests.support.small_data import RICH, SMALL, keys_of, write_data
 
 BATCH, DIM = 6, 3
 FIELDS = (Field("one"), Field("mean", 4, True, "mean"), Field("sum", 3, True, "sum"))
@@ -134,6 +136,14 @@ def test_a_fixed_table_that_is_too_small_for_the_data_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"has 3 rows \(--table_capacity\), and the data has \d+ keys for it"):
         make_model(config, manifest).needs()
     make_model(config.replace(use_dynamic_expansion=True), manifest).needs()
+
+
+def test_data_without_any_table_is_refused(tmp_path):
+    manifest, _ = write_data(str(tmp_path))
+    manifest = dataclasses.replace(manifest, dataset=dataclasses.replace(SMALL, categorical=()))
+    with pytest.raises(ConfigError, match="no categorical feature and no numeric one with bins.*--dense_bins 32"):
+        make_model(Config(data_dir=str(tmp_path), dense_bins=0), manifest)
+    assert make_model(Config(data_dir=str(tmp_path), dense_bins=4), manifest).encoding.tables
 
 
 @pytest.mark.parametrize("layer, dims", [("concat", {"users": 3, "items": 5}), ("sum", None)])

@@ -186,6 +186,7 @@ def test_a_damaged_study_is_one_line(root, played):
     ({"model": {"low": 1, "high": 3}}, "does not fit a field of type str"),
     ({"learning_rate": {"low": 0.1, "high": 0.01}}, "is not understood"),
     ({"expert_dropout": {"low": 0, "high": 0.5, "log": True}}, "is not understood"),
+    ({"train_epoch": {"low": 1, "high": float("inf")}}, "is not understood"),
     ({"learning_rate": {"choices": []}}, "is not understood"), ({"learning_rate": 3}, "is not understood"),
     ({}, "is empty"), ([], "an object of fields"),
 ])
