@@ -60,7 +60,7 @@ def _phase_command(phase: steps.Phase, flags: Sequence[str], *more: str) -> List
 
 def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
     """Yields the phases that are left, each after the one before has ended: evaluations may end the training."""
-    done = nothing_to_train(run)
+    done = nothing_to_train(run, history.evaluations(run.config.model_dir))
     if done and not run.owed:
         sys.stdout.write(done + "\n")
         report.complete_report(run.config.model_dir, run.model.tasks)

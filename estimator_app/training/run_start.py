@@ -129,9 +129,9 @@ def begin_stage(run: Run) -> None:
         sys.stdout.write("continues on other data from step %d\n" % run.start)
 
 
-def nothing_to_train(run: Run) -> Optional[str]:
+def nothing_to_train(run: Run, evaluations: Sequence[Dict[str, Any]]) -> Optional[str]:
     """Says why a run has nothing left to train and what would change that; None where it has."""
-    reason = run.stop_reason(history.evaluations(run.config.model_dir))
+    reason = run.stop_reason(evaluations)
     if reason is not None and run.start > run.numbers.data_start:
         return ("stopped early at step %d: %s; nothing to train; train on: --early_stopping_patience; start over: "
                 "--fresh" % (run.start, reason))

@@ -2,7 +2,7 @@
 import contextlib
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import tensorflow as tf
 
@@ -46,11 +46,11 @@ def train(request: TrainRequest) -> Dict[str, Any]:
                           "plans what each process does" % (rank_id, rank_size, rank_size))
     with locked(config.model_dir), phase_locked(config.model_dir):
         run = prepare_run(request, 1)
-        done = nothing_to_train(run)
+        evaluations = history.evaluations(config.model_dir)
+        done = nothing_to_train(run, evaluations)
         if not done or run.owed:
             return _run(request, run)
         sys.stdout.write(done + "\n")
-        evaluations = history.evaluations(config.model_dir)
         if not evaluations:
             return {}
         report.complete_report(config.model_dir, model.tasks)
@@ -95,7 +95,8 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
                   numbers.save_steps))
     for step in run.owed:
         recorder.evaluate(step)
-    done = nothing_to_train(run)
+    # From this rank's own memory: the file is the first rank's, which may write to it only after we have read it.
+    done = nothing_to_train(run, recorder.evaluations)
     if done:
         tell(run, done)
         return
@@ -130,6 +131,11 @@ class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHoo
                              for entry in history.evaluations(self._run.config.model_dir)}
         self._started = time.time()
 
+    @property
+    def evaluations(self) -> List[Dict[str, Any]]:
+        """Metrics of all evaluations of the run so far, in order."""
+        return [self._evaluations[step] for step in sorted(self._evaluations)]
+
     def evaluate(self, step: int) -> None:
         """Evaluates the checkpoint of a step and records the result."""
         path = Checkpoint(self._run.config.model_dir, step).path
@@ -161,7 +167,7 @@ class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHoo
         tell_evaluation(self._run, metrics, "best" if is_best else "", with_heading)
         for line in collapse_warnings(metrics):
             tell(self._run, "warning: " + line)
-        reason = self._run.stop_reason([self._evaluations[key] for key in sorted(self._evaluations)])
+        reason = self._run.stop_reason(self.evaluations)
         if reason:
             tell(self._run, "early stopping: %s" % reason)
         self.progress.stop_reason = reason

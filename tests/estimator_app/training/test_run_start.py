@@ -71,7 +71,7 @@ def test_the_same_data_prepared_again_is_the_same(trained):
     shutil.rmtree(trained.data)
     runs.prepare_small(trained.root)
     run, told = prepare(trained)
-    assert told == "" and "already at step 30" in nothing_to_train(run)
+    assert told == "" and "already at step 30" in nothing_to_train(run, [])
 
 
 def test_the_experts_of_tasks_do_not_matter_to_a_model_without_them(trained):
@@ -306,7 +306,7 @@ def test_damaged_settings_are_named_and_cost_nothing(trained, name, words):
         assert "--fresh" not in str(caught.value) and path in str(caught.value)
     else:
         # The data itself is there: training needs no copy of its manifest.
-        assert "already at step 30" in nothing_to_train(prepare(trained)[0])
+        assert "already at step 30" in nothing_to_train(prepare(trained)[0], [])
         with pytest.raises(DataError, match="copy manifest.json of the data that the model was trained on"):
             directory.read_settings(trained.model, {})
     assert checkpoints.latest(trained.model) == 30
