@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from estimator_app.config import Config
-from estimator_app.training.run_start import Run
+from estimator_app.training.run_start import Run, nothing_to_train
 from tests.estimator_app.conftest import Place
 from tests.support import kill_harness, runs
 
@@ -18,7 +18,10 @@ def test_patience_counts_evaluations_without_a_new_best(values, patience, stops)
     def is_stopped(evaluations, lower_is_better):
         tasks = SimpleNamespace(main_metric="auc", is_loss=lambda name: lower_is_better)
         model = SimpleNamespace(config=Config(early_stopping_patience=patience), tasks=tasks)
-        return Run(model, SimpleNamespace(data_start=5), 0, []).stop_reason(evaluations) is not None
+        run = Run(model, SimpleNamespace(data_start=5, max_steps=99), 50, [])
+        # From what is handed over alone: another rank's file may not have it yet.
+        assert (nothing_to_train(run, evaluations) is not None) == (run.stop_reason(evaluations) is not None)
+        return run.stop_reason(evaluations) is not None
 
     # What comes first is of other data and does not count.
     entries = [{"global_step": 10 * number, "auc": value} for number, value in enumerate(values, 1)]
