@@ -17,7 +17,7 @@ from estimator_app.launch.processes import run_command
 from estimator_app.model_dir import directory
 from estimator_app.parsers import COMMANDS, PROG, SAMPLE_DIR, build_parser, preset_of
 from feature_specs import storage
-from feature_specs.checks import refuse
+from feature_specs.checks import did_you_mean, refuse
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
 from feature_specs.outputs import STANDARD, is_standard
@@ -99,7 +99,7 @@ def _run(arguments: List[str], closed: FrozenSet[str]) -> int:
         return 0 if command else 2
     if command not in COMMANDS:
         sys.stderr.write("error: unknown command %r%s; '%s help' lists the commands\n" % (
-            command, config_module.did_you_mean(command, COMMANDS), PROG))
+            command, did_you_mean(command, COMMANDS), PROG))
         return 2
     rest = arguments[1:]
     # The flags after a benchmark's name are the benchmark's own.

@@ -4,12 +4,11 @@ Later sources win: defaults, the preset file, the environment switches of the or
 """
 import argparse
 import dataclasses
-import difflib
 import json
 import os
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from feature_specs.checks import is_whole, refuse
+from feature_specs.checks import did_you_mean, is_whole, refuse
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
@@ -150,11 +149,6 @@ class Config:
 
 
 _FIELDS = Config.__dataclass_fields__
-
-
-def did_you_mean(name: str, known: Iterable[str], lead: str = ", ") -> str:
-    """Returns a question that names the nearest known name, or nothing where none is near."""
-    return "".join("%sdid you mean %s?" % (lead, near) for near in difflib.get_close_matches(name, list(known), 1))
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Dict[str, Any]:

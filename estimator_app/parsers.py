@@ -11,7 +11,7 @@ from estimator_app.launch import preflight
 from estimator_app.launch.environment import PROJECT, add_launch_arguments
 from estimator_app.model_dir import directory
 from estimator_app.streams import one_line
-from feature_specs.checks import is_digits
+from feature_specs.checks import did_you_mean, is_digits
 from feature_specs.errors import UserError
 from feature_specs.manifest import FILE_NAME, read_manifest
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         if unknown == "unrecognized arguments":
             flag = rest.split()[0]
             known = [name for action in self._actions for name in action.option_strings]
-            message = "unknown flag %s%s" % (flag, config_module.did_you_mean(flag.partition("=")[0], known, "; "))
+            message = "unknown flag %s%s" % (flag, did_you_mean(flag.partition("=")[0], known, "; "))
         self.exit(2, "error: %s; %s --help lists all flags\n" % (one_line(message), self.prog))
 
 

@@ -1,9 +1,10 @@
 """Checks of names, choices and numbers, and frozen dataclasses built from JSON: what is wrong is a ConfigError."""
 import collections.abc
 import dataclasses
+import difflib
 import re
 import sys
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 from feature_specs.errors import ConfigError
 
@@ -40,6 +41,11 @@ def is_whole(value: Any) -> bool:
 def is_finite(value: Any) -> bool:
     """Whether a value is a number of float64's range, not NaN; true and false are none."""
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
+
+
+def did_you_mean(name: str, known: Iterable[str], lead: str = ", ") -> str:
+    """Returns a question that names the nearest known name, or nothing where none is near."""
+    return "".join("%sdid you mean %s?" % (lead, near) for near in difflib.get_close_matches(name, list(known), 1))
 
 
 def refuse(is_wrong: Any, message: str, *values: Any) -> None:

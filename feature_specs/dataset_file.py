@@ -3,13 +3,12 @@
 Texts are taken as they are written: ``positive: [yes, 1]`` means the texts "yes" and "1", whatever YAML makes of them.
 """
 import dataclasses
-import difflib
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
 
 import yaml
 
-from feature_specs.checks import refuse
+from feature_specs.checks import did_you_mean, refuse
 from feature_specs.dataset import (
     ANY,
     DEFAULT_TABLE,
@@ -174,9 +173,8 @@ class _Parser:
         found = self._entries(node, what)
         for key, _ in node.value:
             if key.value not in allowed:
-                near = difflib.get_close_matches(key.value, allowed, 1)
-                remedy = _ELSEWHERE.get(key.value) or ("did you mean %s?" % near[0] if near else
-                                                       "allowed: %s" % ", ".join(allowed))
+                remedy = (_ELSEWHERE.get(key.value) or did_you_mean(key.value, allowed, "")
+                          or "allowed: %s" % ", ".join(allowed))
                 raise self._error(key, "%s: unknown key %s; %s" % (what, key.value, remedy))
         for key in required:
             if key not in found:

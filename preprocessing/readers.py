@@ -6,7 +6,6 @@ frame is.
 import collections
 import concurrent.futures
 import dataclasses
-import difflib
 import gc
 import glob
 import os
@@ -17,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from feature_specs.checks import did_you_mean
 from feature_specs.cores import usable_cores
 from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import DataError
@@ -168,10 +168,9 @@ class FrameReader:
         """Checks that the columns are there, and the same in all files."""
         for name in self._roles.columns:
             if name not in names and name not in self._roles.optional:
-                near = difflib.get_close_matches(name, names, 1)
                 place = self._reading.places.get(name)
                 raise DataError("%scolumn %s is not in %s%s; its columns: %s%s" % (
-                    place + ": " if place else "", name, path, ", did you mean %s?" % near[0] if near else "",
+                    place + ": " if place else "", name, path, did_you_mean(name, names),
                     ", ".join(list(names)[:60]), hint))
         twice = sorted(name for name in self._roles.columns if list(names).count(name) > 1)
         if twice:
