@@ -95,7 +95,7 @@ def build(hint: Any, data: Any, what: str = "") -> Any:
     """Builds from JSON data what an annotation says: a frozen dataclass, a tuple or mapping of such, or a plain value;
     ConfigError, naming the path ``what``, where a key is missing or unknown, or a value is of another type."""
     what = what or getattr(hint, "__name__", "")
-    origin = getattr(hint, "__origin__", collections.abc.Mapping)
+    origin = getattr(hint, "__origin__", collections.abc.Mapping)  # a dataclass, which has none, is an object, too
     kind, fits = _KINDS[hint if hint in _KINDS else origin]
     if not fits(data):
         raise ConfigError("%s: %s is expected, found %s" % (what, kind, _cut(repr(data))))

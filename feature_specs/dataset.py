@@ -269,7 +269,7 @@ class DatasetDefinition:
                        "task %s: %s %r names no other binary task; tasks: %s", task.name, key, other,
                        ", ".join(self.task_names))
         reached = {task.name: {task.given, task.where} - {""} for task in self.tasks}
-        for _ in self.tasks:
+        for _ in self.tasks:  # as many steps as the longest chain may have
             reached = {name: others.union(*(reached[other] for other in others)) for name, others in reached.items()}
         for name, others in reached.items():
             refuse(name in others, "task %s: given and where form a circle (%s)", name, ", ".join(sorted(others)))

@@ -123,7 +123,10 @@ class _Parser:
             owner = given.get(values.get("vocabulary", name), {})
             for key in {"table", "encoding"} & set(owner):
                 values.setdefault(key, owner[key])
-        return [self._built(nodes[name], kinds[name], values) for name, values in given.items()]
+        # Owners first: what is wrong with a value that was taken over is said of its owner.
+        built = {name: self._built(nodes[name], kinds[name], given[name])
+                 for name in sorted(given, key=lambda name: "vocabulary" in given[name])}
+        return [built[name] for name in given]
 
     def _tables(self, node: Optional[yaml.Node], features: Sequence[Any]) -> Tuple[TableDefinition, ...]:
         tables = {}

@@ -75,21 +75,22 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
     refuse(unknown, "drop_dense, which the preset sets or a flag, names unknown numeric features: %s; the data has %s: "
            "choose another --preset, or give --drop_dense with names of these, or ''", ", ".join(unknown),
            ", ".join(names) or "none")
-    constants: List[Tuple[float, ...]] = []
+    constants: List[Dict[str, float]] = []
     edges: Dict[str, List[float]] = {}
     for feature in manifest.dataset.numeric:
         item, kind = manifest.dense_statistics[feature.name], feature.transform or transform
         mean, deviation = {"none": (0.0, 1.0), "standard": (item.mean, item.std),
                            "log_standard": (item.log_mean, item.log_std)}[kind]
-        limits = (-LARGEST_NUMBER, LARGEST_NUMBER) if kind == "none" else (item.minimum, item.maximum)
         is_dropped = feature.name in drop_columns
-        constants.append((kind == "log_standard", *limits,
-                          mean, 1.0 / deviation if deviation > 0 and not is_dropped else 0.0,
-                          item.mean if feature.missing == MEAN else float(feature.missing)))
+        constants.append({
+            "logarithm": kind == "log_standard",
+            "minimum": -LARGEST_NUMBER if kind == "none" else item.minimum,
+            "maximum": LARGEST_NUMBER if kind == "none" else item.maximum,
+            "shift": mean, "scale": 1.0 / deviation if deviation > 0 and not is_dropped else 0.0,
+            "default": item.mean if feature.missing == MEAN else float(feature.missing)})
         merged = merge_bins(item.bin_edges, item.bin_counts, bins if feature.bins is None else feature.bins)
         if merged and not is_dropped:
             edges[feature.name] = merged
-    logarithm, minimum, maximum, shift, scale, default = np.array(constants, np.float32).reshape(-1, 6).T
     padded = np.full((len(edges), max(map(len, edges.values()), default=0)), np.inf, np.float32)
     for row, merged in zip(padded, edges.values()):
         row[:len(merged)] = merged
@@ -100,7 +101,9 @@ def make_encoding(manifest: Manifest, transform: str, bins: int, drop_columns: S
         tables=_tables(manifest, {name: len(merged) + 1 for name, merged in edges.items()}),
         offsets=np.array([info.number << KEY_BITS for info in infos], np.int64),
         limits=np.array([info.size or 1 << KEY_BITS for info in infos], np.int64),
-        logarithm=logarithm.astype(bool), minimum=minimum, maximum=maximum, shift=shift, scale=scale, default=default,
+        logarithm=np.array([item["logarithm"] for item in constants], bool),
+        **{name: np.array([item[name] for item in constants], np.float32)
+           for name in ("minimum", "maximum", "shift", "scale", "default")},
         binned_columns=np.array([names.index(name) for name in edges], np.int64), bin_edges=padded,
         bin_offsets=np.array([manifest.vocabularies[name].number << KEY_BITS for name in edges], np.int64))
 

@@ -103,11 +103,10 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
     """Returns the training batches of one rank in ``epochs`` passes, from a step on that is counted from epoch 0:
     {label [B, T], int64 [B, width] keys per table, dense_feature float32 [B, D], weight float32 [B, 1]}."""
     manifest, seed, line_per_sample = reading.manifest, reading.seed, reading.manifest.line_per_sample
-    first_epoch, first_window, first_batch = plan.position(start_step)
-    full_records, partial_rows = plan.share
+    first = plan.position(start_step)
     paths = list(reading.paths(split))
     full = [shard.rows // line_per_sample for shard in split.shards if shard.rows]
-    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, full_records))
+    shuffle_records = min(max(2, reading.shuffle_rows // line_per_sample), max(2, plan.share.full_records))
 
     @_plain
     def epoch_windows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -122,17 +121,18 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         if reading.shuffle_rows:
             records = records.shuffle(shuffle_records, seed=_epoch_seed(seed + 1, epoch),
                                       reshuffle_each_iteration=False)
-        if partial_rows:
+        if plan.share.partial_rows:
             # Last in every epoch, so that its padding rows shorten only the last window.
             records = records.concatenate(tf.data.TFRecordDataset(paths[-1]).skip(full[-1]))
-        is_first = tf.cast(tf.equal(epoch, first_epoch), tf.int64)
-        windows = records.skip(is_first * first_window * plan.window_records).batch(plan.window_records)
-        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * first_window)))
+        is_first = tf.cast(tf.equal(epoch, first.epoch), tf.int64)
+        windows = records.skip(is_first * first.window * plan.window_records).batch(plan.window_records)
+        numbers = tf.data.Dataset.range(1 << 62).map(_plain(lambda number: (epoch, number + is_first * first.window)))
         return tf.data.Dataset.zip((windows, numbers))
 
     @_plain
     def parse(records: tf.Tensor, place: Tuple[tf.Tensor, tf.Tensor]) -> Batch:
-        (epoch, window), rows = place, checked_rows(records, manifest, reading.encoding)
+        epoch, window = place
+        rows = checked_rows(records, manifest, reading.encoding)
         order = tf.range(tf.shape(rows[LABEL])[0])
         if reading.shuffle_rows:
             random = tf.random.stateless_uniform(tf.shape(order), tf.stack([_epoch_seed(seed + 2, epoch), window]))
@@ -145,9 +145,9 @@ def training_batches(reading: Reading, split: Split, plan: TrainPlan, epochs: in
         return _encoded_batches({name: tf.gather(value, order) for name, value in rows.items() if name != GROUP},
                                 reading.encoding, plan.batch_size)
 
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_windows)
+    batches = tf.data.Dataset.range(first.epoch, epochs).flat_map(epoch_windows)
     batches = batches.map(parse, num_parallel_calls=reading.parallel_calls).unbatch()
-    return batches.skip(first_batch) if first_batch else batches
+    return batches.skip(first.batch) if first.batch else batches
 
 
 def evaluation_batches(reading: Reading, split: Split, batch_size: int) -> tf.data.Dataset:

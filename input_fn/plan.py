@@ -1,7 +1,7 @@
 """Arithmetic of an input pipeline: how many steps, and where in the data a given step begins."""
 import dataclasses
 import math
-from typing import Tuple
+from typing import NamedTuple
 
 from feature_specs.checks import refuse
 from feature_specs.manifest import Split
@@ -9,12 +9,26 @@ from feature_specs.manifest import Split
 _MAX_WINDOW_ROWS = 1 << 20
 
 
-def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> Tuple[int, int]:
-    """Returns what one rank reads in an epoch: full records, of ``line_per_sample`` rows, and rows of the partial one
-    where that is its own. Record i belongs to rank i mod R; the partial record is the last one."""
+class RankShare(NamedTuple):
+    """What one rank reads in an epoch: full records, and rows of the partial one where that is its own."""
+
+    full_records: int
+    partial_rows: int
+
+
+class Position(NamedTuple):
+    """Where a batch begins, all from 0: epoch, window of the epoch, batch inside the window."""
+
+    epoch: int
+    window: int
+    batch: int
+
+
+def rank_share(split: Split, line_per_sample: int, rank_id: int, rank_size: int) -> RankShare:
+    """Returns the share of one rank: record i belongs to rank i mod R; the partial record is the last one."""
     full, partial = divmod(split.rows, line_per_sample)
     mine = full // rank_size + (1 if rank_id < full % rank_size else 0)
-    return mine, partial if full % rank_size == rank_id else 0
+    return RankShare(mine, partial if full % rank_size == rank_id else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +43,12 @@ class TrainPlan:
     window_records: int  # records per window
     window_batches: int  # batches per full window
     steps_per_epoch: int  # batches per epoch, the same on every rank: what the rank with the fewest rows has
-    share: Tuple[int, int]  # full records of this rank, and rows of its partial one
+    share: RankShare
 
-    def position(self, step: int) -> Tuple[int, int, int]:
-        """Returns where the batch of a step begins: epoch, window of the epoch, batch inside the window, all from 0."""
+    def position(self, step: int) -> Position:
+        """Returns where the batch of a step begins."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        return (epoch, *divmod(batch, self.window_batches))
+        return Position(epoch, *divmod(batch, self.window_batches))
 
 
 def plan_training(split: Split, line_per_sample: int, batch_size: int, window_rows: int, rank_id: int = 0,

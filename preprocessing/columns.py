@@ -59,7 +59,7 @@ def roles_of(definition: DatasetDefinition, features: Optional[Collection[str]] 
     texts = [item.column for item in definition.categorical if features is None or item.name in features]
     numbers = [item.column for item in definition.numeric if features is None or item.name in features]
     optional = [name for name in definition.columns if features is not None and name not in texts + numbers]
-    texts.append(definition.row_key)
+    texts.append(definition.row_key)  # after the optional ones: predictions need it
     if features is None:
         texts += [task.column for task in definition.tasks if task.kind == BINARY] + [definition.group]
         numbers += [task.column for task in definition.tasks if task.kind == REGRESSION] + [definition.weight]

@@ -201,7 +201,7 @@ def convert_input2tfrd(data_frame: pd.DataFrame, layout: RowLayout, vocabularies
         values = data_frame.iloc[:, start:start + entry.width].to_numpy(entry.record_kind)
         arrays[name] = np.pad(values, ((0, missing), (0, 0)), "constant", constant_values=entry.padding)
         start += entry.width
-    indexes = vocabularies.indexes(arrays[SPARSE_FEATURE])
+    indexes = arrays[SPARSE_FEATURE] = vocabularies.indexes(arrays[SPARSE_FEATURE])
     examples = encode_examples({name: values.reshape(len(values) // line_per_sample, -1)
                                 for name, values in arrays.items()})
     return examples, vocabularies.unknown(indexes)

@@ -37,6 +37,7 @@ class _FixedBlocks:
     def _flush(self) -> None:
         if self._waiting_rows:
             self._add_block(np.concatenate(self._waiting))
+            self._waiting, self._waiting_rows = [], 0
 
     def _add_block(self, values: np.ndarray) -> None:
         raise NotImplementedError

@@ -59,7 +59,10 @@ class _HashingFile(io.FileIO):
         self._info, self._digest = info, hashlib.sha256()
 
     def readinto(self, buffer: Any) -> int:
-        size = super().readinto(buffer) or 0
+        size, got = 0, None
+        while size < len(buffer) and got != 0:  # a pipe gives what it has, and who looks at the magic bytes wants two
+            got = super().readinto(buffer[size:]) or 0
+            size += got
         self._info.size += size
         if self._info.is_hashed:
             self._digest.update(buffer[:size])
@@ -107,15 +110,18 @@ def read_blocks(info: InputFile, block_bytes: int) -> Iterator[Block]:
 def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
     line, waiting, most = 1, b"", MAX_LINE_BYTES + block_bytes
     for number, data in enumerate(iter(lambda: stream.read(block_bytes) + stream.readline(most), b"")):
+        is_cut = len(data) == block_bytes + most and not data.endswith(b"\n")
         if number == 0 and data[:2] in _UTF16_MARKS:
             raise DataError("%s is UTF-16 text; write it as UTF-8, such as: iconv -f UTF-16 -t UTF-8 OLD > NEW" % path)
         if number == 0 and data.startswith(_BYTE_ORDER_MARK):
             data = data[len(_BYTE_ORDER_MARK):]
-        is_cut = len(data) == block_bytes + most and not data.endswith(b"\n")
         data = waiting + data
-        if is_cut or len(waiting) > most:
+        if is_cut:
             raise DataError("%s: line %d has more than %d bytes; it is no text file with a row per line"
                             % (path, line + data.count(b"\n"), MAX_LINE_BYTES))
+        if len(waiting) > most:
+            raise DataError("%s: from line %d on more than %d bytes are empty lines; it is no text file with a row per "
+                            "line" % (path, line, MAX_LINE_BYTES))
         # Empty lines wait until it is known whether rows follow.
         text, waiting = data.rstrip(b"\r\n"), data
         if line == 1 and b"\r" in text and b"\n" not in data:

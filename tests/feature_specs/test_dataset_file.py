@@ -116,6 +116,13 @@ def test_complaints_name_the_line_and_the_remedy(text, line, message):
     assert str(caught.value).startswith("my.yaml line %d" % line) and "\n" not in str(caught.value)
 
 
+def test_what_is_wrong_with_a_shared_value_is_said_of_its_owner():
+    text = ("name: n\nfeatures:\n  b: {type: categorical, vocabulary: a}\n  a: {type: categorical, encoding: wrong}\n"
+            "tasks:\n  t: {type: binary}\n")
+    with pytest.raises(ConfigError, match="line 4: feature a: encoding 'wrong' is not known"):
+        parse_dataset(text, "my.yaml")
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "latin.yaml").write_bytes(b"name: \xff")
     (tmp_path / "empty.yaml").write_bytes(b"")

@@ -1,7 +1,10 @@
 """What readers accept, and what they say of what they do not."""
 import gzip
+import hashlib
 import os
 import re
+import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import ConfigError, DataError
+from preprocessing import text_files
 from preprocessing.bad_rows import BadRows, parse_limit
 from preprocessing.readers import Reading, find_inputs, read_frames
 from preprocessing.sample_census import make_rows
@@ -448,3 +452,43 @@ def test_lines_that_end_with_carriage_returns_alone_are_named(tmp_path):
     path.write_bytes(text_of(toy_rows(3)).replace("\n", "\r").encode())
     with pytest.raises(DataError, match="mac.tsv: lines end with carriage returns alone; write it with line feeds"):
         read(TOY, str(path))
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_line_that_is_too_long_is_refused_and_never_cut(tmp_path, monkeypatch, mark, size):
+    monkeypatch.setattr(text_files, "MAX_LINE_BYTES", 40)
+    for length in range(30, 180):
+        path = write(tmp_path / "f", mark + b"a\n" + b"b" * length + b"\nc\n")
+        try:
+            blocks = list(read_blocks(InputFile(path), size))
+        except DataError as error:
+            assert length > 40 and "line 2 has more than 40 bytes" in str(error)
+        else:
+            assert length <= 40 + 2 * size
+            assert b"".join(block.data for block in blocks) == b"a\n" + b"b" * length + b"\nc\n"
+            assert sum(block.lines for block in blocks) == 3
+
+
+def test_endless_empty_lines_are_refused_as_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_LINE_BYTES", 40)
+    with pytest.raises(DataError, match="from line 2 on more than 40 bytes are empty lines"):
+        list(read_blocks(InputFile(write(tmp_path / "f", b"a\n" + b"\n" * 200 + b"b\n")), 7))
+
+
+def test_a_pipe_that_gives_one_byte_first_is_seen_to_be_packed(tmp_path):
+    path, packed = str(tmp_path / "pipe"), gzip.compress(b"a,b\n1,2\n")
+    os.mkfifo(path)
+
+    def fill():
+        with open(path, "wb", buffering=0) as stream:
+            stream.write(packed[:1])
+            time.sleep(0.3)
+            stream.write(packed[1:])
+    writer = threading.Thread(target=fill)
+    writer.start()
+    info = InputFile(path)
+    blocks = list(read_blocks(info, 100))
+    writer.join()
+    assert [block.data for block in blocks] == [b"a,b\n1,2\n"]
+    assert (info.size, info.sha256) == (len(packed), hashlib.sha256(packed).hexdigest())

@@ -136,3 +136,9 @@ def test_different_values_are_counted_exactly_up_to_a_bound(size):
     for part in np.array_split(np.concatenate([values, values[:size // 2]]), 7):
         counter.add(part)
     assert counter.count() == size if size <= 1000 else abs(counter.count() / size - 1) < 0.04
+
+
+def test_statistics_may_be_asked_for_again():
+    for accumulator in (DenseAccumulator(["c"]), LabelAccumulator([TaskDefinition("t", "binary", "t")])):
+        accumulator.add(np.array([[0.0], [1.0], [1.0]], np.float32))
+        assert accumulator.finish() == accumulator.finish()
