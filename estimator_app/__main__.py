@@ -1,7 +1,11 @@
 """``python -m estimator_app <command>``."""
 import sys
 
-from estimator_app.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        from estimator_app.cli import main
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:  # before the command line is looked at, or after it is done
+        sys.stderr.write("interrupted\n")
+        status = 130
+    sys.exit(status)

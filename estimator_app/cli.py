@@ -136,6 +136,8 @@ def _train(parsed: argparse.Namespace) -> int:
         status = _prepare_sample()
         if status:
             return status
+    elif config.data_dir == SAMPLE_DIR and not parsed.data_dir and not parsed.phase:
+        sys.stdout.write("no --data_dir given: the sample data set in %s\n" % SAMPLE_DIR)
     model = make_model(config, load_data(config))
     request = TrainRequest(model, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
                            parsed.phase)

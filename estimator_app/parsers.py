@@ -46,6 +46,8 @@ class Parser(argparse.ArgumentParser):
             flag = rest.split()[0]
             known = [name for action in self._actions for name in action.option_strings]
             message = "unknown flag %s%s" % (flag, did_you_mean(flag.partition("=")[0], known, "; "))
+            if not flag.startswith("-"):
+                message = "%s stands without a flag; give it as that of one, such as --data_dir %s" % (flag, flag)
         self.exit(2, "error: %s; %s --help lists all flags\n" % (one_line(message), self.prog))
 
 

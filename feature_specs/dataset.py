@@ -3,7 +3,7 @@ nothing in the graph, the metrics or the export knows more about a dataset."""
 import dataclasses
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from feature_specs.checks import check_choice, check_name, check_range, check_unique, refuse, shown
+from feature_specs.checks import check_choice, check_name, check_range, check_unique, did_you_mean, refuse, shown
 from feature_specs.errors import ConfigError
 from feature_specs.records import DENSE_FEATURE, SPARSE_FEATURE
 
@@ -253,8 +253,9 @@ class DatasetDefinition:
         for feature in self.categorical:
             owner = by_name.get(feature.vocabulary or feature.name)
             if owner is None or owner.vocabulary not in ("", owner.name):
-                raise ConfigError("feature %s: vocabulary %s is no feature with a vocabulary of its own"
-                                  % (feature.name, feature.vocabulary))
+                near = did_you_mean(feature.vocabulary, by_name) if owner is None else ""
+                raise ConfigError("feature %s: vocabulary %s is no feature with a vocabulary of its own%s"
+                                  % (feature.name, feature.vocabulary, near))
             refuse((owner.encoding, owner.table) != (feature.encoding, feature.table),
                    "feature %s shares the values of %s and must have its table (%s) and encoding (%s)",
                    feature.name, owner.name, owner.table, owner.encoding)

@@ -170,6 +170,9 @@ def write_manifest(manifest: Manifest, directory: str) -> None:
 def read_manifest(directory: str) -> Manifest:
     """Reads a data directory's manifest; DataError where it is missing, unreadable, damaged or of a newer format."""
     path = os.path.join(directory, FILE_NAME)
+    if os.path.isfile(directory):
+        raise DataError("%s is a file and no data directory; make one of it with: bash run_estimator.sh prepare "
+                        "--train_data_path %s" % (directory, directory))
     if not os.path.isdir(directory):
         raise DataError("data directory %s does not exist; make it with: bash run_estimator.sh prepare" % directory)
     if not os.path.exists(path):

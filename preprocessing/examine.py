@@ -156,9 +156,12 @@ def _odd_style(different: pd.Series) -> str:
         return "looks like dates in another style: write 2024-05-31 or 2024-05-31 12:30:00"
     if texts.str.contains(",", regex=False).mean() < 0.2:
         return ""
-    if texts.str.match(_THOUSANDS).all():
+    odd_one = 1 if len(texts) > 10 else 0  # what stands for "no value"
+    if (~texts.str.match(_THOUSANDS)).sum() <= odd_one:
         return "looks like numbers with commas between thousands: write them without"
-    return "looks like numbers with a decimal comma: write a point" if texts.str.match(_DECIMAL_COMMA).all() else ""
+    if (~texts.str.match(_DECIMAL_COMMA)).sum() <= odd_one:
+        return "looks like numbers with a decimal comma: write a point"
+    return ""
 
 
 def _list_separator(values: pd.Series) -> str:

@@ -165,6 +165,9 @@ def find_earlier(path: str) -> Tuple[str, Manifest]:
     Raises:
         DataError: there is none.
     """
+    if not os.path.isdir(path):
+        raise DataError("--vocabulary_from %s: there is no such directory; give one that prepare or train has made"
+                        % path)
     inside = os.path.join(path, MODEL_DATA_FOLDER)
     folder = inside if os.path.exists(os.path.join(inside, FILE_NAME)) else path
     return folder, read_manifest(folder)

@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Mapping, Optional
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, Manifest
+from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 from preprocessing import sample
 from preprocessing.bad_rows import BadRowsError
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
@@ -89,8 +89,9 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         vocabulary_from=args.vocabulary_from or "", spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()
-    if args.vocabulary_from:
-        _compare_with_earlier(dataset, args.vocabulary_from)
+    earlier = find_earlier(args.vocabulary_from) if args.vocabulary_from else None
+    if earlier:
+        _compare_with_earlier(dataset, args, *earlier)
     started = time.perf_counter()
     with atomic_directory(args.output_path) as directory, _progress_bar() as bar:
         draft = dataclasses.replace(draft, reading=dataclasses.replace(draft.reading, progress=bar))
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("%s; without --dataset rows are read as those of the census: describe FILE --output "
                             "my.yaml drafts a dataset file for others" % error) from error
         read_seconds = time.perf_counter() - read_from
+    if earlier:
+        _warn_of_known_files(manifest, args.vocabulary_from, earlier[1])
     _print_summary(manifest, args, read_seconds, time.perf_counter() - started)
     return manifest
 
@@ -121,13 +124,25 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
     return load_dataset(args.dataset or args.sample or CENSUS)
 
 
-def _compare_with_earlier(dataset: DatasetFile, earlier: str) -> None:
-    """Tells what no training of the earlier data's model will take."""
-    lines = differences(dataset.definition, find_earlier(earlier)[1].dataset, files=False)
+def _compare_with_earlier(dataset: DatasetFile, args: argparse.Namespace, folder: str, earlier: Manifest) -> None:
+    """Refuses to replace the very data that a model was trained on, and tells what no training of it will take."""
+    if (os.path.basename(folder) == MODEL_DATA_FOLDER and os.path.isfile(os.path.join(args.output_path, FILE_NAME))
+            and read_manifest(args.output_path).identity() == earlier.identity()):
+        raise ConfigError("%s holds the data that the model in %s was trained on, which it needs to resume; give "
+                          "another --output_path" % (args.output_path, args.vocabulary_from))
+    lines = differences(dataset.definition, earlier.dataset, files=False)
     if lines:
         sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on this; "
                          "a new one takes over what fits with train --warm_start_from\n"
-                         % (earlier, "; ".join(lines[:3])))
+                         % (args.vocabulary_from, "; ".join(lines[:3])))
+
+
+def _warn_of_known_files(manifest: Manifest, name: str, earlier: Manifest) -> None:
+    known = {item.sha256 for split in earlier.splits.values() for item in split.inputs}
+    for item in manifest.split(TRAIN_SPLIT).inputs:
+        if item.sha256 in known:
+            sys.stdout.write("warning: %s is among the files of %s already: its values are counted twice, and its rows "
+                             "would be trained twice\n" % (item.name, name))
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:

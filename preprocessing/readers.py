@@ -161,8 +161,9 @@ class FrameReader:
         report.check(self.last_row - self.first_row + 1)
         self.bad_rows.update(report.counts)
         if not has_rows and (reading.rows_needed or not file.names):
-            raise DataError("%s has no usable row%s" % (path, ": " + report.describe() + report.hint()
-                                                        if report.counts else "; it is empty"))
+            empty = "; it has a header and nothing else" if file.first_row > 1 and any(file.names) else "; it is empty"
+            raise DataError("%s has no usable row%s" % (
+                path, ": " + report.describe() + report.hint() if report.counts else empty))
 
     def _check_columns(self, path: str, names: Sequence[str], hint: str) -> None:
         """Checks that the columns are there, and the same in all files."""

@@ -6,7 +6,7 @@
 wants_npu() {
   local command=$1 device='' arg previous=''
   shift
-  if [[ $command == train && $# -gt 0 && $1 != -* ]]; then return 0; fi
+  if [[ $command == train && $# -gt 3 && $1 != -* && $2 != -* && $3 != -* && $4 != -* ]]; then return 0; fi
   for arg in "$@"; do
     if [[ $previous == --device ]]; then device=$arg; fi
     case $arg in

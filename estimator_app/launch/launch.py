@@ -54,8 +54,8 @@ def expand_positional(arguments: Sequence[str]) -> List[str]:
     values = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments[1:]))
     if not values or arguments[0] != "train":
         return list(arguments)
-    refuse(len(values) not in (4, 5), "%d positional arguments are given; allowed: train so_path rec_package_path "
-           "hccl_json data_path [ip], or flags (train --help lists them)", len(values))
+    refuse(len(values) not in (4, 5), "%s: not one of train's flags, such as --data_dir DIR (train --help lists them); "
+           "without flags, train takes so_path rec_package_path hccl_json data_path [ip]", " ".join(values))
     so_path, rec_package_path, table, data_dir, *address = values
     return ["train", "--device", "npu", "--so_path", so_path, "--rec_package_path", rec_package_path,
             *(["--ip", *address] if any(address) else ["--hccl_cfg_json", table]),

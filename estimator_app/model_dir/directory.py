@@ -73,6 +73,7 @@ def check_path(model_dir: str, device: str) -> str:
     saved or found again under that path."""
     if os.path.lexists(model_dir) and not os.path.isdir(model_dir):
         raise ConfigError("model_dir %s is not a directory; choose another --model_dir" % model_dir)
+    _check_no_data(model_dir)
     real = os.path.realpath(model_dir)
     odd = sorted({character for character in real if character in _PATTERN_CHARACTERS or ord(character) < 32})
     if odd:
@@ -86,6 +87,12 @@ def check_path(model_dir: str, device: str) -> str:
         raise ConfigError("model_dir %s leads through a symbolic link, where the SDK saves no tables; use %s"
                           % (model_dir, real))
     return real if has_link else model_dir
+
+
+def _check_no_data(model_dir: str) -> None:
+    if os.path.isfile(os.path.join(model_dir, FILE_NAME)):
+        raise ConfigError("model_dir %s holds prepared data; give that as --data_dir, and another --model_dir"
+                          % model_dir)
 
 
 def read_stages(model_dir: str) -> List[Stage]:
@@ -113,10 +120,15 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
     path = os.path.join(model_dir, SETTINGS_FILE)
     stages = read_stages(model_dir)
     if not stages:
+        _check_no_data(model_dir)
         raise UserError("%s does not exist: model directory %s holds no trained model; train first: "
                         "bash run_estimator.sh train --model_dir %s" % (path, model_dir, model_dir))
-    trained = _trained(stages, checkpoints.latest(model_dir))
-    return trained[-1].to_config(model_dir, **overrides), read_data(model_dir)
+    last = _trained(stages, checkpoints.latest(model_dir))[-1]
+    config = last.to_config(model_dir, **overrides)
+    if "data_dir" not in overrides and not os.path.isfile(os.path.join(config.data_dir, FILE_NAME)):
+        # A relative path means nothing in another working directory.
+        config = config.replace(data_dir=last.data.directory)
+    return config, read_data(model_dir)
 
 
 def _trained(stages: List[Stage], step: Optional[int]) -> List[Stage]:

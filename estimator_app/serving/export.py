@@ -19,7 +19,7 @@ from estimator_app.serving.graph import DEFAULT, EXAMPLES, RAW, ServingGraph
 from estimator_app.serving.weights import TrainedModel, read_model
 from feature_specs.checks import is_digits
 from feature_specs.dataset import REGRESSION
-from feature_specs.errors import ConfigError, UserError
+from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.files import remove_leftovers, replace_text, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, Manifest, read_manifest
 from feature_specs.records import DENSE_FEATURE, NO_VALUE, SPARSE_FEATURE, is_padding
@@ -213,12 +213,18 @@ def _check_rows(trained: TrainedModel, request: ExportRequest, folder: str) -> C
     config = trained.model.config
     # Where it was when the model was trained: a relative path means nothing in another working directory.
     data_dir = request.data_dir or directory.read_stages(config.model_dir)[-1].data.directory
-    if not request.data_dir and not os.path.isfile(os.path.join(data_dir, FILE_NAME)):
-        sparse, dense = _drawn_rows(trained.model.manifest, request.check_rows)
+    trained_on = trained.model.manifest
+    if not request.data_dir and (not os.path.isfile(os.path.join(data_dir, FILE_NAME))
+                                 or read_manifest(data_dir).identity() != trained_on.identity()):
+        sparse, dense = _drawn_rows(trained_on, request.check_rows)
         return CheckRows(sparse, dense, {}, "rows drawn from the manifest, for which the signatures agree (the "
-                                            "prepared data is not there)")
+                                            "prepared data is not there any more)")
     manifest = read_manifest(data_dir)
-    directory.check_same_encoding(trained.model.manifest, manifest, config.replace(data_dir=data_dir))
+    if manifest.continues == trained_on.identity():
+        raise DataError("%s has values that came after the model in %s was trained, which say nothing of its tables; "
+                        "give --data_dir with the data that it was trained on, or leave it out"
+                        % (data_dir, config.model_dir))
+    directory.check_same_encoding(trained_on, manifest, config.replace(data_dir=data_dir))
     count = min(request.check_rows, manifest.split(TEST_SPLIT).rows)
     output = os.path.join(folder, "expected.npz")
     _run_reference(["--model_dir", config.model_dir, "--checkpoint", trained.checkpoint.path, "--data_dir",

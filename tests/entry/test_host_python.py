@@ -47,7 +47,8 @@ def test_looking_at_an_npu_launch_needs_no_tensorflow(sandbox, args):
     assert not (sandbox.project / ".venv").exists()
 
 
-@pytest.mark.parametrize("flags", [[], ["--device", "cpu"], ["--device", "npu", "--device", "cpu"], ["--note", "npu"]])
+@pytest.mark.parametrize("flags", [[], ["--device", "cpu"], ["--device", "npu", "--device", "cpu"], ["--note", "npu"],
+                                   ["data/my"], ["data/my", "--model_dir", "runs/my", "--seed", "1"]])
 def test_other_runs_use_the_environment(ready, flags):
     ready.fake("python3", host="tensorflow")
     assert ready.run("train", *flags).returncode == 0

@@ -165,7 +165,7 @@ TABLE = "user,city,click\n" + "".join("u%d,%s,%d\n" % (n % 7, ["Köln", "Bonn"][
     (encoded(TABLE.replace("city", "größe"), "latin1"), "f.csv line 1: the text is not UTF-8; .* iconv -f LATIN1"),
     (encoded(TABLE.replace("Bonn", "Mölln"), "latin1"), r"has no usable row: .*is not UTF-8.* \(write .* iconv"),
     (encoded(TABLE, "utf-16"), "f.csv is UTF-16 text; write it as UTF-8, such as: iconv -f UTF-16"),
-    (b"user,city,click\n", "f.csv has no usable row; it is empty"),
+    (b"user,city,click\n", "f.csv has no usable row; it has a header and nothing else"),
     (b"click\n0\n1\n0\n", "fewer than two columns with a name"),
     (b"click,empty\n" + b"0,\n1,\n" * 9, "no column is left for a feature"),
     (TABLE.replace("city", "user").encode(), "has two columns of the name user; rename one")])
@@ -185,8 +185,10 @@ def test_rows_that_prepare_will_refuse_are_told(tmp_path, capsys):
 @pytest.mark.parametrize("values, why", [
     (["25", "1,33", "0,5"], "looks like numbers with a decimal comma"),
     (["999", "1,234", "12,234,626.5"], "looks like numbers with commas between thousands")])
-def test_numbers_in_other_styles_are_no_lists(tmp_path, values, why):
-    rows = [["u%d" % (n % 9), values[n % 3], str(n % 2)] for n in range(90)]
+@pytest.mark.parametrize("absent", [False, True], ids=["full", "with n/a"])
+def test_numbers_in_other_styles_are_no_lists(tmp_path, values, why, absent):
+    values = ["n/a"] * absent + values + [values[1].replace("3", str(digit)) for digit in range(10)]
+    rows = [["u%d" % (n % 9), values[n % len(values)], str(n % 2)] for n in range(90)]
     definition = prepared(tmp_path, write(tmp_path / "f.tsv", text_of(rows, ["user", "price", "click"])))
     assert [feature.name for feature in definition.features] == ["user"]
     assert "# price is left out: %s" % why in (tmp_path / "draft.yaml").read_text()

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
+from feature_specs.data_files import copy_data
 from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
@@ -54,6 +55,26 @@ def test_a_dataset_file_of_ones_own(tmp_path, capsys):
     assert "the dataset lacks city, which the data in" in capsys.readouterr().err
 
 
+def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_path, capsys):
+    dataset = write(tmp_path / "toy.yaml", TOY_YAML)
+    files = [write(tmp_path / name, text_of(toy_rows(count, count))) for name, count in (("a.tsv", 60), ("b.tsv", 40))]
+    first = tmp_path / "first"
+    assert run("--dataset", dataset, "--train_data_path", files[0], "--split", 0.2, "--output_path", first) == 0
+    manifest = read_manifest(str(first))
+    copy_data(manifest, str(first), str(tmp_path / "model" / "data"))
+    capsys.readouterr()
+    again = ("--vocabulary_from", tmp_path / "model", "--split", 0.2, "--train_data_path")
+    assert run(*again, files[1], "--output_path", first) == 1
+    assert "first holds the data that the model in" in capsys.readouterr().err
+    assert read_manifest(str(first)) == manifest
+    assert run(*again, *files, "--output_path", tmp_path / "second") == 0
+    printed = capsys.readouterr().out
+    assert "warning: a.tsv is among the files of" in printed and "b.tsv is among" not in printed
+    # What the model was not trained on may be prepared again.
+    assert run(*again, files[1], "--output_path", tmp_path / "second") == 0
+    assert "is among the files" not in capsys.readouterr().out
+
+
 def test_files_of_the_census(tmp_path, capsys):
     paths = write_sample("census", str(tmp_path), 300, 100, 3)
     assert run("--train_data_path", paths[0], "--test_data_path", paths[1], "--output_path", tmp_path / "a") == 0
@@ -72,7 +93,7 @@ def test_files_of_the_census(tmp_path, capsys):
     (["--sample", "--max_bad_rows", "many"], "max_bad_rows"),
     (["--sample", "--split", "0.1"], "--split goes with --train_data_path"),
     (["--sample", "--dataset", "nowhere.yaml"], "nowhere.yaml"),
-    (["--vocabulary_from", "nowhere", "--sample"], "nowhere does not exist"),
+    (["--vocabulary_from", "nowhere", "--sample"], "nowhere: there is no such directory"),
     (["--sample", "--spark_master", "spark://x"], "--spark_master goes with --engine spark"),
     (["--sample", "--vocabulary_from", ""], "--vocabulary_from is empty; leave it out"),
     (["--train_data_path", "x", "--split", "0.2", "--split_by", ""], "--split_by is empty"),

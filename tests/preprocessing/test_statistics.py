@@ -139,6 +139,6 @@ def test_different_values_are_counted_exactly_up_to_a_bound(size):
 
 
 def test_statistics_may_be_asked_for_again():
-    for accumulator in (DenseAccumulator(["c"]), LabelAccumulator([TaskDefinition("t", "binary", "t")])):
+    for accumulator in (DenseAccumulator(["c"]), LabelAccumulator([TaskDefinition("t", "t", "binary")])):
         accumulator.add(np.array([[0.0], [1.0], [1.0]], np.float32))
         assert accumulator.finish() == accumulator.finish()

@@ -271,7 +271,7 @@ def test_the_positional_form_in_full():
         "--seed", "1"]
     assert "--hccl_cfg_json" in launch.expand_positional(["train", "s", "r", "h", "d", ""])
     for count in (1, 2, 3, 6):
-        with pytest.raises(ConfigError, match="%d positional arguments.*so_path rec_package_path" % count):
+        with pytest.raises(ConfigError, match="not one of train's flags.*so_path rec_package_path"):
             launch.expand_positional(["train"] + ["x"] * count)
 
 

@@ -224,6 +224,20 @@ def test_what_cannot_be_exported_is_said_at_once(place, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["file"]
 
 
+def test_data_that_came_after_the_model_is_no_check(place, own, tmp_path):
+    raw = tmp_path / os.path.basename(place.raw)
+    runs.run_prepare("--vocabulary_from", own.model, "--train_data_path", raw, "--split", "0.5", "--output_path",
+                     tmp_path / "later")
+    with pytest.raises(UserError, match="values that came after the model in"):
+        export_to(own, tmp_path / "served", data_dir=str(tmp_path / "later"))
+    assert not (tmp_path / "served").exists()
+    # What the model was trained on is another now: as where it is gone.
+    shutil.rmtree(own.data)
+    shutil.copytree(str(tmp_path / "later"), own.data)
+    card = card_of(export_to(own, tmp_path / "served", check_rows=40))
+    assert "prepared data is not there any more" in card["check"]["source"]
+
+
 def test_data_of_another_preparation_is_no_check(place, tmp_path):
     runs.prepare_small(tmp_path)
     with pytest.raises(UserError):

@@ -124,6 +124,27 @@ def test_the_ways_to_another_number_of_ranks_are_ways(trained, ranks, way):
         directory.check_resumable(dataclasses.replace(config, batch_size=8), manifest, ranks, False)
 
 
+def test_relative_data_is_found_from_another_working_directory(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = os.path.join(trained.model, directory.SETTINGS_FILE)
+    with open(path) as stream:
+        settings = stream.read()
+    with open(path, "w") as stream:
+        stream.write(settings.replace(json.dumps(str(trained.data)), '"data"', 1))
+    found, _ = directory.read_settings(trained.model, {})
+    with open(path, "w") as stream:
+        stream.write(settings)
+    assert os.path.samefile(found.data_dir, trained.data)
+    assert directory.read_settings(trained.model, {"data_dir": "elsewhere"})[0].data_dir == "elsewhere"
+
+
+def test_prepared_data_is_no_model_directory(trained):
+    for refused in (lambda: directory.check_path(str(trained.data), "cpu"),
+                    lambda: directory.read_settings(str(trained.data), {})):
+        with pytest.raises(ConfigError, match="holds prepared data; give that as --data_dir"):
+            refused()
+
+
 def test_an_evaluation_that_is_owed_is_planned(trained):
     path = os.path.join(trained.model, history.METRICS_FILE)
     with open(path) as stream:
