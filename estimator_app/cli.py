@@ -139,6 +139,7 @@ def _train(parsed: argparse.Namespace) -> int:
     elif config.data_dir == SAMPLE_DIR and not parsed.data_dir and not parsed.phase:
         sys.stdout.write("no --data_dir given: the sample data set in %s\n" % SAMPLE_DIR)
     model = make_model(config, load_data(config))
+    model.check_tables()
     request = TrainRequest(model, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
                            parsed.phase)
     steps.step_numbers(config, model.manifest, 0, 0, parsed.ranks or 1)  # refuses a batch larger than the data

@@ -20,7 +20,7 @@ _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([0-9]{1,4}))?\Z")
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Which hosts run the ranks, numbered host by host."""
+    """Which hosts run the ranks, numbered host by host; the SDK needs the same number on each."""
 
     hosts: Tuple[str, ...]
     slots: int  # ranks on each: the SDK's dense writers are those with rank % local_rank_size == 0 (rec_sdk_api 5.3)

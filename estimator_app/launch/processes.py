@@ -37,6 +37,9 @@ _RUNNER = -1
 def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
     """Runs a command to its end, hands signals on to it and returns its exit status: 128 and the signal's number where
     a signal ended it, or came too late to do so. UserError where it cannot be started.
+
+    It gets a session of its own, so that a terminal's Ctrl-C reaches it once, through here; a signal that this process
+    ignores (nohup) stays ignored.
     """
     child: List[subprocess.Popen[bytes]] = []
     received: List[int] = []

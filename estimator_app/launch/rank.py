@@ -1,8 +1,8 @@
 """What a rank's process does before and after the program it runs: ``python -m estimator_app.launch.rank MODULE ...``.
 
 Before the program, and so before ``mx_rec`` loads, it completes the environment with what differs from rank to rank. A
-line to the launcher then carries signals to the program, and its end to the launcher. Without a launcher (a dry run's
-command in a shell) there is no line.
+line to the launcher then carries signals to the program, and its end to the launcher: the runners that start ranks
+kill them on a signal before they could save. Without a launcher (a dry run's command in a shell) there is no line.
 """
 import contextlib
 import json

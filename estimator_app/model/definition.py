@@ -53,6 +53,11 @@ class Model:
             blocks.append(tf.reshape(table, [-1, len(layout.fields) * self.table_dim(layout)]))
         return Inputs(self.config, None, vectors, numbers, tuple(blocks))
 
+    def check_tables(self) -> None:
+        """Refuses (ConfigError) to train without a single embedding table, which the SDK cannot do."""
+        refuse(not self.encoding.tables, "the data has no categorical feature and no numeric one with bins, and so no "
+               "embedding table; give --dense_bins 32, or bins: in the dataset file")
+
     def needs(self) -> TableNeeds:
         """Returns what the tables will need; ConfigError: one of a fixed size has fewer rows than the data has keys."""
         sizes = []
@@ -96,8 +101,6 @@ def make_model(config: Config, manifest: Manifest) -> Model:
                           "sum the network decides it (%d)" % (", ".join(with_dim), network.width))
     _check_weight_column(config.eval_weight_column, manifest)
     encoding = make_encoding(manifest, config.dense_transform, config.dense_bins, config.drop_dense)
-    refuse(not encoding.tables, "the data has no categorical feature and no numeric one with bins, and so no embedding "
-           "table; give --dense_bins 32, or bins: in the dataset file")
     return Model(config, manifest, encoding, tasks, network)
 
 

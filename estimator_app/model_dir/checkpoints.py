@@ -169,15 +169,15 @@ def write_state(directory: str, all_steps: List[int]) -> None:
 
 def keep_only(directory: str, kept: List[int]) -> None:
     """Removes the checkpoints of other steps, and what interrupted writes and deletions left."""
-    names = os.listdir(directory)
-    found = {int(match.group("step")) for match in map(_PART.match, names) if match}
-    for step in sorted(found - set(kept)):
+    for step in sorted(set(steps(directory)) - set(kept)):
         Checkpoint(directory, step).delete()
-    for path in [os.path.join(directory, name) for name in filter(_UNFINISHED.match, names)]:
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.remove(path)
+    for name in os.listdir(directory):
+        part, path = _PART.match(name), os.path.join(directory, name)
+        if _UNFINISHED.match(name) or part and int(part.group("step")) not in kept:
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.remove(path)
 
 
 def is_file_of_one(name: str) -> bool:

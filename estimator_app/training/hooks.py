@@ -106,9 +106,14 @@ class GridSaver(tf.compat.v1.train.CheckpointSaverHook):
             listener.after_save(session, step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Saves after a step of the grid; ``run_values.results`` is the global step before it."""
-        if (run_values.results + 1 - self._numbers.data_start) % self._numbers.save_steps == 0:
+        """Saves after a step of the grid, whatever the base class, which may save after every step, would do."""
+        # What was fetched beside the step should be the global step before it, but nothing orders the two.
+        if self._is_on_grid(run_values.results + 1) and self._is_on_grid(run_context.session.run(
+                self._global_step_tensor)):
             super().after_run(run_context, run_values)
+
+    def _is_on_grid(self, step: int) -> bool:
+        return (step - self._numbers.data_start) % self._numbers.save_steps == 0
 
 
 class SignalHook(tf.compat.v1.train.SessionRunHook):

@@ -45,7 +45,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         self.stop_reason: Optional[str] = None
         self._run = run
         self._batch = run.config.batch_size * run.rank_size
-        self._bar: Any = None
+        self._bar: Optional[tqdm] = None
         self._writer: Any = None
         self._loss: Any = None
         self._step = self._first_step = self._reported_step = 0
@@ -65,10 +65,10 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         if self._run.rank_id:
             return
         self._writer = tf.compat.v1.summary.FileWriterCache.get(self._run.config.model_dir)
-        # On terminals only. The time left is ours: tqdm's own counts evaluations as training.
-        self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
-                         disable=None, mininterval=_REFRESH_SECONDS,
-                         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
+        if sys.stderr.isatty():
+            # The time left is ours: tqdm's own counts evaluations as training.
+            self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
+                             mininterval=_REFRESH_SECONDS, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
 
     def before_run(self, run_context: Any) -> Any:
         """Fetches the loss, or ends the session where there is a reason."""
@@ -87,7 +87,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
             return
         if self._step % config.log_interval == 0 or self._step == self._run.numbers.max_steps:
             self._report(loss)
-        if not self._bar.disable:
+        if self._bar is not None:
             self._bar.set_postfix_str(self._left() + self._scores, refresh=False)
             self._bar.update()
 
@@ -113,7 +113,7 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         now = time.time()
         speed = (self._step - self._reported_step) * self._batch / max(now - self._reported, 1e-9)
         self._reported, self._reported_step = now, self._step
-        if self._bar.disable:
+        if self._bar is None:
             sys.stderr.write("step %d/%d, loss %.5f, %s%s\n" % (
                 self._step, self._run.numbers.max_steps, loss, self._left(), self._scores))
             sys.stderr.flush()

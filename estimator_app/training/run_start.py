@@ -173,6 +173,8 @@ def heal_best(tasks: TaskSet, model_dir: str, start: int, damaged: str) -> List[
             Checkpoint(folder, step).set_aside(os.path.join(damaged, checkpoints.BEST_FOLDER))
             warnings.append("the best checkpoint is not whole (%s); it is set aside in %s" % (wrong, damaged))
     for best in ranked:
+        if best == found:
+            return warnings
         for place, keep in ((folder, checkpoints.write_best), (model_dir, checkpoints.keep_best)):
             if Checkpoint(place, best.step).problem(contents=True) is None:
                 keep(model_dir, best)

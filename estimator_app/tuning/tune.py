@@ -144,7 +144,9 @@ class Search:
                     "space": {name: distribution_to_json(item) for name, item in space.items()}}
         if _SETTINGS not in self._study.user_attrs:
             self._study.set_user_attr(_SETTINGS, settings)
-        known = self._study.user_attrs[_SETTINGS]
+        known = dict(self._study.user_attrs[_SETTINGS])
+        # A setting that came later had its default.
+        known["base"] = {**_settings_of(Config()), **known["base"]}
         differing = [name for name in sorted(settings) if known.get(name) != settings[name]]
         if differing:
             raise ConfigError("the study in %s was started with another %s; use the same flags and files, or another "

@@ -142,8 +142,8 @@ def test_data_without_any_table_is_refused(tmp_path):
     manifest, _ = write_data(str(tmp_path))
     manifest = dataclasses.replace(manifest, dataset=dataclasses.replace(SMALL, categorical=()))
     with pytest.raises(ConfigError, match="no categorical feature and no numeric one with bins.*--dense_bins 32"):
-        make_model(Config(data_dir=str(tmp_path), dense_bins=0), manifest)
-    assert make_model(Config(data_dir=str(tmp_path), dense_bins=4), manifest).encoding.tables
+        make_model(Config(data_dir=str(tmp_path), dense_bins=0), manifest).check_tables()
+    make_model(Config(data_dir=str(tmp_path), dense_bins=4), manifest).check_tables()
 
 
 @pytest.mark.parametrize("layer, dims", [("concat", {"users": 3, "items": 5}), ("sum", None)])

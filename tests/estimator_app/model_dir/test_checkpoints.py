@@ -114,10 +114,11 @@ def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
     os.makedirs(str(tmp_path / ".sparse-model.ckpt-5.partial-host-1" / "table"))
     os.makedirs(str(tmp_path / "sparse-model.ckpt-6"))
     for name in ("model.ckpt-4.data-00000-of-00001.tempstate123", "model.ckpt-9.meta", "graph.pbtxt.tmp1",
+                 "sparse-model.ckpt-8", "model.ckpt-007.meta",
                  "model.ckpt-4.meta.tmp0123abc", "model.ckpt-4.checksums.tmp", "model.ckpt-4.meta.partial-17") + MINE:
         (tmp_path / name).write_text("")
     for name in ("model.ckpt-5_temp_0123abc", ".sparse-model.ckpt-4.rank1", "..sparse-model.ckpt-4.rank1.partial-15639",
-                 ".sparse-model.ckpt-4.deleted-9"):
+                 ".sparse-model.ckpt-4.deleted-9", "model.ckpt-8.meta"):
         os.makedirs(str(tmp_path / name))
     checkpoints.keep_only(str(tmp_path), checkpoints.steps(str(tmp_path))[-2:])
     assert sorted(set(os.listdir(str(tmp_path))) - set(MINE)) == [

@@ -13,7 +13,7 @@ from estimator_app import config as config_module
 from estimator_app.model.definition import make_model
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
-from estimator_app.training.run_start import TrainRequest, load_data, nothing_to_train, prepare_run
+from estimator_app.training.run_start import TrainRequest, heal_best, load_data, nothing_to_train, prepare_run
 from feature_specs.data_files import verify_shards
 from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import read_manifest
@@ -237,6 +237,26 @@ def test_a_damaged_best_note_is_written_again(trained, note):
     _, told = prepare(trained)
     assert told.count("\n") == 1 and "found again: step %d" % best.step in told
     assert checkpoints.read_best(trained.model, contents=True) == best
+
+
+def test_the_only_whole_best_stays_without_a_word_though_better_ones_are_gone(trained):
+    best = checkpoints.read_best(trained.model)
+    # Its own line is lost, and a better evaluation is known whose checkpoint was pruned.
+    path = os.path.join(trained.model, history.METRICS_FILE)
+    lines = [line for line in read_bytes(path).decode().splitlines(True)
+             if not ('"kind": "eval"' in line and '"global_step": %d,' % best.step in line)]
+    lines += [json.dumps({"kind": "eval", "global_step": 5, best.metric: best.value + 0.01}) + "\n"]
+    with open(path, "w") as stream:
+        stream.write("".join(lines))
+    model = load_model(trained)
+    for _ in range(2):
+        assert heal_best(model.tasks, trained.model, 30, str(trained.root)) == []
+    assert checkpoints.read_best(trained.model, contents=True) == best
+
+
+def load_model(place):
+    config, manifest = directory.read_settings(place.model, {})
+    return make_model(config, manifest)
 
 
 @pytest.mark.parametrize("text", ["garbage\n", "{\"global_step\": \n", "[1, 2]\n", '{"kind": "eval"}\n', "\0\0\0\n"])

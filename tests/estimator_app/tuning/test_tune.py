@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 
+import optuna
 import pytest
 
 from estimator_app.config import Config, read_preset
@@ -103,6 +104,20 @@ def test_what_is_refused_is_one_line(root, played):
     runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
     for flags, words in REFUSED:
         runs.run_here(root, "tune", "--trials", 1, *(FLAGS + flags)).refused(words)
+
+
+def test_a_study_from_before_a_setting_goes_on(root, played):
+    played([[0.6]])
+    runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    storage = "sqlite:///" + str(root / "study" / tune.STUDY_FILE)
+    study = optuna.load_study(study_name=tune._STUDY_NAME, storage=storage)
+    settings = study.user_attrs[tune._SETTINGS]
+    del settings["base"]["field_dropout"]
+    study.set_user_attr(tune._SETTINGS, settings)
+    runs.run_here(root, "tune", "--trials", 2, *FLAGS).ok()
+    del settings["base"]["expert_layers"]  # which is not at its default here
+    study.set_user_attr(tune._SETTINGS, settings)
+    runs.run_here(root, "tune", "--trials", 2, *FLAGS).refused("was started with another base")
 
 
 def test_another_dataset_file_is_refused(root, played):
