@@ -136,7 +136,7 @@ def _train(parsed: argparse.Namespace) -> int:
         status = _prepare_sample()
         if status:
             return status
-    elif config.data_dir == SAMPLE_DIR and not parsed.data_dir and not parsed.phase:
+    elif config.data_dir == SAMPLE_DIR and not getattr(parsed, "data_dir", "") and not parsed.phase:
         sys.stdout.write("no --data_dir given: the sample data set in %s\n" % SAMPLE_DIR)
     model = make_model(config, load_data(config))
     model.check_tables()

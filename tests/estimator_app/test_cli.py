@@ -311,7 +311,8 @@ def test_the_command_that_makes_the_sample_trains_as_the_next_one_does(tmp_path)
     command = ("train", "--train_epoch", "2", "--threads", "2", "--device", "cpu")
     first = runs.run(tmp_path, *command, seconds=300).ok()
     assert "making the sample data set in data/sample" in first.out
-    runs.run(tmp_path, *(command + ("--model_dir", "again")), seconds=300).ok()
+    second = runs.run(tmp_path, *(command + ("--model_dir", "again")), seconds=300).ok()
+    assert "no --data_dir given: the sample data set in data/sample" in second.out
     scores = [[(entry["global_step"], entry["auc_income"], entry["mean_loss"]) for entry in runs.recorded(
         str(tmp_path / folder), "eval")] for folder in ("runs/default", "again")]
     assert len(scores[0]) == 2 and scores[0] == scores[1]
