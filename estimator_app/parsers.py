@@ -8,11 +8,12 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 from estimator_app import config as config_module
 from estimator_app.config import Config
 from estimator_app.launch import preflight
-from estimator_app.launch.environment import PROJECT, add_launch_arguments
+from estimator_app.launch.environment import add_launch_arguments
 from estimator_app.model_dir import directory
 from estimator_app.streams import one_line
 from feature_specs.checks import did_you_mean, is_digits
 from feature_specs.errors import UserError
+from feature_specs.files import PROJECT
 from feature_specs.manifest import FILE_NAME, read_manifest
 
 PROG = "run_estimator.sh"

@@ -10,6 +10,8 @@ import socket
 from typing import Iterator
 
 _MOST_BYTES = 16 << 20
+#: The folder of the packages, which child processes import them from.
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @contextlib.contextmanager

@@ -110,9 +110,7 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("%s; without --dataset rows are read as those of the census: describe FILE --output "
                             "my.yaml drafts a dataset file for others" % error) from error
         read_seconds = time.perf_counter() - read_from
-    if earlier:
-        _warn_of_known_files(manifest, args.vocabulary_from, earlier[1])
-    _print_summary(manifest, args, read_seconds, time.perf_counter() - started)
+    _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
     return manifest
 
 
@@ -135,14 +133,6 @@ def _compare_with_earlier(dataset: DatasetFile, args: argparse.Namespace, folder
         sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on this; "
                          "a new one takes over what fits with train --warm_start_from\n"
                          % (args.vocabulary_from, "; ".join(lines[:3])))
-
-
-def _warn_of_known_files(manifest: Manifest, name: str, earlier: Manifest) -> None:
-    known = {item.sha256 for split in earlier.splits.values() for item in split.inputs}
-    for item in manifest.split(TRAIN_SPLIT).inputs:
-        if item.sha256 in known:
-            sys.stdout.write("warning: %s is among the files of %s already: its values are counted twice, and its rows "
-                             "would be trained twice\n" % (item.name, name))
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
@@ -184,12 +174,16 @@ def _progress_bar() -> Iterator[Callable[[str, int], None]]:
         yield update
 
 
-def _print_summary(manifest: Manifest, args: argparse.Namespace, read_seconds: float, seconds: float) -> None:
+def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Optional[Manifest], read_seconds: float,
+                   seconds: float) -> None:
     train, test = ({item.sha256: item.name for item in manifest.split(name).inputs}
                    for name in (TRAIN_SPLIT, TEST_SPLIT))
     lines = [] if args.split else [
         "warning: %s is among the training and the test files: its scores say nothing of new rows" % name
         for digest, name in train.items() if digest in test]
+    known = {item.sha256 for split in earlier.splits.values() for item in split.inputs} if earlier else set()
+    lines += ["warning: %s is among the files of %s already: its values are counted twice, and its rows would be "
+              "trained twice" % (name, args.vocabulary_from) for digest, name in train.items() if digest in known]
     for name, split in manifest.splits.items():
         rates = ["%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items()]
         parts = [("positive", ", ".join(rates)), ("without a label", _counts(split.unknown_labels)),

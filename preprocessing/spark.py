@@ -14,11 +14,11 @@ import pandas as pd
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
+from feature_specs.files import PROJECT
 from preprocessing.columns import Roles, roles_of
 from preprocessing.readers import FrameReader, Reading
 
 DEFAULT_MASTER = "local[*]"
-_PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class SparkReader(FrameReader):
@@ -75,12 +75,12 @@ def spark_context(master: str) -> Iterator[Any]:
     except ImportError as error:
         raise ConfigError("--engine spark: pyspark is not installed; run 'bash run_estimator.sh setup --spark'"
                           ) from error
-    paths = [_PROJECT] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [PROJECT] + os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = SparkConf().setMaster(master).setAppName("estimator_app prepare").setAll([
         ("spark.ui.enabled", "false"), ("spark.ui.showConsoleProgress", "false"),
-        ("spark.driver.maxResultSize", "0"), ("spark.executorEnv.PYTHONPATH", _PROJECT)])
+        ("spark.driver.maxResultSize", "0"), ("spark.executorEnv.PYTHONPATH", PROJECT)])
     try:
         context = SparkContext(conf=settings)
     except Exception as error:  # whatever the Java side reports

@@ -107,9 +107,13 @@ class DistinctCounter:
         self._new_size = 0
         self._registers = np.zeros(1 << self._BITS, np.uint8)
 
+    @property
+    def _is_exact(self) -> bool:
+        return not self._registers.any()
+
     def add(self, values: np.ndarray) -> None:
         """Adds int64 [n] values."""
-        if self._registers.any():
+        if not self._is_exact:
             self._register(values)
             return
         self._new.append(np.unique(values))
@@ -120,9 +124,9 @@ class DistinctCounter:
     def count(self) -> int:
         """Returns the number of different values."""
         self._merge()
-        empty, size = int(np.count_nonzero(self._registers == 0)), len(self._registers)
-        if empty == size:
+        if self._is_exact:
             return len(self._values)
+        empty, size = int(np.count_nonzero(self._registers == 0)), len(self._registers)
         estimate = 0.7213 / (1 + 1.079 / size) * size ** 2 / float(np.sum(2.0 ** -self._registers.astype(np.float64)))
         return int(round(size * np.log(size / empty) if empty and estimate < 2.5 * size else estimate))
 

@@ -17,6 +17,7 @@ from estimator_app.launch.hosts import Host, Placement, address_of, place
 from estimator_app.launch.rank_table import check_placement, read_rank_table
 from feature_specs.checks import is_digits, refuse
 from feature_specs.errors import ConfigError
+from feature_specs.files import PROJECT
 
 RANKS_PER_NODE = (1, 2, 4, 8, 16)
 DEFAULT_RANKS = 8  # of a host with NPUs, where no rank table says how many there are
@@ -36,7 +37,6 @@ _RANGES = {"CM_CHIEF_DEVICE": (0, 511, "a device"), "CM_CHIEF_PORT": (0, 65520, 
 _CANN = re.compile(r"PATH\Z|(?:ASCEND|HCCL|TFPLUGIN)_")
 # The address of each host, from which a rank takes its own CM_WORKER_IP (see .rank).
 WORKER_IPS = "ESTIMATOR_WORKER_IPS"
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _JOB_ID = re.compile(r"[A-Za-z1-9_-][A-Za-z0-9_-]*\Z")
 _NO_SPARSE_FILES = ("/usr/bin", "/usr/sbin", "/etc", "/usr/lib", "/usr/lib64", "/usr/local")
 

@@ -12,14 +12,11 @@ from estimator_app.config import NPU
 from estimator_app.launch import preflight
 from estimator_app.launch.environment import LaunchOptions, add_launch_arguments, compose, options_from, unusable_paths
 from estimator_app.launch.hosts import Host, this_host
-from estimator_app.launch.processes import run_command, run_ranks
+from estimator_app.launch.processes import run_ranks
 from estimator_app.launch.rank import LAUNCHER
 from estimator_app.launch.runners import command_line, render
 from feature_specs.checks import refuse
 from feature_specs.errors import ConfigError, UserError
-
-__all__ = ["add_launch_arguments", "check_flags", "expand_positional", "inside_launch", "launch", "launched_here",
-           "run_command", "wants_ranks"]
 
 _NPU_FLAGS = ("so_path", "rec_package_path", "hccl_cfg_json", "ip", "mpi_args")
 

@@ -55,11 +55,11 @@ def embed(features: Dict[str, tf.Tensor], model: Model, specs: FeatureSpecLists,
                                     None if model.is_sum else [field.width for field in layout.fields]))
         mean = pooled[0] if len(pooled) == 1 else tf.add_n(pooled) / float(len(pooled))
         is_dropping = is_training and config.field_dropout and not model.is_sum
-        of_tables.append(_some_fields(mean, config, number) if is_dropping else mean)
+        of_tables.append(_drop_fields(mean, config, number) if is_dropping else mean)
     return model.inputs(of_tables, features[DENSE_FEATURE])
 
 
-def _some_fields(vectors: tf.Tensor, config: Config, number: int) -> tf.Tensor:
+def _drop_fields(vectors: tf.Tensor, config: Config, number: int) -> tf.Tensor:
     """Drops fields of float32 [batch, fields, dim] whole and scales the others, so that no field is relied on alone."""
     from npu_bridge.npu_init import npu_ops
     # A tensor of its own, one factor per field: the op's noise_shape, which the SDK's examples do without, is not used.

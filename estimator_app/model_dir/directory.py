@@ -17,10 +17,9 @@ from feature_specs.checks import build, shown
 from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.files import replace_text
+from feature_specs.files import PROJECT, replace_text
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SETTINGS_FILE = "args.json"
 REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"

@@ -20,7 +20,7 @@ from estimator_app.serving.weights import TrainedModel, read_model
 from feature_specs.checks import is_digits
 from feature_specs.dataset import REGRESSION
 from feature_specs.errors import ConfigError, DataError, UserError
-from feature_specs.files import remove_leftovers, replace_text, temporary_name
+from feature_specs.files import PROJECT, remove_leftovers, replace_text, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, Manifest, read_manifest
 from feature_specs.records import DENSE_FEATURE, NO_VALUE, SPARSE_FEATURE, is_padding
 from input_fn.pipeline import extract_fn, reshape_fn
@@ -214,12 +214,12 @@ def _check_rows(trained: TrainedModel, request: ExportRequest, folder: str) -> C
     # Where it was when the model was trained: a relative path means nothing in another working directory.
     data_dir = request.data_dir or directory.read_stages(config.model_dir)[-1].data.directory
     trained_on = trained.model.manifest
-    if not request.data_dir and (not os.path.isfile(os.path.join(data_dir, FILE_NAME))
-                                 or read_manifest(data_dir).identity() != trained_on.identity()):
+    is_there = bool(request.data_dir) or os.path.isfile(os.path.join(data_dir, FILE_NAME))
+    manifest = read_manifest(data_dir) if is_there else None
+    if manifest is None or not request.data_dir and manifest.identity() != trained_on.identity():
         sparse, dense = _drawn_rows(trained_on, request.check_rows)
         return CheckRows(sparse, dense, {}, "rows drawn from the manifest, for which the signatures agree (the "
                                             "prepared data is not there any more)")
-    manifest = read_manifest(data_dir)
     if manifest.continues == trained_on.identity():
         raise DataError("%s has values that came after the model in %s was trained, which say nothing of its tables; "
                         "give --data_dir with the data that it was trained on, or leave it out"
@@ -262,7 +262,7 @@ def _drawn_rows(manifest: Manifest, count: int) -> Tuple[np.ndarray, np.ndarray]
 
 def _run_reference(arguments: List[str]) -> None:
     """Predicts with the Estimator in a process of its own, which may load an SDK."""
-    path = os.pathsep.join(filter(None, (directory.PROJECT, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (PROJECT, os.environ.get("PYTHONPATH"))))
     environment = dict(os.environ, PYTHONPATH=path)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "estimator_app.training.reference"] + arguments,

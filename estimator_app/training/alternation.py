@@ -8,6 +8,7 @@ import sys
 from typing import Iterator, List, Sequence
 
 from estimator_app.launch import launch
+from estimator_app.launch.processes import run_command
 from estimator_app.model_dir import history
 from estimator_app.model_dir.lock import locked
 from estimator_app.training import report, steps
@@ -24,7 +25,7 @@ def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
         run = prepare_run(request, 1)
         for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed)):
             command = [sys.executable, "-m", "estimator_app"] + _phase_command(phase, arguments)
-            status = launch.run_command(command, dict(os.environ))
+            status = run_command(command, dict(os.environ))
             if status:
                 return status
     return 0

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from estimator_app.launch import launch, preflight, runners
-from estimator_app.launch.environment import compose
+from estimator_app.launch.environment import add_launch_arguments, compose
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.preflight_checks import Row
 from feature_specs.errors import ConfigError, UserError
@@ -289,7 +289,7 @@ def test_who_was_launched_here():
                                                  (["--hosts", "h:1"], True)])
 def test_who_wants_ranks(arguments, expected):
     parser = argparse.ArgumentParser()
-    launch.add_launch_arguments(parser)
+    add_launch_arguments(parser)
     assert launch.wants_ranks(parser.parse_args(arguments)) == expected
     with pytest.raises(ConfigError, match="--ranks -1; allowed: a number from 1 on"):
         launch.wants_ranks(parser.parse_args(["--ranks", "-1"]))

@@ -257,7 +257,7 @@ def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     code = textwrap.dedent("""
         import sys
-        from estimator_app.launch import launch
+        from estimator_app.launch import processes
         child = '''
         import signal, sys, time
         signal.signal(%d, lambda *_: sys.exit(5))
@@ -265,7 +265,7 @@ def test_signals_reach_the_command_and_nobody_else(tmp_path, number):
         time.sleep(60)
         '''
         import os, textwrap
-        sys.exit(launch.run_command([sys.executable, "-c", textwrap.dedent(child), %r], dict(os.environ)))
+        sys.exit(processes.run_command([sys.executable, "-c", textwrap.dedent(child), %r], dict(os.environ)))
     """) % (number, str(tmp_path / "up"))
     launcher = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=PROJECT),
                                 preexec_fn=as_at_a_terminal)

@@ -108,7 +108,7 @@ MINE = ("mine.txt", "model.ckpt-1.backup.tar.gz", "model.ckpt-2.notes.txt", "mod
         "sparse-model.ckpt-1.mine")
 
 
-def test_prune_keeps_the_latest_and_removes_what_kills_leave(tmp_path):
+def test_the_chosen_steps_are_kept_and_what_kills_leave_goes(tmp_path):
     for step in (1, 2, 3, 4):
         make(tmp_path, step)
     os.makedirs(str(tmp_path / ".sparse-model.ckpt-5.partial-host-1" / "table"))

@@ -125,17 +125,14 @@ def test_the_ways_to_another_number_of_ranks_are_ways(trained, ranks, way):
 
 
 def test_relative_data_is_found_from_another_working_directory(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = os.path.join(trained.model, directory.SETTINGS_FILE)
-    with open(path) as stream:
-        settings = stream.read()
-    with open(path, "w") as stream:
-        stream.write(settings.replace(json.dumps(str(trained.data)), '"data"', 1))
-    found, _ = directory.read_settings(trained.model, {})
-    with open(path, "w") as stream:
-        stream.write(settings)
-    assert os.path.samefile(found.data_dir, trained.data)
+    noted = directory.read_stages(trained.model)[-1]
+    assert noted.config["data_dir"] == "data" and os.path.isabs(noted.data.directory)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert directory.read_settings(trained.model, {})[0].data_dir == noted.data.directory
     assert directory.read_settings(trained.model, {"data_dir": "elsewhere"})[0].data_dir == "elsewhere"
+    monkeypatch.chdir(trained.root)
+    assert directory.read_settings(trained.model, {})[0].data_dir == "data"
 
 
 def test_prepared_data_is_no_model_directory(trained):
