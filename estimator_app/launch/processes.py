@@ -17,13 +17,14 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
+from typing import Callable, Deque, Dict, List, Optional, Sequence, TextIO, Tuple
 
 from estimator_app.launch.hosts import Placement, address_of
 from estimator_app.launch.rank import LAUNCHER
+from estimator_app.signals import STOP, handled
 from feature_specs.errors import UserError
 
-_HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_HANDED_ON = (*STOP, signal.SIGUSR1)
 _KEPT_LINES = 40
 _LONGEST_NAME = 1024  # bytes of a line that has not said whose it is
 _AFTER_RUNNER = 10.0  # seconds for output that is still on its way
@@ -51,7 +52,7 @@ def run_command(command: Sequence[str], environment: Dict[str, str]) -> int:
             if child:
                 child[0].send_signal(number)
 
-    with _handling(forward):
+    with handled(forward, _HANDED_ON):
         child.append(_start(command, environment))  # in a session of its own: a terminal's Ctrl-C comes through here
         for number in list(received):
             child[0].send_signal(number)
@@ -112,7 +113,7 @@ class _Run:
     def to_end(self, command: Sequence[str], environment: Dict[str, str]) -> int:
         """Starts the runner and returns the exit status."""
         remote = self._placement.remote
-        with socket.socket() as server, self._selector, _handling(self._signal):
+        with socket.socket() as server, self._selector, handled(self._signal, _HANDED_ON):
             server.bind(("" if remote else "127.0.0.1", 0))
             server.listen(self._placement.ranks)
             address = _address_towards(self._placement.hosts[-1]) if remote else "127.0.0.1"
@@ -287,18 +288,6 @@ class _Output:
             if text:
                 self._write(self._rank, text, self._target)
         return bool(data)
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int], None]) -> Iterator[None]:
-    """Hands signals to a function inside the context; one that this process ignores (nohup) stays ignored."""
-    previous = {number: signal.signal(number, lambda received, _frame: handler(received)) for number in _HANDED_ON
-                if signal.getsignal(number) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
 
 
 def _exit_status(status: int) -> int:

@@ -11,8 +11,8 @@ import tensorflow as tf
 from estimator_app.model.definition import Model
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
+from estimator_app.signals import STOP, handled
 from estimator_app.training.run_start import Run
-from estimator_app.training.signals import STOP, handled
 from feature_specs import data_files, storage
 from feature_specs.errors import DataError, UserError
 from feature_specs.sdk import allreduce_sum

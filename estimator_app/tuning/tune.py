@@ -26,7 +26,7 @@ from estimator_app.model.definition import make_model
 from estimator_app.model.networks import NETWORKS
 from estimator_app.model_dir.history import METRICS_FILE
 from estimator_app.model_dir.lock import locked
-from estimator_app.training.signals import handled
+from estimator_app.signals import handled
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
 from estimator_app.tuning.trial import LOG_FILE, TrialFailedError, run_training

@@ -8,10 +8,10 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int], None], numbers: Sequence[signal.Signals] = STOP) -> Iterator[None]:
-    """Hands signals to a function inside the context; the previous handlers return after it."""
-    # Under nohup SIGHUP is ignored, and stays so.
+    """Hands signals to a function inside the context; the previous handlers return after it. One that this process
+    ignores, as under nohup, stays ignored."""
     previous = {number: signal.signal(number, lambda received, _frame: handler(received)) for number in numbers
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
+                if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
