@@ -28,6 +28,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+def size_shown(count: float) -> str:
+    """Returns a number of bytes in MB or GB."""
+    return "%.1f GB" % (count / 1e9) if count >= 1e9 else "%.1f MB" % (count / 1e6)
+
+
 def is_digits(text: str) -> bool:
     """Whether a text is one or more of the digits 0 to 9; ``str.isdigit`` takes those of other scripts, too."""
     return text.isascii() and text.isdigit()

@@ -16,7 +16,7 @@ from typing import Iterator, List, Mapping, NamedTuple, Tuple
 from estimator_app.config import NPU
 from estimator_app.launch.environment import SCHEMES, LaunchOptions, check_model_dir, compose, package_folders
 from estimator_app.launch.hosts import Host
-from feature_specs.checks import is_digits
+from feature_specs.checks import is_digits, size_shown
 from feature_specs.data_files import check_shards
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import TEST_SPLIT, TRAIN_SPLIT, read_manifest
@@ -297,11 +297,11 @@ def _model_directory(model_dir: str, vendor: bool) -> _Finding:
 def _disk(model_dir: str, table_bytes: int) -> _Finding:
     folder, tables = existing(model_dir), _CHECKPOINTS * table_bytes
     free = shutil.disk_usage(folder).free
-    text = "%s free in %s" % (_size(free), folder)
+    text = "%s free in %s" % (size_shown(free), folder)
     if free >= max(tables, _LITTLE_DISK):
         return OK, text, ""
     if tables:
-        text += ", %d checkpoints of the tables take %s" % (_CHECKPOINTS, _size(max(tables, _LITTLE_DISK)))
+        text += ", %d checkpoints of the tables take %s" % (_CHECKPOINTS, size_shown(max(tables, _LITTLE_DISK)))
     return MISSING if tables else WARN, text, "free some, or %s" % _OTHER_DIRECTORY
 
 
@@ -314,9 +314,9 @@ def _memory(host: Host, tables: float) -> _Finding:
         # Of what is used, files that nobody has looked at lately make room.
         cached = re.search(r"^inactive_file (\d+)$", parts, re.MULTILINE | re.ASCII)
         available = min(available, max(0, int(limit) - int(used) + int(cached.group(1) if cached else 0)))
-    text = "%s available" % _size(available)
+    text = "%s available" % size_shown(available)
     if tables:
-        text += ", the tables on this host take %s" % _size(tables)
+        text += ", the tables on this host take %s" % size_shown(tables)
     if tables > available:
         return MISSING, text, "spread the tables over more --hosts, or take a smaller --embedding_dim"
     return OK, text, ""
@@ -339,7 +339,3 @@ def _shared_storage(path: str) -> _Finding:
         time.sleep(_SHARED_SECONDS)
     return (MISSING, "%s is not the launching host's" % os.path.dirname(path),
             "put --model_dir on storage that all hosts mount under the same path")
-
-
-def _size(number: float) -> str:
-    return "%.1f GB" % (number / 1e9) if number >= 1e8 else "%.1f MB" % (number / 1e6)

@@ -8,7 +8,7 @@ from estimator_app.config import SUM, Config
 from estimator_app.model import lazy as tf
 from estimator_app.model.networks import Inputs, Network, make_network
 from estimator_app.model.tasks import TaskSet, make_tasks
-from feature_specs.checks import refuse
+from feature_specs.checks import refuse, size_shown
 from feature_specs.encoding import FeatureEncoding, TableLayout, make_encoding
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import Manifest
@@ -72,7 +72,8 @@ class Model:
         memory = sum(rows * (4 * dim * _STATES + _KEY_BYTES) for _, rows, dim, _ in sizes)
         checkpoint = sum(min(rows, keys) * (4 * dim * _STATES + 8) for _, rows, dim, keys in sizes)
         return TableNeeds(memory, "tables: %s; with %d states %s of memory, %s a checkpoint" % (
-            ", ".join("%s %d rows x %d" % table[:3] for table in sizes), _STATES, _size(memory), _size(checkpoint)))
+            ", ".join("%s %d rows x %d" % table[:3] for table in sizes), _STATES, size_shown(memory),
+            size_shown(checkpoint)))
 
 
 class TableNeeds(NamedTuple):
@@ -87,7 +88,7 @@ class TableNeeds(NamedTuple):
             raise ConfigError("%s, and %s are available: choose a smaller --embedding_dim or --table_capacity, a "
                               "larger min_count or fewer rows in the dataset file, or with --input_layer sum, whose "
                               "rows are as wide as the network's first layer, --input_layer concat"
-                              % (self.description, _size(available)))
+                              % (self.description, size_shown(available)))
 
 
 def make_model(config: Config, manifest: Manifest) -> Model:
@@ -133,7 +134,3 @@ def _check_weight_column(column: str, manifest: Manifest) -> None:
     if least < 0:
         raise ConfigError("eval_weight_column %s has negative values (%g); weights must not be negative"
                           % (column, least))
-
-
-def _size(count: int) -> str:
-    return "%.1f GB" % (count / 1e9) if count >= 1e9 else "%.1f MB" % (count / 1e6)
