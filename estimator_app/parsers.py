@@ -1,9 +1,9 @@
 """The commands and their flags. Nothing heavier than NumPy is imported, so that ``--help`` is quick."""
 import argparse
+import glob
 import os
-import pkgutil
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, NoReturn, Optional, Sequence, Tuple
 
 from estimator_app import config as config_module
 from estimator_app.config import Config
@@ -74,8 +74,11 @@ def build_parser(command: str, arguments: Sequence[str]) -> Parser:
         from estimator_app.tuning import tune
         tune.add_arguments(parser, *(_flag(arguments, name) for name in ("--dataset", "--preset", "--space")))
     elif command == "bench":
-        parser.add_argument("name", choices=benchmark_names(), metavar="|".join(benchmark_names()),
+        benchmarks = benchmark_purposes()
+        parser.add_argument("name", choices=sorted(benchmarks), metavar="NAME",
                             help="the benchmark; its own flags follow")
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = "\n".join("  %-10s %s" % item for item in benchmarks.items())
     elif command == "preflight":
         preflight.add_arguments(parser)
     return parser
@@ -192,7 +195,10 @@ def _add_export(parser: Parser) -> None:
     add("--check_rows", type=int, default=1024, metavar="N", help="rows of the check [rows] (default: %(default)d)")
 
 
-def benchmark_names() -> List[str]:
-    """Returns the names of the benchmarks: the modules of the folder that have a ``main``."""
-    folder = os.path.join(PROJECT, "benchmarks")
-    return sorted(module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_"))
+def benchmark_purposes() -> Dict[str, str]:
+    """Returns {benchmark: what its module's first line says of it}."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(PROJECT, "benchmarks", "[!_]*.py"))):
+        with open(path, encoding="utf-8") as stream:
+            found[os.path.basename(path)[:-len(".py")]] = stream.readline().strip('"\n').partition(":")[0]
+    return found

@@ -85,9 +85,12 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
         "" if look.is_all else "the first ", len(look.frame), first),
         "name: %s" % name_of(first.split(".")[0], "data_").rstrip("_"), "files: {%s}" % ", ".join(files)]
     lines += ["features:", *features, "tasks:", *tasks]
-    for key, kind, pattern in (("group", "categorical", _GROUP), ("weight", "weight", ""), ("row_key", "key", "")):
+    for key, kind, pattern, why in (
+            ("group", "categorical", _GROUP, "named like whom a row belongs to; the AUC within each is measured too"),
+            ("weight", "weight", "", "how much a row counts in training"),
+            ("row_key", "key", "", "passed through to predictions")):
         found = [item for item in columns if item.kind == kind and re.match(pattern, simple_name(item.name))]
-        lines += ["%s: %s" % (key, quoted(item.name)) for item in found[:1]]
+        lines += ["%s: %s  # %s" % (key, quoted(item.name), why) for item in found[:1]]
     return "\n".join(lines) + "\n"
 
 

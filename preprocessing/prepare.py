@@ -107,8 +107,8 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         except BadRowsError as error:
             if args.dataset or args.sample or args.vocabulary_from:
                 raise
-            raise BadRowsError("%s; without --dataset rows are read as those of the census: describe FILE --output "
-                            "my.yaml drafts a dataset file for others" % error) from error
+            raise BadRowsError("without --dataset rows are read as those of the census (describe FILE --output my.yaml "
+                               "drafts a dataset file for others): %s" % error) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
     return manifest

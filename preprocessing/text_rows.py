@@ -115,7 +115,7 @@ class TextRows:
             "; the separator looks like %s" % name for other, name in _SEPARATORS if len(self.names) == 1
             and other != self._separator and set(cells_of(header, other)) & set(self._roles.columns))
         if not self.names_hint and any(is_number(name) for name in self.names):
-            self.names_hint = "; does the file have no header? then give header: false with columns: [...]"
+            self.names_hint = "; does the file have no header? give it one, or files: {header: false, columns: [...]}"
         return Block(block.first_line + 1, block.lines - 1, block.data[len(header) + 1:])
 
     def _names_without_header(self, path: str) -> List[str]:

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from benchmarks import _harness, all
-from estimator_app.parsers import benchmark_names
+from estimator_app.parsers import benchmark_purposes
 
 
 def test_every_speed_benchmark_is_a_command_and_part_of_all():
-    assert set(all.NAMES) == set(benchmark_names()) - {"all", "peers", "quality", "ranks"}
+    assert set(all.NAMES) == set(benchmark_purposes()) - {"all", "peers", "quality", "ranks"}
 
 
 def _results(name, flags=()):

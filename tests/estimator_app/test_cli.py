@@ -296,7 +296,7 @@ def test_other_data_is_told_before_the_settings_of_its_preset(fresh, whole):
 def test_rows_that_no_dataset_was_named_for(tmp_path):
     (tmp_path / "log.tsv").write_text("user\tclick\n" + "u1\t0\n" * 20)
     runs.run_here(tmp_path, "prepare", "--train_data_path", "log.tsv", "--split", "0.5", "--output_path", "d").refused(
-        "expected 42", "without --dataset rows are read as those of the census: describe FILE")
+        "without --dataset rows are read as those of the census (describe FILE", "expected 42")
 
 
 def test_a_missing_file_is_no_question_of_the_dataset(tmp_path):
