@@ -158,16 +158,17 @@ def make_network(config: Config, tasks: Sequence[str]) -> Network:
 def expert_outputs(first: tf.Tensor, count: int, config: Config, is_training: bool) -> tf.Tensor:
     """Returns the outputs of ``count`` experts, float32 [batch, count, expert_layers[-1]], from their first layers
     without activation, float32 [batch, count * expert_layers[0]]."""
-    first = tf.reshape(_normalised(first, "experts_0", config, is_training), [-1, count, config.expert_layers[0]])
-    hidden = tf.nn.relu(first)
+    hidden, width = tf.nn.relu(_normalised(first, "experts_0", config, is_training)), config.expert_layers[0]
     for number, units in enumerate(config.expert_layers[1:], 1):
         with tf.compat.v1.variable_scope("experts_%d" % number):
-            # [count, batch, n] x [count, n, units]: one product for all experts.
-            weights = kernel([count, hidden.shape[2].value, units], config, salt=number)
-            bias = _bias([count, 1, units])
-            product = tf.transpose(tf.matmul(tf.transpose(hidden, [1, 0, 2]), weights) + bias, [1, 0, 2])
-        flat = _normalised(tf.reshape(product, [-1, count * units]), "experts_%d" % number, config, is_training)
-        hidden = tf.nn.relu(tf.reshape(flat, [-1, count, units]))
+            weights, bias = kernel([count, width, units], config, salt=number), _bias([count, 1, units])
+            # Side by side, an expert's columns are cut out and put together row by row; one product of
+            # [count, batch, n] would need transposed copies, which take several times as long.
+            parts = [tf.matmul(part, of_expert) for part, of_expert in zip(
+                tf.split(hidden, count, axis=1), tf.unstack(weights))]
+            flat = tf.concat(parts, axis=1) + tf.reshape(bias, [count * units])
+        hidden, width = tf.nn.relu(_normalised(flat, "experts_%d" % number, config, is_training)), units
+    hidden = tf.reshape(hidden, [-1, count, width])
     if is_training and config.expert_dropout:
         from npu_bridge.npu_init import npu_ops
         hidden = npu_ops.dropout(hidden, 1.0 - config.expert_dropout, seed=config.seed)
