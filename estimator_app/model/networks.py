@@ -189,9 +189,11 @@ def tower(inputs: tf.Tensor, task: str, config: Config) -> tf.Tensor:
     with tf.compat.v1.variable_scope("tower_%s" % task):
         for number, units in enumerate(config.tower_layers):
             inputs = tf.nn.relu(dense(inputs, units, "hidden_%d" % number, config))
-        both = dense(inputs, 2, "output", config)
-        # The difference as a product: slices would have their gradients padded and added up.
-        return tf.reshape(tf.matmul(both, tf.constant([[-1.0], [1.0]])), [-1])
+        # The difference is taken of the weights, once, and not of every row's two outputs.
+        difference = tf.constant([[-1.0], [1.0]])
+        with tf.compat.v1.variable_scope("output"):
+            weights, bias = kernel([inputs.shape[1].value, 2], config), tf.expand_dims(_bias([2]), 0)
+            return tf.reshape(tf.matmul(inputs, tf.matmul(weights, difference)) + tf.matmul(bias, difference), [-1])
 
 
 def dense(inputs: tf.Tensor, units: int, name: str, config: Config) -> tf.Tensor:

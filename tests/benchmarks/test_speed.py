@@ -26,6 +26,7 @@ def _results(name, flags=()):
     return results
 
 
+@pytest.mark.long
 def test_a_quick_run_prints_json_lines_and_a_table():
     assert [result["dataset"] for result in _results("step", ["--datasets", "census"])] == ["census"]
 

@@ -168,6 +168,7 @@ def test_manifests_with_absurd_numbers_are_one_line(fresh, path, value, words):
     assert not os.path.exists(os.path.join(fresh.model, "args.json"))
 
 
+@pytest.mark.long
 def test_a_reader_that_goes_away_is_no_error(trained):
     """``run_estimator.sh help | head -0``, and of every kind of command: 141 as shells say it, and not a word."""
     for arguments in (["help"], ["train", "--help"], ["eval", "--model_dir", "model"]):
@@ -187,6 +188,7 @@ def run_in_shell(root, line, *words, **environment):
                           env=dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore", **environment))
 
 
+@pytest.mark.long
 def test_commands_do_their_work_with_closed_streams(tmp_path):
     done = run_in_shell(tmp_path, "prepare --sample shop --sample_train_rows 1000 --sample_test_rows 300 "
                                   "--output_path data <&- >&- 2>&-")

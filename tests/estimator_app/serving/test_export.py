@@ -127,6 +127,7 @@ def stock_ops():
                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
 
 
+@pytest.mark.long
 def test_versions_count_up(quick, place, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
@@ -150,6 +151,7 @@ def test_where_the_prepared_data_is_gone_the_signatures_check_each_other(own, tm
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.long
 def test_nothing_is_left_of_an_export_that_differs(quick, place, tmp_path, monkeypatch):
     base = tmp_path / "served"
     (base / "1").mkdir(parents=True)
@@ -159,6 +161,7 @@ def test_nothing_is_left_of_an_export_that_differs(quick, place, tmp_path, monke
     assert os.listdir(str(base)) == ["1"]
 
 
+@pytest.mark.long
 def test_what_others_put_into_a_new_directory_stays_when_an_export_fails(quick, place, tmp_path, monkeypatch):
     base = tmp_path / "served"
 

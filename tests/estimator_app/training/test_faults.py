@@ -21,6 +21,7 @@ def test_a_loss_above_the_bound_stops_and_names_the_step(fresh):
     assert "checkpoint" in line and not runs.evaluated_steps(fresh.model)
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_a_bad_step_spoilt_is_set_aside(fresh, whole):
     """The update of step 20 writes weights that are no numbers; only the evaluation of its checkpoint can tell."""
     started = fresh.start(point=("spoil", 20))
@@ -55,6 +56,7 @@ def test_a_shard_that_is_missing_or_cut_is_named(fresh):
     fresh.here(*runs.TRAIN).refused("is missing; prepare the data again")
 
 
+@pytest.mark.long
 def test_files_that_may_not_grow(fresh, whole):
     process = fresh.start()
     process.wait_for(lambda: checkpoints.latest(fresh.model) == 10)

@@ -152,11 +152,13 @@ def begun(fresh):
     return fresh
 
 
+@pytest.mark.long
 def test_weights_that_nothing_has_trained_bind_nobody(begun, whole):
     begun.train().ok()
     runs.assert_as_if_nothing_had_happened(begun.model, whole.model)
 
 
+@pytest.mark.long
 def test_a_warm_start_after_a_start_without_a_step(begun, whole):
     source = str(whole.root / "model")
     begun.train("--warm_start_from", source, "--train_epoch", "1").ok()
@@ -166,6 +168,7 @@ def test_a_warm_start_after_a_start_without_a_step(begun, whole):
     assert "warning: --warm_start_from has no effect: model is trained already, to step 10" in done.out
 
 
+@pytest.mark.long
 def test_another_dataset_after_a_start_without_a_step(begun):
     runs.prepare_small(begun.root, output="other", yaml=runs.SMALL_YAML.replace(
         "  click: {type: binary, column: click}", "  click: {type: binary, column: click}\n  y: {type: regression, "
@@ -173,6 +176,7 @@ def test_another_dataset_after_a_start_without_a_step(begun):
     begun.train("--data_dir", "other").ok()
 
 
+@pytest.mark.long
 def test_the_time_of_an_owed_evaluation_is_not_taken_off_the_training(fresh):
     fast = 1e8  # examples a second that no machine reaches; a time of nothing gives far more
     assert fresh.start(point=("checkpoint done", 2)).kill_or_end()

@@ -27,6 +27,7 @@ def tomorrow(trained):
     return trained
 
 
+@pytest.mark.long
 def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whole):
     before = runs.weights(tomorrow.model, 30)
     os.rename(tomorrow.model, str(tomorrow.root / "first"))
@@ -70,6 +71,7 @@ def test_data_of_the_first_stage_is_still_accepted_where_no_step_of_the_second_i
     assert "already at step 30 of 30" in tomorrow.here(*(runs.TRAIN + kill_harness.KEEP)).ok().out
 
 
+@pytest.mark.long
 def test_data_prepared_from_a_model_whose_next_stage_kept_no_step_is_taken(tomorrow):
     assert kill_harness.Harness(tomorrow.root, ON, 1, 20.0).kill_at("settings written")
     runs.prepare_small(tomorrow.root, train=runs.small_rows(96, 6, users=70), output="data3",
