@@ -40,6 +40,8 @@ _LEAK, _LEAK_ROWS, _LEAK_VALUES = 0.98, 20, 50
 _FEW = 0.01
 # Different values that say whether a column of texts holds times: what is none is found out one by one.
 _LOOKED_AT = 200
+# Texts of labels, in lower case; the first of a pair is what makes one 1.
+_YES_NO = (("1", "0"), ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("1", "-1"))
 
 
 @dataclasses.dataclass
@@ -106,6 +108,8 @@ def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
         return "weight", "named like the weight of a row"
     if is_time or not column.separator and _is_time(name, column.different, numbers):
         return "time", "a time: --split_by_time %s takes the last rows for testing" % column.name
+    if distinct == 1 and len(column.values) == rows > 100:
+        return "empty", "the same value in all rows"
     if numbers is None and not column.separator:
         odd_style = _odd_style(pd.Series(column.different))
         if odd_style:
@@ -138,7 +142,7 @@ def _odd_cells(values: pd.Series) -> str:
     odd = [text for text in counts.index if not is_number(text) and text not in MISSING_NUMBERS]
     rows = int(counts[odd].sum())
     return "" if not odd or rows > _FEW * len(values) else (
-        "; all but %d rows are numbers, such as not %r: correct them, or name the text under missing" % (rows, odd[0]))
+        "; all but %d rows are numbers (%r is none): correct them, or name the text under missing" % (rows, odd[0]))
 
 
 def _is_time(name: str, different: Sequence[str], numbers: Optional[pd.Series]) -> bool:
@@ -146,7 +150,8 @@ def _is_time(name: str, different: Sequence[str], numbers: Optional[pd.Series]) 
         present = numbers.dropna()
         return bool(_TIME.match(name)) and present.nunique() > 10 and (
             present.min() >= _EPOCH or bool(present.between(*_DAYS).all()))
-    return len(different) > 10 and bool(np.isnan(times_of_texts(different[:_LOOKED_AT])).mean() < 0.05)
+    return (len(different) > 10 or bool(_TIME.match(name))) and bool(
+        np.isnan(times_of_texts(different[:_LOOKED_AT])).mean() < 0.05)
 
 
 def _odd_style(different: pd.Series) -> str:
@@ -178,30 +183,49 @@ def _list_separator(values: pd.Series) -> str:
 
 def _choose_labels(columns: List[Column]) -> List[Column]:
     """Makes binary labels of columns with two values, and finds those that build on each other."""
-    two = [column for column in columns if len(column.different) == 2 and column.kind in ("categorical", "numeric")]
-    named = [column for column in two if _BINARY_LABEL.match(simple_name(column.name))]
-    for column in named or two[-1:]:
-        column.kind = "label"
-        column.why = "two values%s" % ("" if named else "; no column is named like a label, this is the last such one")
-        texts = sorted(column.different)
-        if texts != ["0", "1"]:
-            column.positive = min(texts, key=lambda text: int((column.values == text).sum()))
-            texts.remove(column.positive)
-            column.keys = {"positive": json.dumps([column.positive]), "negative": json.dumps(texts)}
+    two = {}
+    for column in columns:
+        texts = _two_values(column)
+        if texts and column.kind in ("categorical", "numeric"):
+            two[column.name], column.positive = texts, texts[0]
+    named = [column for column in columns if column.name in two and _BINARY_LABEL.match(simple_name(column.name))]
+    found = named or [column for column in columns if column.name in two][-1:]
+    reasons = {column.name: "two values%s" % (
+        "" if named else "; no column is named like a label, this is the last such one") for column in found}
     # What comes before an order is no feature of it.
     for column in columns:
-        if column.kind in ("categorical", "numeric") and set(column.different) == {"0", "1"}:
-            later = [label.name for label in named
+        if column.name in two and column not in found and _yes_no(two[column.name]):
+            later = [label.name for label in found
                      if label.is_positive.sum() >= _LEAK_ROWS and _is_within(label, column)]
             if later:
-                column.kind, column.why = "label", "%s never is without it" % later[0]
-    labels = [column for column in columns if column.kind == "label"]
+                reasons[column.name] = "there is no %s without it" % later[0]
+    labels = [column for column in columns if column.name in reasons]
+    for column in labels:
+        odd = _odd_cells(column.values) if len(column.different) > 2 else ""
+        column.kind, column.why, texts = "label", reasons[column.name] + odd, two[column.name]
+        column.keys = {} if texts == ("1", "0") else {
+            "positive": json.dumps([texts[0]]), "negative": json.dumps([texts[1]])}
     for column in labels:
         for other in labels:
             if "given" not in column.keys and _is_within(column, other):
                 column.keys["given"] = name_of(other.name)
                 column.why += "; given: never without %s" % other.name
     return labels
+
+
+def _two_values(column: Column) -> Tuple[str, ...]:
+    """Returns the two values of a column, that first which makes a label 1: of a yes and a no (a few slips of the pen
+    may be among them) the yes, else the rarer one; nothing where there are more values."""
+    counts = column.values.value_counts()
+    texts = tuple(sorted(counts.index[:2], reverse=True))
+    is_pair = len(texts) == 2 and _yes_no(texts)
+    if len(texts) < 2 or len(counts) > 2 and not (is_pair and counts[2:].sum() <= _FEW * len(column.values)):
+        return ()
+    return texts if is_pair else tuple(counts.index[1::-1])
+
+
+def _yes_no(texts: Tuple[str, ...]) -> bool:
+    return (texts[0].lower(), texts[1].lower()) in _YES_NO
 
 
 def _is_within(inner: Column, outer: Column) -> bool:

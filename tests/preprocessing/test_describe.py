@@ -232,21 +232,50 @@ def test_dates_in_another_style_are_no_categories(tmp_path):
     assert "# datum is left out: looks like dates in another style" in (tmp_path / "draft.yaml").read_text()
 
 
-def test_what_a_label_never_is_without_is_a_stage_before_it(tmp_path):
+@pytest.mark.parametrize("yes, no", [("1", "0"), ("yes", "no"), ("True", "False"), ("Y", "N"), ("1", "-1")])
+def test_what_a_label_never_is_without_is_a_stage_before_it(tmp_path, yes, no):
     random = np.random.RandomState(2)
     rows = []
     for number in range(500):
         opened = random.randint(2)
-        rows.append(["u%d" % (number % 9), str(opened), str(opened * random.randint(2)), str(random.randint(2)),
-                     "%.1f" % random.rand()])
+        labels = [opened, opened * random.randint(2), random.randint(2)]
+        rows.append(["u%d" % (number % 9), *(yes if label else no for label in labels), "%.1f" % random.rand()])
     path = write(tmp_path / "f.csv", text_of(rows, ["user", "opened", "ordered", "vip", "weight"], ","))
     definition = prepared(tmp_path, path)
     assert [(task.name, task.given) for task in definition.tasks] == [("opened", ""), ("ordered", "opened")]
+    expected = ((), ()) if yes + no == "10" else ((yes,), (no,))
+    assert {(task.positive, task.negative) for task in definition.tasks} == {expected}
     assert [feature.name for feature in definition.features] == ["user", "vip", "weight"]
     assert "if it is the weight of a row, give weight: instead" in (tmp_path / "draft.yaml").read_text()
+
+
+def test_a_slip_among_labels_and_a_stage_before_one_without_names(tmp_path, capsys):
+    random = np.random.RandomState(3)
+    rows = []
+    for _ in range(400):
+        opened = random.randint(2)
+        rows.append(["%.2f" % random.rand(), str(opened), str(opened * random.randint(2))])
+    plain = write(tmp_path / "plain.csv", "".join(",".join(row) + "\n" for row in rows))
+    run(plain, "--output", tmp_path / "plain.yaml")
+    tasks = load_dataset(str(tmp_path / "plain.yaml")).definition.tasks
+    assert [(task.name, task.given) for task in tasks] == [("c2", ""), ("c3", "c2")]
+    rows[7][2] = "maybe"
+    path = write(tmp_path / "f.csv", text_of(rows, ["x", "opened", "ordered"], ","))
+    run(path, "--output", tmp_path / "f.yaml")
+    text = (tmp_path / "f.yaml").read_text()
+    assert "opened: {type: binary" in text and "ordered: {type: binary" in text
+    assert "all but 1 rows are numbers ('maybe' is none)" in capsys.readouterr().out
+
+
+def test_what_is_the_same_in_all_rows_is_no_feature_and_dates_of_one_day_are_times(tmp_path):
+    rows = [["u%d" % (number % 9), "eu", "2024-05-22", str(number % 2)] for number in range(200)]
+    path = write(tmp_path / "f.csv", text_of(rows, ["user", "shop", "date", "click"], ","))
+    assert [feature.name for feature in prepared(tmp_path, path).features] == ["user"]
+    text = (tmp_path / "draft.yaml").read_text()
+    assert "# shop is left out: the same value in all rows" in text and "# date is left out: a time" in text
 
 
 def test_few_cells_that_are_no_numbers_are_named(tmp_path, capsys):
     rows = [["u%d" % (n % 9), "far" if n == 7 else "%.1f" % (n / 7), str(n % 2)] for n in range(300)]
     run(write(tmp_path / "f.tsv", text_of(rows, ["user", "distance", "click"])))
-    assert "all but 1 rows are numbers, such as not 'far'" in capsys.readouterr().out
+    assert "all but 1 rows are numbers ('far' is none)" in capsys.readouterr().out
