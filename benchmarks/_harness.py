@@ -196,8 +196,9 @@ def run_peer(python: str, what: str, specification: str) -> Dict[str, Any]:
 
 def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argparse.ArgumentParser:
     """Returns a parser with the flags of every benchmark."""
-    parser = argparse.ArgumentParser(prog="bench " + name, description=description, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    from estimator_app.parsers import PROG, Parser
+    parser = Parser(prog="%s bench %s" % (PROG, name), description=description, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=pairs, metavar="N",
                         help="counted pairs of runs (default: %d)" % pairs)
     parser.add_argument("--quick", action="store_true",

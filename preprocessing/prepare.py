@@ -19,6 +19,8 @@ from preprocessing.readers import Reading
 from preprocessing.spark import DEFAULT_MASTER
 
 CENSUS = "census"
+OF_THE_CENSUS = ("rows are read as those of the census (describe FILE --output my.yaml drafts a dataset file for "
+                 "others)")
 ENGINES = ("threads", "spark")
 SAMPLE_SEED = 2020
 
@@ -107,8 +109,7 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         except BadRowsError as error:
             if args.dataset or args.sample or args.vocabulary_from:
                 raise
-            raise BadRowsError("without --dataset rows are read as those of the census (describe FILE --output my.yaml "
-                               "drafts a dataset file for others): %s" % error) from error
+            raise BadRowsError("without --dataset %s: %s" % (OF_THE_CENSUS, error)) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
     return manifest
@@ -181,7 +182,7 @@ def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Option
     lines = [] if args.split else [
         "warning: %s is among the training and the test files: its scores say nothing of new rows" % name
         for digest, name in train.items() if digest in test]
-    known = {item.sha256 for split in earlier.splits.values() for item in split.inputs} if earlier else set()
+    known = {item.sha256 for item in earlier.split(TRAIN_SPLIT).inputs} if earlier else set()
     lines += ["warning: %s is among the files of %s already: its values are counted twice, and its rows would be "
               "trained twice" % (name, args.vocabulary_from) for digest, name in train.items() if digest in known]
     for name, split in manifest.splits.items():

@@ -112,7 +112,8 @@ class TextRows:
             raise DataError("%s line 1: %s; %s" % (path, NOT_UTF8, _AS_UTF8)) from error
         self.names, self.first_row = cells_of(header, self._separator), 2
         self.names_hint = "".join(
-            "; the separator looks like %s" % name for other, name in _SEPARATORS if len(self.names) == 1
+            "; the separator looks like %s; files: {separator: ...} sets it" % name
+            for other, name in _SEPARATORS if len(self.names) == 1
             and other != self._separator and set(cells_of(header, other)) & set(self._roles.columns))
         if not self.names_hint and any(is_number(name) for name in self.names):
             self.names_hint = "; does the file have no header? give it one, or files: {header: false, columns: [...]}"

@@ -31,6 +31,9 @@ FORMAT_VERSION = 3
 MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_layers", "tower_layers",
                 "task_expert_num", "batch_norm", "reference_init",
                 "dense_transform", "dense_bins", "drop_dense")
+# What a run may change on its way.
+TRAINING_FIELDS = ("learning_rate", "sparse_learning_rate", "learning_rate_schedule", "sparse_learning_rate_schedule",
+                   "expert_dropout", "field_dropout", "embedding_l2", "task_weights")
 # What decides which rows a step reads; a run that is resumed must read on where it stopped.
 ORDER_FIELDS = ("seed", "shuffle_rows", "window_rows")
 _LONGEST_PATH = 1024 - 128
@@ -120,8 +123,9 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
     stages = read_stages(model_dir)
     if not stages:
         _check_no_data(model_dir)
-        raise UserError("%s does not exist: model directory %s holds no trained model; train first: "
-                        "bash run_estimator.sh train --model_dir %s" % (path, model_dir, model_dir))
+        what = "%s does not exist: model directory %s holds no trained model" % (path, model_dir) if os.path.isdir(
+            model_dir) else "model directory %s does not exist" % model_dir
+        raise UserError("%s; train first: bash run_estimator.sh train --model_dir %s" % (what, model_dir))
     last = _trained(stages, checkpoints.latest(model_dir))[-1]
     config = last.to_config(model_dir, **overrides)
     if "data_dir" not in overrides and not os.path.isfile(os.path.join(config.data_dir, FILE_NAME)):
@@ -217,6 +221,14 @@ def record_stage(config: Config, manifest: Manifest, from_step: int, data_start:
         sort_keys=True) + "\n")
 
 
+def changed_settings(config: Config) -> List[str]:
+    """Returns what trains the weights otherwise than the last stage did, a text per setting."""
+    stages = read_stages(config.model_dir)
+    before = stages[-1].to_config(config.model_dir) if stages else config
+    return ["%s %s instead of %s" % (name, shown(getattr(config, name)), shown(getattr(before, name)))
+            for name in TRAINING_FIELDS if getattr(config, name) != getattr(before, name)]
+
+
 def check_same_encoding(trained: Manifest, given: Manifest, config: Config, may_grow: bool = False) -> None:
     """Refuses (DataError) data in ``config.data_dir`` whose keys and numbers mean something else than those that were
     trained; with ``may_grow`` data that continues the model's may have more values at the end of its vocabularies."""
@@ -295,7 +307,8 @@ def _code_version() -> str:
 
 def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -> str:
     rows = found.batch_size * ranks_before
-    way = ("use --batch_size %d, or --ranks %d with --batch_size %d" % (
+    way = ("use --batch_size %d, another --model_dir, or --fresh to start over" % found.batch_size
+           if ranks == ranks_before else "use --batch_size %d, or --ranks %d with --batch_size %d" % (
         rows // ranks, ranks_before, found.batch_size) if rows % ranks == 0 else
         "%d rows are no multiple of %d ranks: use --ranks %d with --batch_size %d, or a number of ranks that divides "
         "them" % (rows, ranks, ranks_before, found.batch_size))

@@ -80,10 +80,11 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
                           "moves; choose another --model_dir" % config.data_dir)
     verify_shards(model.manifest, config.data_dir, request.verify_data)
     directory.finish_move(config.model_dir)
+    _check_beginning(request)
     if request.fresh:
         moved = directory.move_old_run(config.model_dir)
         if moved:
-            sys.stdout.write("--fresh: the old run is now in %s\n" % moved)
+            sys.stdout.write("--fresh: the old run is now in %s, which is a model directory itself\n" % moved)
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
     start, warnings = checkpoints.heal(config.model_dir, damaged, model.table_dims())
@@ -96,6 +97,21 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
         sys.stdout.write("warning: %s\n" % line)
     sys.stdout.flush()
     return open_run(model, min(data_start, start), start, 0, ranks)
+
+
+def _check_beginning(request: TrainRequest) -> None:
+    """Refuses flags of a new run that contradict each other, or a source that it could not take over: before anything
+    is moved."""
+    model_dir, source = request.model.config.model_dir, request.warm_start_from
+    if request.fresh and request.continue_on:
+        raise ConfigError("--fresh starts over and --continue_on goes on with the model in %s; give one of them"
+                          % model_dir)
+    if source and (request.fresh or not checkpoints.latest(model_dir)):
+        if os.path.realpath(source) == os.path.realpath(model_dir):
+            raise ConfigError("--warm_start_from %s is the --model_dir itself; choose another --model_dir for the new "
+                              "model" % source)
+        directory.read_settings(source, {})
+        checkpoints.resolve(source, "latest")
 
 
 def _stopping_metric(model: Model) -> str:
@@ -120,6 +136,9 @@ def begin_stage(run: Run) -> None:
     """Notes what is trained from here, and says where other data begins."""
     config, data_start = run.config, run.numbers.data_start
     sys.stdout.write(run.model.needs().description + "\n")
+    changed = directory.changed_settings(config) if run.start else []
+    if changed:
+        sys.stdout.write("other settings from step %d on: %s\n" % (run.start, "; ".join(changed)))
     directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
     if run.start and run.start == data_start:
         entry = {"global_step": run.start, "data": run.model.manifest.identity()}

@@ -34,7 +34,9 @@ from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
 from feature_specs.manifest import FILE_NAME, read_manifest
+from preprocessing.bad_rows import BadRowsError
 from preprocessing.pipeline import Preparation, RowSplit, prepare
+from preprocessing.prepare import CENSUS, OF_THE_CENSUS
 from preprocessing.readers import Reading, find_inputs
 
 STUDY_FILE, PRESET_FILE = "study.db", "best_preset.json"
@@ -56,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
     ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty: the help shows what the preset has where
     values come often.
     """
-    preset = preset or _preset_of(dataset or "census")
+    preset = preset or _preset_of(dataset or CENSUS)
     parser.add_argument("--trials", type=int, required=True, metavar="N",
                         help="trials of the study, those of earlier runs included [trials] (required)")
-    parser.add_argument("--dataset", default="census", metavar="NAME|FILE",
+    parser.add_argument("--dataset", default=CENSUS, metavar="NAME|FILE",
                         help="definition of the data: census, shop, or a YAML file (default: census)")
     parser.add_argument("--train_data_path", nargs="+", metavar="FILE",
                         help="training files; validation rows are set aside from them [paths] (default: the sample's "
@@ -273,7 +275,7 @@ class Search:
         comment = "Found by tune: trial %d of %d, %s %.5f on validation rows (splits: %d)." % (
             best.number, ended, self._metric, best.value, len(self._data))
         _write_json(path, {"_comment": comment, **self._preset, **self._fixed, **best.params})
-        sys.stdout.write("written: %s; train --preset %s\n" % (path, path))
+        sys.stdout.write("written: %s; train with it: --preset %s --data_dir DIR --model_dir DIR\n" % (path, path))
 
     def _trial_directory(self, number: int) -> str:
         return os.path.join(self._directory, "trials", "%04d" % number)
@@ -327,8 +329,13 @@ def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: 
              for number in range(parsed.splits)]
     for number, path in enumerate(found):
         if not os.path.isfile(os.path.join(path, FILE_NAME)):
-            prepare(Preparation(dataset.definition, tuple(paths), (), path, RowSplit(_VALIDATION_SHARE),
-                                seed=_SPLIT_SEED + number, reading=Reading(num_workers=0, places=dataset.places)))
+            try:
+                prepare(Preparation(dataset.definition, tuple(paths), (), path, RowSplit(_VALIDATION_SHARE),
+                                    seed=_SPLIT_SEED + number, reading=Reading(num_workers=0, places=dataset.places)))
+            except BadRowsError as error:
+                if parsed.dataset != CENSUS:
+                    raise
+                raise BadRowsError("with --dataset census %s: %s" % (OF_THE_CENSUS, error)) from error
     return found
 
 

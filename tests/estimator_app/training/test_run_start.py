@@ -13,7 +13,14 @@ from estimator_app import config as config_module
 from estimator_app.model.definition import make_model
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
-from estimator_app.training.run_start import TrainRequest, heal_best, load_data, nothing_to_train, prepare_run
+from estimator_app.training.run_start import (
+    TrainRequest,
+    begin_stage,
+    heal_best,
+    load_data,
+    nothing_to_train,
+    prepare_run,
+)
 from feature_specs.data_files import verify_shards
 from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import read_manifest
@@ -27,11 +34,11 @@ SETTINGS = {
     "learning_rate": 0.01, "sparse_learning_rate": 0.02, "dense_bins": 0, "device": "cpu", "keep_checkpoint_max": 2}
 
 
-def prepare(place, fresh=False, continue_on=False, verify_data=False, **changes):
+def prepare(place, fresh=False, continue_on=False, verify_data=False, warm_start_from="", **changes):
     """Makes the model directory ready as ``train`` does; returns the run and what was told."""
     config = config_module.from_arguments(dict(SETTINGS, data_dir=place.data, model_dir=place.model, **changes),
                                           config_module.read_preset("default"), {})
-    request = TrainRequest(make_model(config, load_data(config)), fresh, verify_data, continue_on)
+    request = TrainRequest(make_model(config, load_data(config)), fresh, verify_data, continue_on, warm_start_from)
     with contextlib.redirect_stdout(io.StringIO()) as stream:
         run = prepare_run(request, 1)
     return run, stream.getvalue()
@@ -104,7 +111,7 @@ def test_an_evaluation_looks_at_its_own_shards(trained):
 
 @pytest.mark.parametrize("changes, words", [
     ({"expert_layers": (9,)}, "expert_layers: found"), ({"seed": 3}, "seed: found 2020, expected 3"),
-    ({"batch_size": 8}, "was trained with 16 rows a step .*; use --batch_size 16, or --ranks 1 with "),
+    ({"batch_size": 8}, "was trained with 16 rows a step .*; use --batch_size 16, another --model_dir, or --fresh to start over"),
     ({"shuffle_rows": 0}, "shuffle_rows: found"), ({"window_rows": 8}, "window_rows: found"),
 ])
 def test_settings_that_change_model_or_order_are_refused(trained, changes, words):
@@ -296,11 +303,34 @@ def test_fresh_moves_the_old_run_and_leaves_what_users_made(trained):
             stream.write("mine")
     run, told = prepare(trained, fresh=True)
     old = os.path.join(trained.model, "old-run-1")
-    assert run.start == 0 and told == "--fresh: the old run is now in %s\n" % old
+    assert run.start == 0 and told == "--fresh: the old run is now in %s, which is a model directory itself\n" % old
     assert sorted(name for name in os.listdir(trained.model) if not name.startswith(".")) == [
         "export", "notes.txt", "old-run-1", "predictions.csv"]
     assert checkpoints.latest(old, contents=True) == 30 and checkpoints.read_best(old, contents=True)
     assert directory.read_stages(old)[0].ranks == 1 and runs.evaluated_steps(old) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("flags, words", [
+    ({"continue_on": True}, "--fresh starts over and --continue_on goes on"),
+    ({"warm_start_from": "nowhere"}, "model directory nowhere does not exist"),
+    ({"warm_start_from": "itself"}, "is the --model_dir itself")])
+def test_fresh_moves_nothing_where_another_flag_cannot_be(trained, flags, words):
+    before = sorted(os.listdir(trained.model))
+    flags = {name: trained.model if value == "itself" else value for name, value in flags.items()}
+    with pytest.raises(UserError, match=words):
+        prepare(trained, fresh=True, **flags)
+    assert sorted(os.listdir(trained.model)) == before
+
+
+def test_what_a_run_goes_on_with_otherwise_is_told(trained):
+    run, told = prepare(trained, train_epoch=4, learning_rate=0.02, prefetch=3)
+    assert told == ""
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        begin_stage(run)
+    assert "other settings from step 30 on: learning_rate 0.02 instead of 0.01" in stream.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        begin_stage(run)
+    assert "other settings" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("moved", [0, 1, 5])
