@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from estimator_app import parsers
+from estimator_app import cli, parsers
 from tests.support import runs
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -299,6 +299,25 @@ def test_rows_that_no_dataset_was_named_for(tmp_path):
     (tmp_path / "log.tsv").write_text("user\tclick\n" + "u1\t0\n" * 20)
     runs.run_here(tmp_path, "prepare", "--train_data_path", "log.tsv", "--split", "0.5", "--output_path", "d").refused(
         "without --dataset rows are read as those of the census (describe FILE", "expected 42")
+
+
+class StoppedError(Exception):
+    """As the training raises it."""
+
+    exit_status = 143
+
+
+@pytest.mark.parametrize("error, status, words", [
+    (StoppedError("stopped by SIGTERM at step 3"), 143, "a checkpoint is saved, the same command%s resumes from it"),
+    (KeyboardInterrupt(), 130, "are kept, the same command%s goes on from the last one")])
+def test_a_stop_names_the_command_that_goes_on(monkeypatch, capsys, error, status, words):
+    def run(arguments, closed):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", run)
+    for flags, more in ([], ""), (["--fresh"], " without --fresh"):
+        assert cli.main(["train", *flags]) == status
+        assert words % more in capsys.readouterr().err
 
 
 def test_tune_without_a_dataset_says_what_rows_are_read_as(tmp_path):
