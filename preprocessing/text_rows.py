@@ -6,6 +6,7 @@ Arrow converts a block. One that it cannot place is looked at again line by line
 import collections
 import contextlib
 import itertools
+import re
 from typing import List, Optional, Tuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from preprocessing.text_files import (
 
 _SEPARATORS = (("\t", "a tab"), (",", "a comma"), (";", "a semicolon"), ("|", "a bar"), (" ", "a blank"))
 _LOOKED_AT = 100
+_NO_NUMBER, _DECIMAL_COMMA = re.compile(r": '(.*)' is not a number"), re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
 _AS_UTF8 = "write the file as UTF-8, such as: iconv -f LATIN1 -t UTF-8 OLD > NEW"
 _REMEDIES = ((NOT_UTF8, _AS_UTF8), (OPEN_QUOTES, "line breaks inside quotes are not supported: write blanks instead"))
 
@@ -87,6 +89,11 @@ class TextRows:
     def hint(self, bad: BadRows) -> str:
         """Says what is probably wrong with a file that has too many bad rows, or nothing."""
         hints = [hint for reason, hint in _REMEDIES if reason in bad.counts]
+        no_numbers = [match.group(1) for match in (_NO_NUMBER.search(text) for _, text in bad.places) if match]
+        if no_numbers and all(map(_DECIMAL_COMMA.match, no_numbers)):
+            hints.append("numbers have a decimal comma: write a point")
+        elif len(no_numbers) > 1 and len(set(no_numbers)) == 1:
+            hints.append("if %s means no value, files: {missing: [%s]} says so" % (no_numbers[0], no_numbers[0]))
         expected = len(self.names)
         has_header = bool(self._lines) and self._is_header(self._lines[0])
         lines = self._lines[int(has_header):] or self._lines

@@ -102,6 +102,9 @@ def bad(place, text):
     (bad(0, "abc"), "1 of the first 20 rows cannot be used, 0 allowed: row 5: column age: 'abc' is not a number; "
      "correct"),
     (bad(0, "1_0"), "column age: '1_0' is not a number"),
+    (bad(0, '"39,5"'), "column age: '39,5' is not a number .numbers have a decimal comma: write a point"),
+    (lambda rows: census_text([["NA"] + row[1:] for row in rows]),
+     "'NA' is not a number; ... in all .*.if NA means no value, files: {missing: .NA.} says so"),
     (bad(0, "inf"), "row 5: column age: the number is infinite"),
     (bad(0, "1e39"), "row 5: column age: the number is infinite or beyond float32"),
     (bad(41, "50"), "row 5: label of income '50': expected '- 50000.' or '50000\\+.'"),
