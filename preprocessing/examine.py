@@ -114,7 +114,7 @@ def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
         odd_style = _odd_style(pd.Series(column.different))
         if odd_style:
             return "unclear", odd_style
-        column.separator = _list_separator(column.values)
+        column.separator = list_separator(column.values)
     if column.separator:
         lengths = column.values.str.count(re.escape(column.separator)) + 1
         if column.separator != LIST_SEPARATOR:
@@ -169,7 +169,8 @@ def _odd_style(different: pd.Series) -> str:
     return ""
 
 
-def _list_separator(values: pd.Series) -> str:
+def list_separator(values: pd.Series) -> str:
+    """Returns what stands between the values of lists in a column's texts; nothing where they are no lists."""
     for separator in _LIST_SEPARATORS:
         if values.str.contains(separator, regex=False).mean() < 0.2:
             continue

@@ -2,10 +2,15 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import os
 import sys
 import time
 from typing import Callable, Iterator, Mapping, Optional
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
@@ -13,6 +18,7 @@ from feature_specs.errors import ConfigError
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 from preprocessing import sample
 from preprocessing.bad_rows import BadRowsError
+from preprocessing.examine import list_separator
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading
@@ -23,6 +29,8 @@ OF_THE_CENSUS = ("rows are read as those of the census (describe FILE --output m
                  "others)")
 ENGINES = ("threads", "spark")
 SAMPLE_SEED = 2020
+# Values that say whether they are lists; of fewer than a few nothing is said.
+_LOOKED_AT, _FEW_VALUES = 1000, 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -201,11 +209,28 @@ def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Option
         lines += ["warning: %s: %s is 1 in %d rows where %s, which it builds on (given), is 0; leave given out where "
                   "one does not follow from the other" % (name, task, count, manifest.dataset.task(task).given)
                   for task, count in split.contradictions.items() if count]
+    lines += _unsplit_lists(manifest, args.output_path)
     lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (
         sum(info.distinct for info in manifest.vocabularies.values()), manifest.line_per_sample, seconds,
         sum(split.rows for split in manifest.splits.values()) / read_seconds))
     lines.append("written: %s" % args.output_path)
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _unsplit_lists(manifest: Manifest, directory: str) -> Iterator[str]:
+    """Yields a warning for each feature of whose values most look like lists: nothing, or another character, split
+    them."""
+    for feature in manifest.dataset.categorical:
+        path = manifest.vocabularies[feature.vocabulary or feature.name].path
+        if not path or feature.vocabulary:
+            continue
+        table = pa.parquet.ParquetFile(os.path.join(directory, path))
+        texts = [text for batch in itertools.islice(table.iter_batches(_LOOKED_AT, columns=["value"]), 1)
+                 for text in batch.column(0).to_pylist()]
+        found = list_separator(pd.Series(texts)) if len(texts) >= _FEW_VALUES else ""
+        if found:
+            yield ("warning: values of %s look like lists with %r between their values; separator: %r with max_length: "
+                   "in the dataset file takes them apart" % (feature.name, found, found))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

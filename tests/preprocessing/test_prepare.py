@@ -55,6 +55,18 @@ def test_a_dataset_file_of_ones_own(tmp_path, capsys):
     assert "the dataset lacks city, which the data in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("changed, warns", [
+    ("categorical, separator: \"|\"", False), ("categorical, separator: \",\"", True), ("categorical", True)])
+def test_lists_that_nothing_splits_are_told(tmp_path, capsys, changed, warns):
+    text = TOY_YAML.replace("categorical, separator: \"|\", max_length: 2, keep: first",
+                            changed + (", max_length: 2" if "separator" in changed else ""))
+    path = write(tmp_path / "toy.tsv", text_of(toy_rows(200)))
+    assert run("--dataset", write(tmp_path / "toy.yaml", text), "--train_data_path", path, "--split", 0.2,
+               "--output_path", tmp_path / "data") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "look like lists" in line]
+    assert len(lines) == warns and all("warning: values of tags look like lists with '|'" in line for line in lines)
+
+
 def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_path, capsys):
     dataset = write(tmp_path / "toy.yaml", TOY_YAML)
     files = [write(tmp_path / name, text_of(toy_rows(count, count))) for name, count in (("a.tsv", 60), ("b.tsv", 40))]
