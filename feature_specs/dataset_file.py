@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, g
 
 import yaml
 
-from feature_specs.checks import did_you_mean, refuse
+from feature_specs.checks import did_you_mean, refuse, shown
 from feature_specs.dataset import (
     ANY,
     DEFAULT_TABLE,
@@ -178,7 +178,7 @@ class _Parser:
             if key.value not in allowed:
                 remedy = (_ELSEWHERE.get(key.value) or did_you_mean(key.value, allowed, "")
                           or "allowed: %s" % ", ".join(allowed))
-                raise self._error(key, "%s: unknown key %s; %s" % (what, key.value, remedy))
+                raise self._error(key, "%s: unknown key %s; %s" % (what, shown(key.value), remedy))
         for key in required:
             if key not in found:
                 raise self._error(node, "%s: %s is missing" % (what, key))
