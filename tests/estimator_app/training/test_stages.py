@@ -113,7 +113,8 @@ def test_a_table_whose_values_have_other_indexes_is_left(trained):
 
 
 def test_a_source_without_a_model_is_one_line(fresh):
-    runs.run(fresh.root, *(runs.TRAIN + ("--warm_start_from", "absent"))).refused("absent does not exist and holds no trained model")
+    runs.run(fresh.root, *(runs.TRAIN + ("--warm_start_from", "absent"))).refused(
+        "absent does not exist and holds no trained model")
 
 
 @pytest.mark.long
