@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from estimator_app.parsers import PROG, Parser
 from feature_specs.cores import usable_cores
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -196,7 +197,6 @@ def run_peer(python: str, what: str, specification: str) -> Dict[str, Any]:
 
 def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argparse.ArgumentParser:
     """Returns a parser with the flags of every benchmark."""
-    from estimator_app.parsers import PROG, Parser
     parser = Parser(prog="%s bench %s" % (PROG, name), description=description, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=pairs, metavar="N",

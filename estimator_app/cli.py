@@ -23,8 +23,8 @@ from feature_specs.manifest import read_manifest
 from feature_specs.outputs import STANDARD, is_standard
 
 # What an interrupted command leaves, for its last line.
-_KEPT = {"train": "checkpoints that were saved are kept, the same command%s goes on from the last one",
-         "tune": "the study is kept, the same command%s continues it"}
+_KEPT = {"train": "checkpoints that were saved are kept, the same command goes on from the last one",
+         "tune": "the study is kept, the same command continues it"}
 # Bytes for libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
 _LEAST = {"address space (ulimit -v)": (resource.RLIMIT_AS, 4 << 30),
           "a thread's stack (ulimit -s)": (resource.RLIMIT_STACK, 1 << 20)}
@@ -52,14 +52,14 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        kept = _KEPT.get(arguments[0], "what was there before is unchanged%s")
-        sys.stderr.write("interrupted; %s\n" % kept % _without_fresh(arguments))
+        kept = _KEPT.get(arguments[0], "what was there before is unchanged")
+        sys.stderr.write("interrupted; %s\n" % _resuming(kept, arguments))
         return 130
     except Exception as error:
         stopped = getattr(error, "exit_status", None)
         if stopped is not None:
-            sys.stderr.write("%s; a checkpoint is saved, the same command%s resumes from it\n"
-                             % (error, _without_fresh(arguments)))
+            sys.stderr.write("%s; %s\n" % (error, _resuming(
+                "a checkpoint is saved, the same command resumes from it", arguments)))
             return int(stopped)
         if debug:
             raise
@@ -67,8 +67,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _without_fresh(arguments: Sequence[str]) -> str:
-    return " without --fresh" if "--fresh" in arguments else ""
+def _resuming(text: str, arguments: Sequence[str]) -> str:
+    # With the flag it would start over once more.
+    return text.replace("the same command", "the same command without --fresh") if "--fresh" in arguments else text
 
 
 def _explained(error: Exception) -> str:

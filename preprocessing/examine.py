@@ -186,8 +186,8 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     """Makes binary labels of columns with two values, and finds those that build on each other."""
     two = {}
     for column in columns:
-        texts = _two_values(column)
-        if texts and column.kind in ("categorical", "numeric"):
+        texts = _two_values(column) if column.kind in ("categorical", "numeric") else ()
+        if texts:
             two[column.name], column.positive = texts, texts[0]
     named = [column for column in columns if column.name in two and _BINARY_LABEL.match(simple_name(column.name))]
     found = named or [column for column in columns if column.name in two][-1:]
@@ -217,6 +217,8 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
 def _two_values(column: Column) -> Tuple[str, ...]:
     """Returns the two values of a column, that first which makes a label 1: of a yes and a no (a few slips of the pen
     may be among them) the yes, else the rarer one; nothing where there are more values."""
+    if len(column.different) > 2 + _FEW * len(column.values):
+        return ()
     counts = column.values.value_counts()
     texts = tuple(sorted(counts.index[:2], reverse=True))
     is_pair = len(texts) == 2 and _yes_no(texts)

@@ -2,13 +2,11 @@
 import argparse
 import contextlib
 import dataclasses
-import itertools
 import os
 import sys
 import time
-from typing import Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -225,9 +223,8 @@ def _unsplit_lists(manifest: Manifest, directory: str) -> Iterator[str]:
         if not path or feature.vocabulary:
             continue
         table = pa.parquet.ParquetFile(os.path.join(directory, path))
-        texts = [text for batch in itertools.islice(table.iter_batches(_LOOKED_AT, columns=["value"]), 1)
-                 for text in batch.column(0).to_pylist()]
-        found = list_separator(pd.Series(texts)) if len(texts) >= _FEW_VALUES else ""
+        first: Any = next(table.iter_batches(_LOOKED_AT, columns=["value"]), ())
+        found = list_separator(first.to_pandas()["value"]) if len(first) >= _FEW_VALUES else ""
         if found:
             yield ("warning: values of %s look like lists with %r between their values; separator: %r with max_length: "
                    "in the dataset file takes them apart" % (feature.name, found, found))

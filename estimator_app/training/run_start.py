@@ -80,8 +80,8 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
                           "moves; choose another --model_dir" % config.data_dir)
     verify_shards(model.manifest, config.data_dir, request.verify_data)
     directory.finish_move(config.model_dir)
-    _check_beginning(request)
     if request.fresh:
+        _check_fresh(request)
         moved = directory.move_old_run(config.model_dir)
         if moved:
             sys.stdout.write("--fresh: the old run is now in %s, which is a model directory itself\n" % moved)
@@ -99,14 +99,13 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
     return open_run(model, min(data_start, start), start, 0, ranks)
 
 
-def _check_beginning(request: TrainRequest) -> None:
-    """Refuses flags of a new run that contradict each other, or a source that it could not take over: before anything
-    is moved."""
+def _check_fresh(request: TrainRequest) -> None:
+    """Refuses what would be refused after the old run has been moved: a contradiction, or a source without weights."""
     model_dir, source = request.model.config.model_dir, request.warm_start_from
-    if request.fresh and request.continue_on:
+    if request.continue_on:
         raise ConfigError("--fresh starts over and --continue_on goes on with the model in %s; give one of them"
                           % model_dir)
-    if source and (request.fresh or not checkpoints.latest(model_dir)):
+    if source:
         if os.path.realpath(source) == os.path.realpath(model_dir):
             raise ConfigError("--warm_start_from %s is the --model_dir itself; choose another --model_dir for the new "
                               "model" % source)

@@ -9,39 +9,20 @@ import shutil
 
 import pytest
 
-from estimator_app import config as config_module
 from estimator_app.model.definition import make_model
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.run_start import (
-    TrainRequest,
     begin_stage,
     heal_best,
-    load_data,
     nothing_to_train,
-    prepare_run,
 )
 from feature_specs.data_files import verify_shards
 from feature_specs.errors import ConfigError, DataError, UserError
 from feature_specs.manifest import read_manifest
 from tests.support import runs
 from tests.support.rows import read_bytes
-
-# The settings of runs.FLAGS.
-SETTINGS = {
-    "threads": 1, "batch_size": 16, "train_epoch": 3, "eval_interval": 10, "log_interval": 4, "model": "shared_bottom",
-    "expert_num": 1, "expert_layers": (8,), "tower_layers": (3,), "embedding_dim": 3, "expert_dropout": 0.1,
-    "learning_rate": 0.01, "sparse_learning_rate": 0.02, "dense_bins": 0, "device": "cpu", "keep_checkpoint_max": 2}
-
-
-def prepare(place, fresh=False, continue_on=False, verify_data=False, warm_start_from="", **changes):
-    """Makes the model directory ready as ``train`` does; returns the run and what was told."""
-    config = config_module.from_arguments(dict(SETTINGS, data_dir=place.data, model_dir=place.model, **changes),
-                                          config_module.read_preset("default"), {})
-    request = TrainRequest(make_model(config, load_data(config)), fresh, verify_data, continue_on, warm_start_from)
-    with contextlib.redirect_stdout(io.StringIO()) as stream:
-        run = prepare_run(request, 1)
-    return run, stream.getvalue()
+from tests.support.starts import prepare
 
 
 def damage(path, position=None):
@@ -207,14 +188,6 @@ def test_the_only_whole_checkpoint_may_be_the_best(trained):
     assert run.start == 30 and "takes its place" in told
 
 
-def test_data_inside_what_fresh_moves_is_refused(trained):
-    inside = os.path.join(trained.model, "data", "day1")
-    shutil.copytree(trained.data, inside)
-    assert directory.holds(trained.model, inside) and directory.holds(trained.model, os.path.dirname(inside))
-    assert not directory.holds(trained.model, trained.data)
-    assert not directory.holds(trained.model, os.path.join(trained.model, "mine"))
-
-
 def test_a_damaged_best_checkpoint_is_found_again(trained):
     best = checkpoints.read_best(trained.model)
     # best/ shares its files with the checkpoint: the damage is in both where they are hard links.
@@ -296,32 +269,6 @@ def test_a_better_best_that_is_not_of_this_run_is_replaced(trained):
     assert checkpoints.read_best(trained.model) == best
 
 
-def test_fresh_moves_the_old_run_and_leaves_what_users_made(trained):
-    os.makedirs(os.path.join(trained.model, "export", "1"))
-    for name in ("export/1/saved_model.pb", "predictions.csv", "notes.txt"):
-        with open(os.path.join(trained.model, name), "w") as stream:
-            stream.write("mine")
-    run, told = prepare(trained, fresh=True)
-    old = os.path.join(trained.model, "old-run-1")
-    assert run.start == 0 and told == "--fresh: the old run is now in %s, which is a model directory itself\n" % old
-    assert sorted(name for name in os.listdir(trained.model) if not name.startswith(".")) == [
-        "export", "notes.txt", "old-run-1", "predictions.csv"]
-    assert checkpoints.latest(old, contents=True) == 30 and checkpoints.read_best(old, contents=True)
-    assert directory.read_stages(old)[0].ranks == 1 and runs.evaluated_steps(old) == [10, 20, 30]
-
-
-@pytest.mark.parametrize("flags, words", [
-    ({"continue_on": True}, "--fresh starts over and --continue_on goes on"),
-    ({"warm_start_from": "nowhere"}, "model directory nowhere does not exist"),
-    ({"warm_start_from": "itself"}, "is the --model_dir itself")])
-def test_fresh_moves_nothing_where_another_flag_cannot_be(trained, flags, words):
-    before = sorted(os.listdir(trained.model))
-    flags = {name: trained.model if value == "itself" else value for name, value in flags.items()}
-    with pytest.raises(UserError, match=words):
-        prepare(trained, fresh=True, **flags)
-    assert sorted(os.listdir(trained.model)) == before
-
-
 def test_what_a_run_goes_on_with_otherwise_is_told(trained):
     run, told = prepare(trained, train_epoch=4, learning_rate=0.02, prefetch=3)
     assert told == ""
@@ -331,35 +278,6 @@ def test_what_a_run_goes_on_with_otherwise_is_told(trained):
     with contextlib.redirect_stdout(io.StringIO()) as stream:
         begin_stage(run)
     assert "other settings" not in stream.getvalue()
-
-
-@pytest.mark.parametrize("moved", [0, 1, 5])
-def test_an_interrupted_move_is_completed(trained, monkeypatch, moved):
-    calls, rename = [], os.rename
-
-    def failing(source, target):
-        calls.append(target)
-        if len(calls) > moved:
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", failing)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(trained, fresh=True)
-    monkeypatch.undo()
-    # Without the flag: half an old run must never be resumed.
-    run, _ = prepare(trained)
-    assert run.start == 0
-    assert checkpoints.latest(os.path.join(trained.model, "old-run-1"), contents=True) == 30
-
-
-def test_fresh_does_not_touch_a_directory_that_is_no_model(fresh):
-    os.makedirs(fresh.model)
-    with open(os.path.join(fresh.model, "thesis.tex"), "w") as stream:
-        stream.write("mine")
-    with pytest.raises(UserError, match="does not look like a model directory"):
-        prepare(fresh, fresh=True)
-    assert os.listdir(fresh.model) == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("name, words", [
