@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from feature_specs.checks import did_you_mean, is_whole, refuse
+from feature_specs.checks import did_you_mean, is_path, is_whole, parse_number, refuse
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
@@ -260,7 +260,7 @@ def _parse_bool(text: str) -> bool:
 # {unit or type of a field: what reads its text, what stands for a value in the help}.
 _FORMS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
     "units": (_parse_layers, "N,N,..."), "task=weight": (_parse_names, "TASK=W,..."), "name": (str, "NAME"),
-    tuple: (_parse_names, "A,B"), bool: (_parse_bool, "true|false"), int: (int, "N"), float: (float, "X"),
+    tuple: (_parse_names, "A,B"), bool: (_parse_bool, "true|false"), int: (int, "N"), float: (parse_number, "X"),
     str: (str, "PATH")}
 
 
@@ -270,6 +270,7 @@ def _check_value(name: str, value: Any) -> None:
     allowed: Any = (int, float) if kind is float else kind
     refuse(not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool), "%s must be %s, given %r",
            name, {bool: "true or false", tuple: "a list"}.get(kind, "of type %s" % kind.__name__), value)
+    refuse(meta["unit"] == "path" and not is_path(value), "%s %r is no path: no file can be called so", name, value)
     refuse(meta["choices"] and value not in meta["choices"], "%s %r is not allowed; choose from %s", name, value,
            ", ".join(meta["choices"]))
     if meta["bounds"]:

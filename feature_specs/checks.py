@@ -1,7 +1,9 @@
 """Checks of names, choices and numbers, and frozen dataclasses built from JSON: what is wrong is a ConfigError."""
+import argparse
 import collections.abc
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple, Union, get_type_hints
@@ -46,6 +48,23 @@ def is_whole(value: Any) -> bool:
 def is_finite(value: Any) -> bool:
     """Whether a value is a number of float64's range, not NaN; true and false are none."""
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= sys.float_info.max
+
+
+def is_path(text: str) -> bool:
+    """Whether a file may be called so: no null character, and nothing that the file system cannot encode."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def parse_number(text: str) -> float:
+    """Reads the number of a flag; what is none is an error of the command line."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("%r is not a number; write it with a point, such as 0.1" % text) from None
 
 
 def did_you_mean(name: str, known: Iterable[str], lead: str = ", ") -> str:

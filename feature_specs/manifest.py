@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from feature_specs.checks import build, check_range, refuse, shown
+from feature_specs.checks import build, check_range, is_path, refuse, shown
 from feature_specs.dataset import BINARY, DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
@@ -221,7 +221,7 @@ def _parse(data: Any) -> Manifest:
 
 
 def _check_inside(path: str) -> None:
-    refuse(os.path.isabs(path) or ".." in path.split("/") or "\0" in path or not path,
+    refuse(os.path.isabs(path) or ".." in path.split("/") or not is_path(path) or not path,
            "path %r does not stay inside the data directory", path)
 
 

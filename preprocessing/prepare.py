@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional
 import pyarrow as pa
 import pyarrow.parquet
 
+from feature_specs.checks import parse_number
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--sample", metavar="|".join(sample.SAMPLES), nargs="?", const=CENSUS, choices=sample.SAMPLES,
                       help="make up data; kept in OUTPUT/raw (default: off; without a name: census)")
     split = parser.add_argument_group("test rows out of the training files, instead of --test_data_path")
-    split.add_argument("--split", type=float, default=0.0, metavar="SHARE",
+    split.add_argument("--split", type=parse_number, default=0.0, metavar="SHARE",
                        help="share of the rows that is for testing, such as 0.1, chosen by chance (default: 0)")
     split.add_argument("--split_by", metavar="COLUMN",
                        help="rows with the same value of this column stay together (default: row by row)")

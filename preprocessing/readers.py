@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from feature_specs.checks import did_you_mean
+from feature_specs.checks import did_you_mean, shown
 from feature_specs.cores import usable_cores
 from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import DataError
@@ -172,7 +172,7 @@ class FrameReader:
                 place = self._reading.places.get(name)
                 raise DataError("%scolumn %s is not in %s%s; its columns: %s%s" % (
                     place + ": " if place else "", name, path, did_you_mean(name, names),
-                    ", ".join(list(names)[:60]), hint))
+                    shown(tuple(names)), hint))
         twice = sorted(name for name in self._roles.columns if list(names).count(name) > 1)
         if twice:
             raise DataError("%s has two columns of the name %s; rename one" % (path, ", ".join(twice)))

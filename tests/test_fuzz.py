@@ -66,8 +66,8 @@ def mutate_json(random, content):
             break
         key = keys[random.randint(len(keys))]
         if depth and random.randint(3) == 0 or not isinstance(node[key], (dict, list)):
-            values = [None, True, -1, 0, 1, 2 ** 70, 1e308, float("nan"), "", "x", "../x", "\0", [], {}, [[]],
-                      {"a": 1}, "1"]
+            values = [None, True, -1, 0, 1, 2 ** 70, 1e308, float("nan"), "", "x", "../x", "\0", "\ud800", [], {},
+                      [[]], {"a": 1}, "1"]
             node[key] = values[random.randint(len(values))]
             break
         node = node[key]

@@ -87,8 +87,8 @@ class Mmoe(Network):
 
     def __init__(self, config: Config, tasks: Sequence[str]) -> None:
         if config.expert_num < 2:
-            raise ConfigError("model mmoe with %d expert has gates that weigh nothing; give --expert_num 4, or another "
-                              "--model" % config.expert_num)
+            raise ConfigError("model mmoe with %d expert (of the preset, where --expert_num is not given) has gates "
+                              "that weigh nothing; give --expert_num 4, or another --model" % config.expert_num)
         super().__init__(config, tasks)
 
     @property

@@ -38,12 +38,14 @@ def write_report(model_dir: str, tasks: TaskSet) -> None:
     known = {name for entry in evaluations for name in entry}
     columns = [name for name in ["global_step", "examples", MEAN_LOSS] + scores + [
         WEIGHTED_PREFIX + name for name in scores] if name in known]
+    borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
     settings = os.path.join(model_dir, SETTINGS_FILE)
     html = jinja2.Environment(autoescape=True).from_string(_text(_TEMPLATE_FILE)).render(
         written=time.strftime("Written %Y-%m-%d %H:%M:%S UTC", time.gmtime()), rows=evaluations,
         warnings=collapse_warnings(evaluations[-1]) if evaluations else [], columns=columns,
-        whole=("global_step", "examples"), best=checkpoints.read_best(model_dir),
-        settings=_text(settings) if os.path.isfile(settings) else "", figures=_figures(entries, evaluations, tasks))
+        whole=("global_step", "examples"), borders=borders, best=checkpoints.read_best(model_dir),
+        settings=_text(settings) if os.path.isfile(settings) else "",
+        figures=_figures(entries, evaluations, borders, tasks))
     replace_text(os.path.join(model_dir, REPORT_FILE), html)
 
 
@@ -53,13 +55,12 @@ def _text(path: str) -> str:
 
 
 def _figures(entries: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]],
-             tasks: TaskSet) -> List[Dict[str, str]]:
+             borders: Sequence[int], tasks: TaskSet) -> List[Dict[str, str]]:
     """Returns {"title", "data"} of every figure: the main scores on one scale, the losses, the speed."""
     # Costs a part of the start-up, as above.
     import pandas
 
     training = [entry for entry in entries if entry["kind"] == history.TRAIN]
-    borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
     # Running means that forget; the first ones are means of what there is.
     smoothed = pandas.Series(dict(_points(training, "loss")), dtype=float).ewm(alpha=1.0 - _SMOOTHING).mean()
     made = [("Scores", [(name, _points(evaluations, name)) for name in tasks.main_scores()]),

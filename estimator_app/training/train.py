@@ -87,9 +87,9 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
 def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder") -> None:
     run = runtime.run
     config, numbers, manifest = run.config, run.numbers, run.model.manifest
-    tell(run, "train: %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
+    tell(run, "train: %s, %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
               "steps" % (
-                  manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
+                  config.model, manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
                   config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
                   "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
                   numbers.save_steps))

@@ -52,7 +52,7 @@ def test_help_shows_how_many_passes_the_data_asks_for(fresh):
 def test_an_mmoe_with_one_expert_is_refused(fresh):
     """Data of rare values has another network by default, which has one shared expert."""
     fresh.here("train", "--data_dir", "data", "--model_dir", "new", "--device", "cpu", "--model", "mmoe",
-               "--batch_size", "16").refused("gates that weigh nothing; give --expert_num 4")
+               "--batch_size", "16").refused("of the preset", "weigh nothing; give --expert_num 4")
     assert not (fresh.root / "new").exists()
 
 
@@ -90,6 +90,8 @@ def test_every_command_has_help(tmp_path, command):
     (["eval", "data/my"], 2, "data/my stands without a flag; give it as that of one, such as --data_dir data/my"),
     (["train", "--data_dir", __file__], 1, "is a file and no data directory"),
     (["train", "--batch_size", "many"], 2, "invalid int value"),
+    (["train", "--learning_rate", "0,001"], 2, "'0,001' is not a number; write it with a point, such as 0.1"),
+    (["prepare", "--split", "10%", "--output_path", "x"], 2, "'10%' is not a number"),
     (["train", "--batch_size", "0"], 1, "batch_size 0 is out of range; allowed: 1 to"),
     (["train", "--preset", "nothing"], 1, "preset 'nothing' cannot be read"),
     (["train", "--data_dir", "absent"], 1, "data directory absent does not exist"),

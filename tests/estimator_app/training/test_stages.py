@@ -51,6 +51,9 @@ def test_a_second_stage_counts_from_its_start_and_resumes_exactly(tomorrow, whol
     with mock.patch("matplotlib.axes.Axes.axvline") as line:
         report.write_report(str(tomorrow.root / "whole"), tasks)
     assert [call[0][0] for call in line.call_args_list] == [30] * 3  # in every figure
+    text = (tomorrow.root / "whole" / "report.html").read_text(encoding="utf-8")
+    told = text.index("after step 30: trained and evaluated on other data")
+    assert text.index("<td>30</td>") < told < text.index("<td>35</td>") and text.count("on other data") == 1
 
     # Before its first step the tables are bit for bit what they were: killed right after the restore, then stopped.
     harness = kill_harness.Harness(tomorrow.root, ON, 1, 20.0)
