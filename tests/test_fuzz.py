@@ -258,7 +258,7 @@ def fuzz(root, make, count):
 
 @pytest.mark.parametrize("make", READERS)
 def test_mutated_input(tmp_path, make):
-    fuzz(tmp_path, make, 300)
+    fuzz(tmp_path, make, 150)
 
 
 @pytest.mark.long

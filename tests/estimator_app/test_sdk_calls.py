@@ -18,10 +18,12 @@ with open(os.path.join(_CONTRACTS, "mx_rec.json")) as _stream:
 with open(os.path.join(_CONTRACTS, "npu_bridge.json")) as _stream:
     NPU_BRIDGE = json.load(_stream)
 PROFILES = ("2021-02", "undated-A", "undated-B", "2026-07")
-RUNS = (
-    ("G3", ()),
+QUICK_RUNS = (
     ("G3", ("--use_dynamic_expansion", "true", "--use_multi_lookup", "true")),
     ("G2", ("--use_faae", "true")),
+)
+MORE_RUNS = (
+    ("G3", ()),
     ("G2", ("--use_faae", "true", "--use_modify_graph", "true", "--use_dynamic", "false", "--cache_mode", "DDR")),
 )
 # A call of these is part of any run; what else is called depends on the mode.
@@ -32,15 +34,13 @@ ALWAYS = ("init", "terminate_config_initializer", "FeatureSpec", "get_asc_insert
 IN_TEXT = {"mx_rec.util.ops.HostOps.return_timestamp": [["input"]]}
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """{generation: calls} of short trainings with evaluation."""
-    base = tmp_path_factory.mktemp("calls")
+def record(base, runs):
+    """Returns {generation: calls} of short trainings with evaluation, in a directory ``base``."""
     write_data(base / "data", 40, 20)
     environment = dict(os.environ, PYTHONPATH=PROJECT, TF_CPP_MIN_LOG_LEVEL="2", PYTHONWARNINGS="ignore::FutureWarning",
                        OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="1", OMPI_COMM_WORLD_LOCAL_SIZE="1", JOB_ID="1")
     found = {"G2": [], "G3": []}
-    for number, (generation, flags) in enumerate(RUNS):
+    for number, (generation, flags) in enumerate(runs):
         output, model = base / ("calls-%d.json" % number), base / ("model-%d" % number)
         subprocess.run(
             [sys.executable, "-m", "tests.support.sdk_recorder", generation, str(output), "train", "--data_dir",
@@ -51,6 +51,17 @@ def recorded(tmp_path_factory):
         with open(str(output), encoding="utf-8") as stream:
             found[generation] += json.load(stream)
     return found
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("calls"), QUICK_RUNS)
+
+
+@pytest.fixture(scope="module")
+def recorded_in_every_mode(recorded, tmp_path_factory):
+    more = record(tmp_path_factory.mktemp("more"), MORE_RUNS)
+    return {generation: calls + more[generation] for generation, calls in recorded.items()}
 
 
 def _signatures(generation, profile):
@@ -82,7 +93,9 @@ def _as_signature(parameters):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("generation", ["G2", "G3"])
-def test_every_call_binds(recorded, generation, profile):
+@pytest.mark.parametrize("runs", ["recorded", pytest.param("recorded_in_every_mode", marks=pytest.mark.long)])
+def test_every_call_binds(request, runs, generation, profile):
+    recorded = request.getfixturevalue(runs)
     signatures = _signatures(generation, profile)
     # A call of G3's modules would not be there under G2; the other calls of a G3 run must bind under G2 as well.
     calls = recorded[generation] + ([] if generation == "G3" else [
@@ -99,12 +112,13 @@ def test_the_recording_is_whole(recorded, generation):
     assert set(ALWAYS) <= names
 
 
-def test_the_modes_reach_the_calls_that_only_they_make(recorded):
-    called = {generation: {call["name"] for call in calls} for generation, calls in recorded.items()}
+@pytest.mark.long
+def test_the_modes_reach_the_calls_that_only_they_make(recorded_in_every_mode):
+    called = {generation: {call["name"] for call in calls} for generation, calls in recorded_in_every_mode.items()}
     assert "mx_rec.optimizers.lazy_adam_by_addr.create_hash_optimizer_by_address" in called["G3"]
     assert "mx_rec.optimizers.lazy_adam.create_hash_optimizer" in called["G2"] & called["G3"]
     assert "mx_rec.core.feature_process.EvictHook" in called["G2"]
-    lookups = [call["keywords"] for call in recorded["G2"] if call["name"].endswith(".sparse_lookup")]
+    lookups = [call["keywords"] for call in recorded_in_every_mode["G2"] if call["name"].endswith(".sparse_lookup")]
     assert any("access_and_evict_config" in keywords for keywords in lookups)
 
 

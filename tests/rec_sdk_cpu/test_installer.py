@@ -49,6 +49,7 @@ except ImportError:
     assert result.stdout.strip().endswith("gone"), result.stdout
 
 
+@pytest.mark.long
 def test_the_stand_in_and_the_app_leave_contrib_alone():
     # Its import takes a second or two of every start.
     result = _run("""

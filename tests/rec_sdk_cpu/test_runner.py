@@ -65,6 +65,7 @@ def test_the_real_packages_are_not_pushed_aside_unasked(tmp_path):
     assert run("--force", "program.py", cwd=tmp_path).stdout.strip() == "6.0.RC3"
 
 
+@pytest.mark.long
 def test_one_rank_needs_no_environment_and_uninstall_takes_it_back(tmp_path):
     (tmp_path / "program.py").write_text("""
 import os, rec_sdk_cpu

@@ -212,7 +212,7 @@ def test_batches_and_padding_change_nothing(sized, count, seed):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("counts", [(50, 33), (40, 17, 0)])
+@pytest.mark.parametrize("counts", [pytest.param((50, 33), marks=pytest.mark.long), (40, 17, 0)])
 def test_ranks_find_together_what_one_rank_finds_on_all_rows(few, monkeypatch, counts):
     logits, labels, weights, group = rows_of_few(sum(counts), len(counts))
     random = np.random.RandomState(5)

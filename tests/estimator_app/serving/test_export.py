@@ -256,7 +256,7 @@ def test_a_reference_that_fails_is_told_in_one_line(place, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("damage, message", [
-    (os.remove, "part-00000-of-0000.*tfrecord is missing"),
+    pytest.param(os.remove, "part-00000-of-0000.*tfrecord is missing", marks=pytest.mark.long),
     (lambda path: rows.write(path, rows.read_bytes(path)[:9] + b"x" * (os.path.getsize(path) - 9)),
      "part-00000-of-0000.*tfrecord")])
 def test_a_reference_that_meets_a_damaged_record_names_the_file(own, tmp_path, damage, message):
@@ -327,6 +327,7 @@ def test_the_command_exports_and_says_where(own, tmp_path):
     assert glob.glob(str(tmp_path / "model" / "export" / ".*")) == []
 
 
+@pytest.mark.long
 def test_a_training_beside_may_delete_the_checkpoint(quick, own, tmp_path, monkeypatch):
     original = export._check_rows
 

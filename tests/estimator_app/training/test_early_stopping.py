@@ -45,6 +45,7 @@ def stopped(contradicting):
     return done
 
 
+@pytest.mark.long
 def test_a_run_killed_before_the_deciding_evaluation_ends_where_an_unbroken_one_does(contradicting, stopped):
     assert "early stopping: no new best auc_mean in 2 evaluations" in stopped.out
     harness = kill_harness.Harness(contradicting.root, kill_harness.EARLY_STOPPING, 1, 20.0)

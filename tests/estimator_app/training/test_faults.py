@@ -138,7 +138,8 @@ def other_data(root, output="data"):
     return runs.prepare_small(root, train=runs.contradicting_rows(160, 1), output=output)
 
 
-@pytest.mark.parametrize("flags", [(), pytest.param(("--eval_mode", "alternate"), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("flags", [(), ("--eval_mode", "alternate")])
 def test_data_prepared_anew_under_a_training_stops_it(fresh, flags):
     """The files are opened by name in every epoch: other rows would be trained and judged without a word."""
     fixed = ("--learning_rate_schedule", "fixed", "--sparse_learning_rate_schedule", "fixed") + flags

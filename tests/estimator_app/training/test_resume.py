@@ -34,6 +34,7 @@ def test_a_run_leaves_what_it_promises(whole):
         assert os.path.isfile(os.path.join(whole.model, name))
 
 
+@pytest.mark.long
 def test_a_run_killed_in_a_step_and_between_checkpoint_and_evaluation_changes_nothing(harness):
     assert harness.kill_at("step", 13) and harness.kill_at("checkpoint done", 1)
     # The checkpoint of step 20 is complete; its evaluation is made before training goes on.
@@ -72,8 +73,9 @@ def signalled(place, signals):
     return place.start(point=("signals", signals)).done()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.skipif(
-    signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="under nohup the signal stays ignored"))])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=[
+    pytest.mark.long, pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
+                                         reason="under nohup the signal stays ignored")])])
 def test_a_stop_saves_and_the_grid_of_evaluations_stays(fresh, whole, number):
     done = signalled(fresh, {12: number})
     assert done.status == 128 + number and checkpoints.latest(fresh.model) == 12
