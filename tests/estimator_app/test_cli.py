@@ -32,6 +32,7 @@ def test_help_shows_the_values_that_a_run_would_use(fresh):
         assert flag in text
 
 
+@pytest.mark.long
 def test_help_shows_how_many_passes_the_data_asks_for(fresh):
     """As many as the training makes; where the data cannot say it, the setting alone."""
     text = fresh.here("train", "--help", "--data_dir", "data").ok().out

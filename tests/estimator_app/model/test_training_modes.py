@@ -85,10 +85,8 @@ def test_the_padding_key_is_neither_trained_nor_penalised(trained):
         assert all(np.abs(row).max() > 0 for key, row in rows.items() if key)
 
 
-@pytest.mark.parametrize("settings", [
-    {}, pytest.param(GRAPH, marks=pytest.mark.long),
-    pytest.param({"use_dynamic_expansion": True}, marks=pytest.mark.long)],
-    ids=["specs", "graph", "expansion"])
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [{}, GRAPH, {"use_dynamic_expansion": True}], ids=["specs", "graph", "expansion"])
 def test_the_row_of_the_padding_key_stays_as_it_began(data, tmp_path, settings):
     rows = []
     for epochs in (1, 2):
@@ -102,6 +100,7 @@ def test_the_row_of_the_padding_key_stays_as_it_began(data, tmp_path, settings):
         assert all(np.abs(first[key] - later[key]).max() > 0 for key in first if key)
 
 
+@pytest.mark.long
 def test_keys_below_the_threshold_get_no_row(data, tmp_path, trained):
     threshold = 8
     config = training.settings_of(data[0], tmp_path / "m", use_faae=True, access_threshold=threshold)

@@ -227,6 +227,7 @@ def test_what_cannot_be_exported_is_said_at_once(place, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["file"]
 
 
+@pytest.mark.long
 def test_data_that_came_after_the_model_is_no_check(place, own, tmp_path):
     raw = tmp_path / os.path.basename(place.raw)
     runs.run_prepare("--vocabulary_from", own.model, "--train_data_path", raw, "--split", "0.5", "--output_path",

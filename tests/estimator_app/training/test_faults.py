@@ -118,6 +118,7 @@ def test_eval_beside_a_training_that_keeps_one_checkpoint(fresh):
     process.kill()
 
 
+@pytest.mark.long
 def test_rows_whose_labels_are_all_one_leave_auc_undefined(tmp_path):
     """null in files, n/a in the table, never 0 and never the best; one warning."""
     runs.prepare_small(tmp_path, test=[row[:3] + ["1"] for row in runs.small_rows(40, 2)])
