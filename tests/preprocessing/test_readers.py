@@ -1,6 +1,8 @@
 """What readers accept, and what they say of what they do not."""
 import gzip
 import os
+import tempfile
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -347,14 +349,14 @@ NUMBER = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False).ma
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(CELL, NUMBER, st.sampled_from(["0", "1", "", "0.0"])), min_size=1, max_size=8),
-       st.integers(1, 60))
-def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block):
-    import tempfile
+       st.integers(1, 60), st.sampled_from([1, 10, 25, 1 << 20]))
+def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block, parsed):
+    """However few bytes are read and parsed together: also fewer than a line has."""
     definition = parse_dataset("{name: t, files: {header: false, separator: \"\\t\", columns: [c, x, y]}, features: "
                                "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
                                "t").definition
     text = text_of(rows, None)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mock.patch("preprocessing.text_rows._PARSED_BYTES", parsed):
         frames = read(definition, write(os.path.join(folder, "f"), text), block_bytes=block)[1]
     blanks = " \t\n\v\f\r"
     assert sum((frame["c"].tolist() for frame in frames), []) == [row[0].strip(blanks) for row in rows]
@@ -376,7 +378,9 @@ ODD_LINES = (
 
 @pytest.mark.parametrize("line, expected", ODD_LINES)
 @pytest.mark.parametrize("other", [b"", b"\n", b"bad\n", b"\n\n", b"x\t1\t0\t\r\n"])
-def test_what_a_line_gives_depends_on_no_other_line(tmp_path, line, expected, other):
+@pytest.mark.parametrize("parsed", [12, 1 << 20])
+def test_what_a_line_gives_depends_on_no_other_line(tmp_path, monkeypatch, line, expected, other, parsed):
+    monkeypatch.setattr("preprocessing.text_rows._PARSED_BYTES", parsed)
     definition = parse_dataset("{name: t, files: {header: false, separator: \"\\t\", columns: [c, x, y, z]}, features: "
                                "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
                                "t").definition
