@@ -215,7 +215,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     done = predict(Prediction(parsed.model_dir, parsed.checkpoint, tuple(sources), target, parsed.format,
                               parsed.batch_size, parsed.max_bad_rows, parsed.threads))
     out = sys.stderr if is_standard(target) else sys.stdout
-    out.write("%d rows of %s scored into %s (%d without values), %.1f s, %.0f rows/s\n" % (
+    out.write("%d rows of %s scored into %s (%d unusable), %.1f s, %.0f rows/s\n" % (
         done.rows, ", ".join(sources), target, done.bad_rows, done.seconds, done.rows / max(done.seconds, 1e-9)))
     return 0
 

@@ -172,9 +172,11 @@ def read_manifest(directory: str) -> Manifest:
     path = os.path.join(directory, FILE_NAME)
     if os.path.isfile(directory):
         raise DataError("%s is a file and no data directory; make one of it with: bash run_estimator.sh prepare "
-                        "--train_data_path %s" % (directory, directory))
+                        "--dataset my.yaml --train_data_path %s --split 0.1 --output_path DATA (describe drafts "
+                        "my.yaml)" % (directory, directory))
     if not os.path.isdir(directory):
-        raise DataError("data directory %s does not exist; make it with: bash run_estimator.sh prepare" % directory)
+        raise DataError("data directory %s does not exist; make it with: bash run_estimator.sh prepare "
+                        "--output_path %s" % (directory, directory))
     if not os.path.exists(path):
         raise DataError("%s does not exist: the directory holds no prepared data; "
                         "make it with: bash run_estimator.sh prepare --output_path %s" % (path, directory))

@@ -71,6 +71,7 @@ class BadRows:
         number, share = self._limit
         allowed = max(number, int(share * rows))
         if self.total > allowed and (is_end or not share):
-            raise BadRowsError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file, or allow them "
-                               "with --max_bad_rows" % (self.path, self.total, "" if is_end else "the first ", rows,
-                                                        allowed, self.describe(), self.hint()))
+            raise BadRowsError("%s: %d of %s%d rows cannot be used, %d allowed: %s%s; correct the file or the dataset "
+                               "file, or allow them with --max_bad_rows" % (
+                                   self.path, self.total, "" if is_end else "the first ", rows, allowed,
+                                   self.describe(), self.hint()))

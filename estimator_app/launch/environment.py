@@ -79,8 +79,8 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a launch."""
     add = parser.add_argument_group("many ranks").add_argument
     add("--ranks", type=int, metavar="N",
-        help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, of "
-             "all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without one %d per host)"
+        help="processes that work on one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
+             "of all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without one %d per host)"
              % DEFAULT_RANKS)
     add("--hosts", default="", metavar="H:N,H:N",
         help="hosts and the ranks of each, reached by ssh without a password (default: this host)")

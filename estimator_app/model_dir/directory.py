@@ -128,7 +128,8 @@ def read_settings(model_dir: str, overrides: Mapping[str, Any]) -> Tuple[Config,
         _check_no_data(model_dir)
         what = "%s does not exist: model directory %s holds no trained model" % (path, model_dir) if os.path.isdir(
             model_dir) else "model directory %s does not exist and holds no trained model" % model_dir
-        raise UserError("%s; train first: bash run_estimator.sh train --model_dir %s" % (what, model_dir))
+        raise UserError("%s; train first: bash run_estimator.sh train --data_dir DATA "
+                        "--model_dir %s" % (what, model_dir))
     last = _trained(stages, checkpoints.latest(model_dir))[-1]
     config = last.to_config(model_dir, **overrides)
     if "data_dir" not in overrides and not os.path.isfile(os.path.join(config.data_dir, FILE_NAME)):

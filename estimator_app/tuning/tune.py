@@ -30,6 +30,7 @@ from estimator_app.signals import handled
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
 from estimator_app.tuning.trial import LOG_FILE, TrialFailedError, run_training
+from feature_specs import checks
 from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
@@ -55,8 +56,8 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, space: str) -> None:
     """Adds the flags of the command; those of ``train`` hold a setting fixed.
 
-    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty: the help shows what the preset has where
-    values come often.
+    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty. The help shows what the preset has where
+    values come often, and what where they come rarely: which of them it is, is known once the data is prepared.
     """
     preset = preset or _preset_of(dataset or CENSUS)
     parser.add_argument("--trials", type=int, required=True, metavar="N",
@@ -78,11 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
                         help="random validation splits that every trial is trained on; its value is their mean "
                              "[splits] (default: 1)")
     config_module.add_preset_argument(parser, preset)
-    base = config_module.from_arguments({}, config_module.read_preset(preset), os.environ)
+    base, rare = (config_module.from_arguments({}, config_module.read_preset(preset, is_rare), os.environ)
+                  for is_rare in (False, True))
+    meanings = {name: "; %s where values come rarely" % checks.shown(value) for name, value in vars(rare).items()
+                if value != getattr(base, name)}
     searched = search_space.read_entries(space or search_space.DEFAULT_FILE)
     shown: Any = argparse.Namespace(**{**vars(base), **dict.fromkeys(searched, "searched unless given")})
     config_module.add_arguments(parser, shown, [name for name in vars(base) if name not in search_space.NOT_SEARCHED],
-                                {"model": sorted(NETWORKS)})
+                                {"model": sorted(NETWORKS)},
+                                {name: text for name, text in meanings.items() if name not in searched})
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -151,8 +156,10 @@ class Search:
         known["base"] = {**_settings_of(Config()), **known["base"]}
         differing = [name for name in sorted(settings) if known.get(name) != settings[name]]
         if differing:
-            raise ConfigError("the study in %s was started with another %s; use the same flags and files, or another "
-                              "--output_path" % (self._directory, " and another ".join(differing)))
+            raise ConfigError("of what the study in %s was started with, these differ: %s; use the same flags and "
+                              "files, or another --output_path" % (
+                                  self._directory, ", ".join("settings" if name == "base" else name
+                                                             for name in differing)))
 
     def run(self, trials: int) -> int:
         """Runs trials until the study has ``trials`` that ended; returns the exit status."""
@@ -226,8 +233,10 @@ class Search:
             trial.set_user_attr("error", str(error))
             ended = self._study.tell(trial, state=TrialState.FAIL)
             result = "failed (%s)" % error
-        sys.stdout.write("trial %d: %s, %.1f s: %s\n" % (
-            ended.number, result, ended.duration.total_seconds(), _settings_text(ended.params)))
+        is_preset = all(getattr(self._base, name) == value for name, value in trial.params.items())
+        sys.stdout.write("trial %d%s: %s, %.1f s: %s\n" % (
+            ended.number, " (as the preset)" if is_preset else "", result, ended.duration.total_seconds(),
+            _settings_text(ended.params)))
         sys.stdout.flush()
         return ended
 
@@ -267,8 +276,8 @@ class Search:
             raise UserError("no trial of the study in %s was completed; raise --trials" % self._directory)
         ordered: List[Any] = sorted(complete, key=lambda trial: trial.value, reverse=not self._lower_is_better)
         best = ordered[0]
-        sys.stdout.write("best of %d trials (%d pruned), by %s on validation rows, last checkpoint:\n"
-                         % (ended, ended - len(complete), self._metric))
+        sys.stdout.write("best of %d trials (%d pruned), by %s on validation rows (a part of the training files), last "
+                         "checkpoint:\n" % (ended, ended - len(complete), self._metric))
         for trial in ordered[:_SHOWN_TRIALS]:
             sys.stdout.write("  trial %4d  %.5f  %s\n" % (trial.number, trial.value, _settings_text(trial.params)))
         path = os.path.join(self._directory, PRESET_FILE)

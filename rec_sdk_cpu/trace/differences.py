@@ -170,7 +170,7 @@ _RULES = (
          "An exported graph does not serve by itself: on a device it reads its tables through the host pipeline, "
          "here they lie in variables/sparse-variables. Build a serving graph from the dense checkpoint and the "
          "tables' folders."),
-    Rule(_called("Estimator.train"),
+    Rule(lambda recorder: bool(recorder.of("NPUEstimator") and recorder.of("Estimator.train")),
          "NPUCheckpointSaverHook of 2026-07 reads the global step in a run of its own after every step; here that "
          "is part of the step."),
     Rule(_given("is_grad", "sparse_lookup"),

@@ -48,9 +48,10 @@ class Trace:
         lines = ["", "Migration report of %s, run as SDK generation %s" % (
             self._program, ConfigInitializer.generation), "=" * 72]
         if cut_short:
-            lines += _wrapped("the program ended with %s: %s; this is of what it did before, and nothing of the rest "
-                              "is known" % (type(error).__name__, " ".join(str(error).split())[:300]))
-        lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them)"]
+            lines += _wrapped("the program ended with %s: %s; this report covers what it did before that" % (
+                type(error).__name__, " ".join(str(error).split())[:300]))
+        lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them;",
+                  "the undated releases came after 2021-02)"]
         lines += _call_lines(contracts, calls) or ["  none"]
         lines += ["", "Settings"] + (_setting_lines(self._recorder, calls) or ["  none"])
         lines += ["", "What does not fit everywhere"]

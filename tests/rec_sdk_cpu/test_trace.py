@@ -260,3 +260,19 @@ def test_options_of_a_session_are_settings(sdk):
     assert "precision 'force_fp16'" in text
     assert "NpuOptimizer, without effect here: precision_mode='force_fp16', use_off_line=True" in " ".join(
         " ".join(report._setting_lines(recording, [])).split())
+
+
+@pytest.mark.parametrize("is_npu", [False, True])
+def test_only_an_npu_estimator_has_the_hooks_of_one(sdk, tmp_path, is_npu):
+    def model_fn(features, labels, mode):
+        step = tf.compat.v1.assign_add(tf.compat.v1.train.get_global_step(), 1)
+        return tf.estimator.EstimatorSpec(mode, loss=tf.reduce_sum(features), train_op=step)
+
+    def act():
+        from npu_bridge.npu_init import NPUEstimator, NPURunConfig
+        start(max_steps=1, save_steps=5)
+        made = NPURunConfig if is_npu else tf.estimator.RunConfig
+        config = made(model_dir=str(tmp_path / "m"), save_checkpoints_steps=5)
+        (NPUEstimator if is_npu else tf.estimator.Estimator)(model_fn, config=config).train(
+            lambda: tf.data.Dataset.from_tensors(tf.ones([2])).repeat(), max_steps=1)
+    assert ("NPUCheckpointSaverHook" in _differences(act)[1]) == is_npu

@@ -65,6 +65,7 @@ def test_the_best_trial_becomes_the_preset_and_the_study_continues(root, played)
     assert {call["expert_num"] for call in calls} == {1} and done.out.count("trial ") >= 3
     again = runs.run_here(root, "tune", "--trials", 4, *FLAGS).ok()
     assert len(calls) == 4 and "best of 4 trials" in again.out
+    assert "trial 0 (as the preset): auc_mean 0.60000" in done.out and "as the preset" not in again.out
     assert json.loads((root / "study" / "best_preset.json").read_text())["learning_rate"] == pytest.approx(
         calls[3]["learning_rate"])
 
@@ -89,11 +90,13 @@ def test_the_help_tells_which_fields_are_searched(root):
     text = " ".join(runs.run_here(root, "tune", "--space", "space.json", "--help").ok().out.split())
     assert text.count("(default: searched unless given)") == len(SPACE)
     assert "[experts] (default: searched unless given)" in text
+    text = " ".join(runs.run_here(root, "tune", "--preset", "default", "--help").ok().out.split())
+    assert "(default: mmoe; ple where values come rarely)" in text and "(default: concat)" in text
 
 
 REFUSED = (
     (("--trials", "0"), "--trials 0 is out of range"), (("--metric", "accuracy"), "choose from auc_mean"),
-    (("--expert_layers", "5"), "was started with another base"), (("--splits", "2"), "with another splits"),
+    (("--expert_layers", "5"), "was started with, these differ: settings"), (("--splits", "2"), "these differ: splits"),
     (("--learning_rate", "0.1"), "flags fix every field"), (("--space", "absent.json"), "cannot be read"),
     (("--train_data_path", "absent"), "absent"),
 )
@@ -117,7 +120,7 @@ def test_a_study_from_before_a_setting_goes_on(root, played):
     runs.run_here(root, "tune", "--trials", 2, *FLAGS).ok()
     del settings["base"]["expert_layers"]  # which is not at its default here
     study.set_user_attr(tune._SETTINGS, settings)
-    runs.run_here(root, "tune", "--trials", 2, *FLAGS).refused("was started with another base")
+    runs.run_here(root, "tune", "--trials", 2, *FLAGS).refused("was started with, these differ: settings")
 
 
 def test_another_dataset_file_is_refused(root, played):
@@ -130,7 +133,7 @@ def test_another_dataset_file_is_refused(root, played):
         (root / "small.yaml").write_text("# A comment changes nothing.\n" + text)
         runs.run_here(root, "tune", "--trials", 2, *FLAGS).ok()
         (root / "small.yaml").write_text(changed)
-        runs.run_here(root, "tune", "--trials", 3, *FLAGS).refused("was started with another dataset file")
+        runs.run_here(root, "tune", "--trials", 3, *FLAGS).refused("these differ: dataset file")
         # Without the study nothing of the old definition is trained.
         shutil.rmtree(str(root / "study" / "trials"))
         os.remove(str(root / "study" / "study.db"))
