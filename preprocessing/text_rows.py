@@ -120,10 +120,12 @@ class TextRows:
         except UnicodeDecodeError as error:
             raise DataError("%s line 1: %s; %s" % (path, NOT_UTF8, _AS_UTF8)) from error
         self.names, self.first_row = cells_of(header, self._separator), 2
-        self.names_hint = "".join(
-            "; the separator looks like %s; files: {separator: ...} sets it" % name
-            for other, name in _SEPARATORS if len(self.names) == 1
-            and other != self._separator and set(cells_of(header, other)) & set(self._roles.columns))
+        split = [(name, cells_of(header, other)) for other, name in _SEPARATORS
+                 if len(self.names) == 1 and other != self._separator]
+        likely = [name for name, cells in split if set(cells) & set(self._roles.columns)] or [
+            name for name, cells in split if len(cells) > 1]
+        self.names_hint = "".join("; the separator looks like %s; files: {separator: ...} sets it" % name
+                                  for name in likely[:1])
         if not self.names_hint and any(is_number(name) for name in self.names):
             self.names_hint = "; does the file have no header? give it one, or files: {header: false, columns: [...]}"
         return Block(block.first_line + 1, block.lines - 1, block.data[len(header) + 1:])
