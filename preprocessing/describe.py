@@ -12,13 +12,13 @@ from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
-from preprocessing.examine import Column, examine, name_of, quoted, simple_name
+from preprocessing.column_kinds import Column, name_of
+from preprocessing.examine import examine, is_flag, is_group, is_named_label, time_to_split_by
 from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
 
 _FEATURE_TYPES = {"numeric": "numeric", "categorical": "categorical", "list": "categorical"}
 _TASK_TYPES = {"label": "binary", "target": "regression"}
-_GROUP = r"(user|customer|member|visitor|session)(_?id)?\Z"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,16 +46,21 @@ def run(args: argparse.Namespace) -> None:
         ", ".join(look.paths[:3]) + (", ..." if len(look.paths) > 3 else ""), "" if look.is_all else "the first ",
         len(look.frame), len(columns), _table(columns)))
     unclear = ["column %s is left out: %s" % (item.name, item.why) for item in columns if item.kind == "unclear"]
-    for line in [*look.warnings, *unclear]:
+    for line in [*look.warnings, *unclear, *(item.doubt for item in columns if item.doubt)]:
         sys.stdout.write("warning: %s\n" % line)
+    flags = [item.name for item in columns if item.kind == "categorical" and is_flag(item)]
+    if flags:
+        sys.stdout.write("yes or no, and taken for features: %s; what is known only afterwards belongs under tasks\n"
+                         % ", ".join(flags))
     if args.output:
         text = _draft(look, columns)
         parse_dataset(text, args.output)
         replace_text(args.output, text)
-        by_time = ["--split_by_time %s " % shlex.quote(item.name) for item in columns if item.kind == "time"]
-        sys.stdout.write("written: %s; check the tasks, then: bash run_estimator.sh prepare --dataset %s "
+        time = time_to_split_by(columns)
+        sys.stdout.write("written: %s; check tasks and features, then: bash run_estimator.sh prepare --dataset %s "
                          "--train_data_path %s --split 0.1 %s--output_path DIR\n" % (
-                             args.output, args.output, " ".join(map(shlex.quote, args.files)), "".join(by_time[:1])))
+                             args.output, shlex.quote(args.output), " ".join(map(shlex.quote, args.files)),
+                             "--split_by_time %s " % shlex.quote(time.name) if time else ""))
 
 
 def _table(columns: Sequence[Column]) -> str:
@@ -77,33 +82,40 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
         raise DataError("%s: no column is left for a feature; write the dataset file by hand: docs/datasets.md"
                         % look.paths[0])
     if not tasks:
+        named = ["; %s has %d values (%s)" % (column.name, len(column.different), ", ".join(column.different[:5]))
+                 for column in columns if column.kind == "categorical" and is_named_label(column)]
         raise DataError("%s: no column looks like a label (two values, or a number named amount, watch, duration, "
-                        "...); write the dataset file by hand: docs/datasets.md" % look.paths[0])
+                        "...)%s; write the dataset file by hand: docs/datasets.md"
+                        % (look.paths[0], "".join(named[:1])))
     first = os.path.basename(look.paths[0])
-    files = ["%s: %s" % (key, json.dumps(value, ensure_ascii=False)) for key, value in look.files.items()]
+    unknown = {text: None for column in columns for text in column.missing}
+    missing = {"missing": list(dict.fromkeys([*look.files.get("missing", [""]), *unknown]))} if unknown else {}
+    files = ["%s: %s" % (key, json.dumps(value, ensure_ascii=False))
+             for key, value in {**look.files, **missing}.items()]
     lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
         "" if look.is_all else "the first ", len(look.frame), first),
         "name: %s" % name_of(first.split(".")[0], "data_").rstrip("_"), "files: {%s}" % ", ".join(files)]
     lines += ["features:", *features, "tasks:", *tasks]
-    for key, kind, pattern, why in (
-            ("group", "categorical", _GROUP, "named like whom a row belongs to; the AUC within each is measured too"),
-            ("weight", "weight", "", "how much a row counts in training"),
-            ("row_key", "key", "", "passed through to predictions")):
-        found = [item for item in columns if item.kind == kind and re.match(pattern, simple_name(item.name))]
+    for key, found, why in (
+            ("group", [item for item in columns if item.kind == "categorical" and is_group(item)],
+             "named like whom a row belongs to; the AUC within each is measured too"),
+            ("weight", [item for item in columns if item.kind == "weight"], "how much a row counts in training"),
+            ("row_key", [item for item in columns if item.kind == "key"], "passed through to predictions")):
         lines += ["%s: %s  # %s" % (key, quoted(item.name), why) for item in found[:1]]
     return "\n".join(lines) + "\n"
 
 
 def _feature(column: Column) -> List[str]:
     """Returns the lines of a column under ``features``; comments where it is none."""
-    named = {} if name_of(column.name) == column.name else {"column": quoted(column.name)}
+    named = {} if column.key == column.name else {"column": quoted(column.name)}
     if column.kind in _FEATURE_TYPES:
         return [_entry(column, {"type": _FEATURE_TYPES[column.kind], **named})]
     if column.kind == "leak":
         return ["  # left out, put it back if it is known before: %s" % column.why,
                 "  # " + _keys(column, {"type": column.keys["type"], **named})]
     is_elsewhere = column.kind in _TASK_TYPES or column.kind == "weight"
-    return [] if is_elsewhere else ["  # %s is left out: %s" % (column.name, column.why)]
+    return [] if is_elsewhere else ["  # %s is %s: %s" % (
+        column.name, "no feature" if column.kind == "key" else "left out", column.why)]
 
 
 def _entry(column: Column, keys: Dict[str, str]) -> str:
@@ -112,4 +124,10 @@ def _entry(column: Column, keys: Dict[str, str]) -> str:
 
 def _keys(column: Column, keys: Dict[str, str]) -> str:
     items = {**keys, **column.keys}.items()
-    return "%s: {%s}" % (name_of(column.name), ", ".join("%s: %s" % item for item in items))
+    return "%s: {%s}" % (column.key, ", ".join("%s: %s" % item for item in items))
+
+
+def quoted(text: str) -> str:
+    """Returns a text as YAML takes it for one."""
+    return text if re.match(r"[A-Za-z]\w*\Z", text, re.ASCII) and text.lower() not in (
+        "y", "n", "yes", "no", "on", "off", "true", "false", "null") else json.dumps(text, ensure_ascii=False)

@@ -3,6 +3,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from feature_specs.dataset import LIST_SEPARATOR, CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
@@ -13,8 +14,10 @@ from preprocessing.text_files import InputFile, cells_of, is_number, is_parquet,
 
 _ALWAYS_MISSING = ("\\N", "NULL", "null")
 # Words that mean a missing value where everything else in the column is a number.
-_MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
+MAYBE_MISSING = ("NA", "N/A", "n/a", "na", "None", "none", "-", "--", "missing", "unknown", "#N/A")
 _SEPARATORS = "\t,;|"
+_OTHER_FILES = {b"PK\x03\x04": "a ZIP archive or an Excel file", b"\xd0\xcf\x11\xe0": "an Excel file",
+                b"{": "JSON lines", b"[": "JSON", b"<": "HTML or XML", b"sep=": "CSV with a line for Excel above it"}
 _SNIFFED_LINES, _SNIFFED_BYTES = 200, 1 << 16
 
 
@@ -57,6 +60,9 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
     block = next(read_blocks(InputFile(paths[0]), _SNIFFED_BYTES), None)
     if block is None:
         raise DataError("%s is empty" % paths[0])
+    for beginning, what in _OTHER_FILES.items():
+        if block.data.lstrip().startswith(beginning):
+            raise DataError("%s looks like %s; write it as CSV or Parquet" % (paths[0], what))
     lines = block.data.split(b"\n")[:min(block.lines, _SNIFFED_LINES)]
     separator = _sniff(lines)
     cells = [cells_of(line, separator) for line in lines]
@@ -66,9 +72,9 @@ def _read_text(paths: Sequence[str], rows: int) -> Look:
                 for place, name in enumerate(names, 1) if not name]
     names = [name for name in names if name]
     if len(names) < 2:
-        raise DataError("%s has fewer than two columns with a name; a feature and a label are needed; write the "
-                        "dataset file by hand if the separator is no tab, comma, semicolon or bar: docs/datasets.md"
-                        % paths[0])
+        raise DataError("%s has fewer than two columns with a name; a feature and a label are needed; where something "
+                        "else than a tab, comma, semicolon or bar separates them, write one of these: its first line "
+                        "is %r" % (paths[0], lines[0].decode("utf-8", "replace")[:80]))
     files: Dict[str, Any] = {"format": "csv", "header": header, "separator": separator}
     if not header:
         files["columns"] = tuple(names)
@@ -98,9 +104,11 @@ def _missing_among_numbers(frame: pd.DataFrame) -> List[str]:
     for name in frame.columns:
         texts = [text for text in frame[name].unique() if text and text not in MISSING_NUMBERS]
         odd = [text for text in texts if not is_number(text)]
-        if len(odd) < len(texts) and set(odd) <= set(_MAYBE_MISSING):
+        if len(odd) < len(texts) and set(odd) <= set(MAYBE_MISSING):
             found += [text for text in odd if text not in found]
-    return found
+    # One of two or three words is a value there.
+    return [text for text in found if not any(
+        (frame[name] == text).mean() > 0.2 and frame[name].nunique() <= 3 for name in frame.columns)]
 
 
 def _read_parquet(paths: Sequence[str], rows: int) -> Look:
@@ -129,37 +137,50 @@ def _read_parquet(paths: Sequence[str], rows: int) -> Look:
         if types[name] == "list":
             texts[name] = [LIST_SEPARATOR.join(map(str, item or [])) for item in column.to_pylist()]
         elif pa.types.is_floating(column.type):
-            texts[name] = ["" if item is None or item != item else "%.9g" % item for item in column.to_pylist()]
+            texts[name] = ["" if item is None or item != item else "%d" % item if item == item // 1 and abs(item) < 1e18
+                           else "%.9g" % item for item in column.to_pylist()]
         else:
-            texts[name] = to_text(column).fill_null("").to_pylist()
+            texts[name] = pc.ascii_trim_whitespace(to_text(column).fill_null("")).to_pylist()
     return Look(tuple(paths), pd.DataFrame(texts), len(data) <= rows, {"format": "parquet"}, warnings, types)
 
 
 def _type_of(name: str, kind: pa.DataType) -> str:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    check_type(name, kind, is_text=not is_list, is_list=is_list)
+    check_type(name, kind, is_text=not is_list and not pa.types.is_decimal(kind), is_list=is_list)
     if pa.types.is_duration(kind):
         raise DataError("column %s: Parquet type %s is neither text nor a number" % (name, kind))
     if pa.types.is_temporal(kind):
-        return "time"
+        return "time"  # a time of day, too: it splits nothing, and is no number
     return "list" if is_list else "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
 
 
 def _sniff(lines: Sequence[bytes]) -> str:
-    """Returns the separator that gives most lines the same number of fields, more than one; a comma if none does."""
-    def score(separator: str) -> Tuple[float, int]:
-        counts = [len(cells_of(line, separator)) for line in lines]
+    """Returns the separator that gives most lines, and the first one, the same number of fields, more than one; a comma
+    if none does. Of several, cells of the true one have the others less often: they stand in lists and numbers."""
+    def score(separator: str) -> Tuple[float, float, int]:
+        rows = [cells_of(line, separator) for line in lines]
+        counts = list(map(len, rows))
         usual = max(set(counts), key=counts.count)
-        return (counts.count(usual) / len(counts), usual) if usual > 1 else (0.0, int(separator == ","))
+        if usual < 2 or counts[0] != usual:
+            return 0.0, 0.0, int(separator == ",")
+        cells = [cell for row in rows for cell in row]
+        strange = sum(any(other in cell for other in _SEPARATORS.replace(separator, "")) for cell in cells)
+        return round(counts.count(usual) / len(counts), 1), -strange / len(cells), usual
 
     return max(_SEPARATORS, key=score)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds names: text above numbers, or cells of which none comes again."""
+    """Whether the first row holds names: text above numbers, or cells of which none comes again. A frame that was
+    written with its index has no name above it, one without names has numbers from 0 on."""
     first = rows[0]
+    count = len(rows) - 1
+    if first[0] == "" and [row[0] for row in rows[1:]] == [str(number) for number in range(count)] and len(first) > 1:
+        return True
+    if first == [str(number) for number in range(len(first))]:
+        return True
     columns = list(zip(*[row for row in rows if len(row) == len(first)]))
-    no_value = set(MISSING_NUMBERS + _ALWAYS_MISSING + _MAYBE_MISSING)
+    no_value = set(MISSING_NUMBERS + _ALWAYS_MISSING + MAYBE_MISSING)
     for cell, *below in columns:
         values = set(below) - no_value
         if cell not in no_value and not is_number(cell) and len(values) > 1 and all(map(is_number, values)):

@@ -17,7 +17,7 @@ from feature_specs.errors import ConfigError
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
 from preprocessing import sample
 from preprocessing.bad_rows import BadRowsError
-from preprocessing.examine import list_separator
+from preprocessing.column_kinds import list_separator
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
 from preprocessing.readers import Reading

@@ -25,6 +25,7 @@ _PARQUET_MAGIC = b"PAR1"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BARE_RETURN = re.compile(rb"\r(?!\n)")
+_LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 
 
@@ -179,7 +180,7 @@ def cells_of(line: bytes, separator: str) -> List[str]:
 
 def is_number(text: str) -> bool:
     """Returns whether a trimmed cell is a finite decimal number of float32's range."""
-    return bool(_NUMBER.match(text)) and abs(float(text)) <= np.finfo(np.float32).max
+    return bool(_NUMBER.match(text)) and abs(float(text)) <= _LARGEST
 
 
 def second_look(block: Block, separator: str, names: Sequence[str]) -> Tuple[bytes, np.ndarray, List[BadRow]]:

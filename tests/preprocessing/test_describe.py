@@ -1,5 +1,6 @@
 """Drafts of dataset files: they must be right enough to prepare with."""
 import argparse
+import decimal
 import os
 
 import numpy as np
@@ -154,6 +155,56 @@ def test_a_header_is_known_by_the_numbers_below_it(tmp_path, capsys, first, colu
     assert ("warning: column 1 has no name in line 1 and is left out" in capsys.readouterr().out) == (first[0] == ",")
 
 
+FIXED_LISTS = "".join("u%d,%d,%s,%.2f\n" % (n % 50, n % 2, "|".join("i%d" % (n * j % 50) for j in range(1, 7)), n / 9)
+                      for n in range(180))
+
+
+@pytest.mark.parametrize("text, separator, header, columns", [
+    (",user,liked\n" + "".join("%d,u%d,%s\n" % (n, n % 9, n % 2 == 0) for n in range(90)), ",", True,
+     ["user", "liked"]),
+    ("0,1,2\n" + "".join("%.2f,u%d,%d\n" % (n / 7, n % 9, n % 2) for n in range(90)), ",", True,
+     ["c_0", "c_1", "c_2"]),
+    (FIXED_LISTS, ",", False, ["c1", "c2", "c3", "c4"]),
+    ("user,liked,seen,price\n" + FIXED_LISTS, ",", True, ["user", "liked", "seen", "price"]),
+    ("".join("%d,5|x%d|%d\n" % (n % 7, n % 9, n % 2) for n in range(90)), "|", False, ["c1", "c2", "c3"])],
+    ids=["index of texts", "names by number", "lists without a header", "lists", "decimal commas"])
+def test_separators_beside_lists_and_headers_of_frames(tmp_path, text, separator, header, columns):
+    found = read([write(tmp_path / "f.csv", text)], 1000)
+    assert (found.files["separator"], found.files["header"]) == (separator, header)
+    assert [column.key for column in examine(found)] == columns
+
+
+@pytest.mark.parametrize("data, what", [
+    (b"PK\x03\x04\x00\x00", "an Excel file"), (b'{"click": 1}\n{"click": 0}\n', "JSON lines"),
+    (b"sep=;\na;b\n", "Excel"), (b"1::2::0\n2::3::1\n", "its first line is '1::2::0'")])
+def test_what_is_no_csv_is_named(tmp_path, data, what):
+    (tmp_path / "f").write_bytes(data)
+    with pytest.raises(DataError, match=what):
+        run(tmp_path / "f")
+
+
+def test_the_printed_command_can_be_typed(tmp_path, capsys):
+    path = write(tmp_path / "my log.csv", TABLE)
+    run(path, "--output", tmp_path / "my draft.yaml")
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert "--dataset '%s' --train_data_path '%s'" % (tmp_path / "my draft.yaml", path) in printed
+
+
+def test_words_for_an_unknown_label_are_missing_ones(tmp_path):
+    rows = [["u%d" % (n % 9), "%.1f" % (n / 7), "MF"[n % 5 > 2], ["yes", "no", "no", "unknown"][n % 4]]
+            for n in range(300)]
+    rows[211][1] = "n.a."
+    definition = prepared(tmp_path, write(tmp_path / "f.csv", text_of(rows, ["user", "price", "gender", "label"], ",")))
+    assert [task.name for task in definition.tasks] == ["label"]
+    assert definition.files.missing == ("", "n.a.", "unknown") and len(definition.numeric) == 1
+
+
+def test_yes_or_no_that_stays_a_feature_is_told(tmp_path, capsys):
+    rows = [["u%d" % (n % 9), "ny"[n % 7 > 2], "yn"[n % 3 > 0]] for n in range(300)]
+    run(write(tmp_path / "f.csv", text_of(rows, ["user", "no_shows", "click"], ",")))
+    assert "yes or no, and taken for features: no_shows; what is known only afterwards" in capsys.readouterr().out
+
+
 def encoded(text, encoding):
     return text.encode(encoding)
 
@@ -195,7 +246,7 @@ def test_numbers_in_other_styles_are_no_lists(tmp_path, values, why, absent):
 
 
 @pytest.mark.parametrize("name, values, kind", [
-    ("watch time (s)", range(1, 400), "target"), ("watch_time", range(1, 400), "target"),
+    ("watch time (s)", range(1, 800, 2), "target"), ("watch_time", range(1, 800, 2), "target"),
     ("eventTime", range(1600000000, 1600000399), "time"), ("day", range(20240501, 20240900), "time"),
     ("when", ["2024-05-31T12:%02d:%02d+02:00" % (n // 60, n % 60) for n in range(399)], "time"),
     ("movie", [n % 50 for n in range(399)], "categorical"), ("num_items", [n % 50 for n in range(399)], "numeric"),
@@ -214,11 +265,12 @@ def test_parquet_columns_are_taken_by_their_types(tmp_path, capsys):
         "took": times.cast(pa.duration("us")), "scores": pa.array([[0.5, 1.5]] * 40),
         "deep": pa.array([[[1], [2]]] * 40), "price": pa.array([" %d " % n for n in range(40)]),
         "at": times.cast(pa.timestamp("us", "UTC")), "on": times.cast(pa.timestamp("us")).cast(pa.date32(), safe=False),
-        "none": pa.array([None] * 40), "size": pa.array([n + 0.5 for n in range(40)])})
+        "cost": pa.array([decimal.Decimal("%d.25" % n) for n in range(40)]), "none": pa.array([None] * 40),
+        "size": pa.array([n + 0.5 for n in range(40)])})
     pa.parquet.write_table(table, str(tmp_path / "f.parquet"))
     definition = prepared(tmp_path, str(tmp_path / "f.parquet"))
     text, printed = (tmp_path / "draft.yaml").read_text(), capsys.readouterr().out
-    assert [feature.name for feature in definition.features] == ["user", "price", "size"]
+    assert [feature.name for feature in definition.features] == ["user", "price", "cost", "size"]
     assert "# at is left out: a time" in text and "# on is left out: a time" in text and "# none is left out" in text
     for name, kind in (("blob", "binary"), ("event", "struct"), ("took", "duration"), ("scores", "list<"),
                        ("deep", "list<")):
@@ -264,7 +316,7 @@ def test_a_slip_among_labels_and_a_stage_before_one_without_names(tmp_path, caps
     run(path, "--output", tmp_path / "f.yaml")
     text = (tmp_path / "f.yaml").read_text()
     assert "opened: {type: binary" in text and "ordered: {type: binary" in text
-    assert "all but 1 rows are numbers ('maybe' is none)" in capsys.readouterr().out
+    assert "warning: label ordered: 1 rows have other texts, such as 'maybe'" in capsys.readouterr().out
 
 
 def test_what_is_the_same_in_all_rows_is_no_feature_and_dates_of_one_day_are_times(tmp_path):
