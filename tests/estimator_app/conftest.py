@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.support import runs
+from tests.support.shared import made_once
 
 KEEP = ("--keep_checkpoint_max", "2")
 
@@ -36,10 +37,11 @@ class Place:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
     """An uninterrupted training of 30 steps; not to be changed."""
-    place = Place(tmp_path_factory.mktemp("whole"))
-    runs.prepare_small(place.root)
-    place.output = place.train().ok()
-    return place
+    def make(folder):
+        runs.prepare_small(folder)
+        Place(folder).train().ok()
+
+    return Place(made_once(tmp_path_factory, "whole", make))
 
 
 @pytest.fixture

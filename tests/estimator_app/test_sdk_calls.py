@@ -20,10 +20,10 @@ with open(os.path.join(_CONTRACTS, "npu_bridge.json")) as _stream:
 PROFILES = ("2021-02", "undated-A", "undated-B", "2026-07")
 QUICK_RUNS = (
     ("G3", ("--use_dynamic_expansion", "true", "--use_multi_lookup", "true")),
-    ("G2", ("--use_faae", "true")),
 )
 MORE_RUNS = (
     ("G3", ()),
+    ("G2", ("--use_faae", "true")),
     ("G2", ("--use_faae", "true", "--use_modify_graph", "true", "--use_dynamic", "false", "--cache_mode", "DDR")),
 )
 # A call of these is part of any run; what else is called depends on the mode.
@@ -106,9 +106,10 @@ def test_every_call_binds(request, runs, generation, profile):
         _as_signature(signatures[call["name"]]).bind(*[None] * call["positional"], **dict.fromkeys(keywords))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("generation", ["G2", "G3"])
-def test_the_recording_is_whole(recorded, generation):
-    names = {call["name"].rpartition(".")[2] for call in recorded[generation]}
+def test_the_recording_is_whole(recorded_in_every_mode, generation):
+    names = {call["name"].rpartition(".")[2] for call in recorded_in_every_mode[generation]}
     assert set(ALWAYS) <= names
 
 
@@ -122,10 +123,12 @@ def test_the_modes_reach_the_calls_that_only_they_make(recorded_in_every_mode):
     assert any("access_and_evict_config" in keywords for keywords in lookups)
 
 
-def test_rank_helpers_come_from_the_generation_at_hand(recorded):
+@pytest.mark.long
+def test_rank_helpers_come_from_the_generation_at_hand(recorded_in_every_mode):
     for generation, module in (("G2", "mx_rec.util.communication.hccl_ops"),
                                ("G3", "rec_sdk_common.communication.hccl.hccl_info")):
-        paths = {call["name"] for call in recorded[generation] if "get_rank_" in call["name"]}
+        paths = {call["name"] for call in recorded_in_every_mode[generation]
+                 if "get_rank_" in call["name"]}
         assert paths == {module + ".get_rank_id", module + ".get_rank_size"}
 
 

@@ -8,6 +8,7 @@ from estimator_app.serving import export
 from estimator_app.serving.weights import read_model
 from feature_specs.manifest import read_manifest
 from tests.support import rows, runs, served
+from tests.support.shared import made_once
 
 
 class Place:
@@ -33,9 +34,7 @@ class Exported:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """Prepared data without a model; not to be changed."""
-    place = Place(tmp_path_factory.mktemp("served"))
-    served.prepare_served(place.root)
-    return place
+    return Place(made_once(tmp_path_factory, "served", served.prepare_served))
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +43,15 @@ def manifest(prepared):
 
 
 @pytest.fixture(scope="session")
-def place(prepared):
+def place(tmp_path_factory):
     """A trained model; not to be changed."""
-    # Whole paths: the data is found from wherever a test exports.
-    runs.run(prepared.root, "train", "--data_dir", prepared.data, "--model_dir", prepared.model, *served.FLAGS).ok()
-    return prepared
+    def make(folder):
+        # Whole paths: the data is found from wherever a test exports.
+        served.prepare_served(folder)
+        place = Place(folder)
+        runs.run(place.root, "train", "--data_dir", place.data, "--model_dir", place.model, *served.FLAGS).ok()
+
+    return Place(made_once(tmp_path_factory, "served_model", make))
 
 
 @pytest.fixture
