@@ -115,6 +115,7 @@ def test_paths_that_cannot_work_are_refused_before_the_first_step(fresh, name, w
     assert sorted(os.listdir(str(fresh.root))) == before
 
 
+@pytest.mark.long
 def test_a_link_in_the_path_is_resolved_on_a_cpu_and_refused_on_npus(fresh):
     from estimator_app.model_dir import directory
     from feature_specs.errors import ConfigError

@@ -173,7 +173,8 @@ def test_a_stop_saves_nothing_of_replaced_data(fresh):
     assert checkpoints.steps(fresh.model) == [0]
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "metrics.jsonl", "report.html", "best/best.json"])
+@pytest.mark.parametrize("name", ["checkpoint", "metrics.jsonl", pytest.param("report.html", marks=pytest.mark.long),
+                                  "best/best.json"])
 def test_a_directory_in_the_place_of_a_file_is_named(trained, name):
     path = os.path.join(trained.model, name)
     os.remove(path)

@@ -93,6 +93,7 @@ def test_ctrl_c_stops_and_usr1_saves_and_continues(fresh, whole):
     runs.assert_as_if_nothing_had_happened(fresh.model, whole.model)
 
 
+@pytest.mark.long
 def test_usr1_before_the_first_step_does_no_harm(fresh):
     process = fresh.start("--train_epoch", "1", "--eval_interval", "10")
     process.wait_for(lambda: os.path.exists(os.path.join(fresh.model, "args.json")))
