@@ -93,6 +93,8 @@ def read_column(name: str, texts: pd.Series, type_name: str) -> Column:
     if type_name not in ("text", "list", "time"):
         _set_numbers(column)
     column.kind, column.why = _kind(column, type_name == "time")
+    if column.kind != "numeric":
+        column.missing, column.doubt = (), ""  # elsewhere the few are values like the others
     if column.kind in ("categorical", "list") and len(column.different) > _HASH_ABOVE:
         column.keys["encoding"] = "hash"
         column.why += "; hash: more than %d values" % _HASH_ABOVE
@@ -138,7 +140,7 @@ def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
         column.separator = list_separator(column.values)
     if column.separator:
         return _list(column)
-    is_whole = numbers is not None and all(map(_WHOLE.match, column.different))
+    is_whole = numbers is not None and all(_WHOLE.match(text) for text in column.different if is_number(text))
     is_id = (numbers is None or is_whole) and (bool(_IDENTITY.match(name)) or is_whole and _has_codes(column.different))
     unique = _unique(column, is_id, is_whole)
     if unique:

@@ -13,7 +13,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
 from preprocessing.column_kinds import Column, name_of
-from preprocessing.examine import examine, is_flag, is_group, is_named_label, time_to_split_by
+from preprocessing.examine import choose_time, examine, is_flag, is_group, is_named_label
 from preprocessing.look import Look, read
 from preprocessing.readers import find_inputs
 
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("%s exists and is not replaced; give another --output" % args.output)
     look = read(find_inputs(args.files), args.rows)
     columns = examine(look)
+    time = choose_time(columns)
     sys.stdout.write("%s: %s%d rows, %d columns\n%s" % (
         ", ".join(look.paths[:3]) + (", ..." if len(look.paths) > 3 else ""), "" if look.is_all else "the first ",
         len(look.frame), len(columns), _table(columns)))
@@ -56,7 +57,6 @@ def run(args: argparse.Namespace) -> None:
         text = _draft(look, columns)
         parse_dataset(text, args.output)
         replace_text(args.output, text)
-        time = time_to_split_by(columns)
         sys.stdout.write("written: %s; check tasks and features, then: bash run_estimator.sh prepare --dataset %s "
                          "--train_data_path %s --split 0.1 %s--output_path DIR\n" % (
                              args.output, shlex.quote(args.output), " ".join(map(shlex.quote, args.files)),

@@ -67,24 +67,25 @@ def examine(look: Look) -> List[Column]:
     _choose_targets(columns, labels)
     _mark_leaks(columns, labels)
     _share(columns)
-    time = time_to_split_by(columns)
-    for column in columns:
-        if column is time:
-            column.why += ": --split_by_time %s takes the last rows for testing" % column.name
     return columns
 
 
-def time_to_split_by(columns: Sequence[Column]) -> Optional[Column]:
-    """Returns the column whose greatest values are the last rows, known in every row; None where there is none."""
+def choose_time(columns: Sequence[Column]) -> Optional[Column]:
+    """Returns the column whose greatest values are the last rows, known in every row, after its reason has been
+    completed; None where there is none."""
     known = []
     for column in columns:
         if column.kind == "time" and len(column.values) == len(column.texts) and not _EARLY.match(
                 simple_name(column.name)):
-            times = times_of_texts(column.texts.tolist())
+            times = column.texts.map(pd.Series(times_of_texts(column.different), column.different))
             if np.isfinite(times).all():
-                known.append((bool((np.diff(times) >= 0).all()), column))
+                known.append((times.is_monotonic_increasing, column))
+    if not known:
+        return None
     # Rows are written as they come: what grows from row to row is their time.
-    return next((column for grows, column in known if grows), known[0][1] if known else None)
+    chosen = next((column for grows, column in known if grows), known[0][1])
+    chosen.why += ": --split_by_time %s takes the last rows for testing" % chosen.name
+    return chosen
 
 
 def _choose_labels(columns: List[Column]) -> List[Column]:
@@ -111,9 +112,8 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
         _make_label(column, pairs[column.key], reasons[column.key])
     if not named and labels:
         others = [column.name for column in two if column.kind != "label" and pairs[column.key].is_said]
-        found[0].doubt = "no column is named like a label: %s was taken, %s%s" % (
-            found[0].name, "the last one of two values" if len(two) > 1 else "the only one of two values",
-            "; if it is one, make a task of %s, too" % ", ".join(others) if others else "")
+        found[0].doubt = "no column is named like a label: %s was taken, which has two values%s" % (
+            found[0].name, "; make tasks of others that are: %s" % ", ".join(others) if others else "")
     for column in labels:
         outer = [other for other in labels if _is_within(column, other)]
         if outer:

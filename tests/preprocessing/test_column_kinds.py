@@ -73,6 +73,11 @@ def test_few_cells_that_are_no_number_are_told(odd, missing, words):
     assert np.isnan(column.numbers.iloc[-1]) and column.numbers.notna().sum() == ROWS - 1
 
 
+def test_an_id_that_is_not_known_is_an_id_like_others():
+    kind, column = kind_of("user_id", ["unknown" if number == 7 else value for number, value in enumerate(IDS)])
+    assert (kind, column.missing, column.doubt) == ("categorical", (), "")
+
+
 def test_codes_with_a_letter_are_no_odd_numbers():
     kind, column = kind_of("invoice", ["C7" if number == 7 else str(number % 300) for number in range(ROWS)])
     assert (kind, column.doubt) == ("categorical", "")

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing.examine import examine, time_to_split_by
+from preprocessing.examine import choose_time, examine
 from preprocessing.look import Look
 
 ROWS = 1200
@@ -147,6 +147,6 @@ MIXED = list(np.array(DAYS)[RANDOM.permutation(ROWS)])
     ({"day": ["0000-00-00"] + DAYS[1:]}, None)])
 def test_rows_are_split_by_a_time_that_all_have(columns, chosen):
     found = examined(click=flags(CLICK), **columns)
-    time = time_to_split_by(list(found.values()))
+    time = choose_time(list(found.values()))
     assert (time and time.name) == chosen and {found[name].kind for name in columns} == {"time"}
     assert [name for name in columns if "--split_by_time" in found[name].why] == ([chosen] if chosen else [])
