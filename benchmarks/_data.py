@@ -9,8 +9,8 @@ from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import DataError
 from feature_specs.manifest import read_manifest
 from preprocessing.pipeline import Preparation, prepare
-from preprocessing.readers import Reading
-from preprocessing.sample import write_sample
+from preprocessing.reading.readers import Reading
+from preprocessing.samples.sample import write_sample
 
 #: Rows of the published training file.
 PUBLISHED_ROWS = 199523

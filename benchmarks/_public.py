@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Tuple
 
 from benchmarks._data import census_files
 from feature_specs.errors import DataError
-from preprocessing.sample import write_sample
+from preprocessing.samples.sample import write_sample
 
 _FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets")
 _GENRES = ("unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",

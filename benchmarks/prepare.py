@@ -14,10 +14,10 @@ from typing import Any, Dict, List, Sequence
 from benchmarks import _data, _harness
 from feature_specs.dataset import CSV, PARQUET, DatasetDefinition, FileFormat
 from feature_specs.dataset_file import load_dataset
-from preprocessing.columns import roles_of
 from preprocessing.pipeline import Preparation, prepare
-from preprocessing.readers import Reading
-from preprocessing.sample import write_sample
+from preprocessing.reading.columns import roles_of
+from preprocessing.reading.readers import Reading
+from preprocessing.samples.sample import write_sample
 
 LEAST_ROWS_PER_SECOND = 100000
 

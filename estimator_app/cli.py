@@ -272,7 +272,7 @@ def _prepare(parsed: argparse.Namespace) -> int:
 def _describe(parsed: argparse.Namespace) -> int:
     if not parsed.output:
         streams.require_output(parsed.closed, "the table of columns")
-    from preprocessing import describe
+    from preprocessing.drafting import describe
     describe.run(parsed)
     return 0
 

@@ -57,7 +57,7 @@ def build_parser(command: str, arguments: Sequence[str]) -> Parser:
     parser = Parser(prog="%s %s" % (PROG, command), description=COMMANDS[command], allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show stack traces and TensorFlow's log")
     if command == "describe":
-        from preprocessing import describe
+        from preprocessing.drafting import describe
         describe.add_arguments(parser)
     elif command == "prepare":
         from preprocessing import prepare

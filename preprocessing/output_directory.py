@@ -9,7 +9,7 @@ from feature_specs.data_files import VERIFIED_FILE
 from feature_specs.errors import DataError
 from feature_specs.files import is_left, remove_leftovers, temporary_name
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, read_manifest
-from preprocessing.sample import SAMPLE_FILES
+from preprocessing.samples.sample import SAMPLE_FILES
 
 #: Folder for made-up text files in a data directory.
 RAW_FOLDER = "raw"

@@ -27,11 +27,11 @@ from feature_specs.manifest import (
     write_manifest,
 )
 from feature_specs.records import DENSE_FEATURE, WEIGHT
-from preprocessing.bad_rows import parse_limit
 from preprocessing.output_directory import atomic_directory
-from preprocessing.readers import Reading, find_inputs, read_frames
+from preprocessing.reading.bad_rows import parse_limit
+from preprocessing.reading.readers import Reading, find_inputs, read_frames
+from preprocessing.reading.spark import SparkReader, spark_context
 from preprocessing.records import RowLayout, RowStore, convert_input2tfrd, row_hashes, shard_sizes, write_shards
-from preprocessing.spark import SparkReader, spark_context
 from preprocessing.splitting import RowSplit, test_rows
 from preprocessing.statistics import DenseAccumulator, LabelAccumulator
 from preprocessing.vocabulary import Vocabularies, get_fea_map

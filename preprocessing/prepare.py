@@ -15,13 +15,13 @@ from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
 from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
-from preprocessing import sample
-from preprocessing.bad_rows import BadRowsError
-from preprocessing.column_kinds import list_separator
+from preprocessing.drafting.column_kinds import list_separator
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
 from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
-from preprocessing.readers import Reading
-from preprocessing.spark import DEFAULT_MASTER
+from preprocessing.reading.bad_rows import BadRowsError
+from preprocessing.reading.readers import Reading
+from preprocessing.reading.spark import DEFAULT_MASTER
+from preprocessing.samples import sample
 
 CENSUS = "census"
 OF_THE_CENSUS = ("rows are read as those of the census (describe FILE --output my.yaml drafts a dataset file for "

@@ -26,7 +26,7 @@ from feature_specs.records import (
     UNKNOWN_LABEL,
     WEIGHT,
 )
-from preprocessing.columns import label_values, number_name
+from preprocessing.reading.columns import label_values, number_name
 from preprocessing.statistics import mix
 from preprocessing.vocabulary import CodedFrame, Vocabularies, dense_values, hash_texts
 

@@ -1,20 +1,16 @@
 """Which rows of one set of files are for testing: by chance, by the hash of a column, or the last part of a time."""
-import contextlib
 import dataclasses
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from feature_specs.errors import DataError
-from preprocessing.readers import FrameReader
+from preprocessing.reading.readers import FrameReader
+from preprocessing.reading.times import times_of_texts
 from preprocessing.statistics import mix
 
 _RANGE = 1 << 32
-# A time of day with an offset at its end.
-_ZONE = r"\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +69,3 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
                             frame.attrs["path"], frame.index[wrong[0]], column,
                             "is empty" if text == "" else "%r is no time" % text))
     return times
-
-
-def times_of_texts(texts: Sequence[str]) -> np.ndarray:
-    """Returns float64 [n], NaN for a text that is neither a number nor a date or time."""
-    array = pa.array(texts, pa.string())
-    with contextlib.suppress(pa.ArrowInvalid):
-        return array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    times = np.full(len(texts), np.nan)
-    zoned = pc.match_substring_regex(array, _ZONE).to_numpy(zero_copy_only=False)
-    for is_chosen, zone in ((zoned, "UTC"), (~zoned, None)):
-        times[is_chosen] = _timestamps(array.filter(pa.array(is_chosen)), zone)
-    return times
-
-
-def _timestamps(array: pa.Array, zone: Optional[str]) -> np.ndarray:
-    for unit, ticks in (("us", 1e6), ("ns", 1e9)):  # digits below a microsecond do not fit the first one
-        with contextlib.suppress(pa.ArrowInvalid):
-            return array.cast(pa.timestamp(unit, zone)).cast(pa.int64()).to_numpy(zero_copy_only=False) / ticks
-    # At least one is no time: this is said of it, so that speed does not matter.
-    return np.array([np.nan]) if len(array) == 1 else np.concatenate(
-        [_timestamps(array[place:place + 1], zone) for place in range(len(array))])

@@ -20,7 +20,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import sha256_of_file
 from feature_specs.manifest import Manifest, VocabularyInfo
 from feature_specs.records import HASH_BUCKETS, NO_VALUE, UNKNOWN_INDEX
-from preprocessing.columns import number_name
+from preprocessing.reading.columns import number_name
 from preprocessing.statistics import DistinctCounter
 
 BINS = "bins"

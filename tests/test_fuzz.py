@@ -18,8 +18,8 @@ from estimator_app.model_dir import directory as model_directory
 from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import DataError, UserError
 from feature_specs.manifest import Manifest, read_manifest
-from preprocessing.columns import number_name
-from preprocessing.readers import Reading, read_frames
+from preprocessing.reading.columns import number_name
+from preprocessing.reading.readers import Reading, read_frames
 from rec_sdk_cpu.core import sparse_files
 from tests.support.rows import TOY, TOY_YAML, text_of, toy_rows
 from tests.support.small_data import RICH, write_data

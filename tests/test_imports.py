@@ -17,7 +17,10 @@ SDK = ("mx_rec", "npu_bridge", "rec_sdk_common")
 MAY_IMPORT = {
     "feature_specs": set(),
     "input_fn": {"feature_specs"},
-    "preprocessing": {"feature_specs"},
+    "preprocessing.reading": {"feature_specs"},
+    "preprocessing.samples": {"feature_specs"},
+    "preprocessing.drafting": {"feature_specs", "preprocessing.reading"},
+    "preprocessing": {"feature_specs", "preprocessing.reading", "preprocessing.samples", "preprocessing.drafting"},
     "estimator_app.config": {"feature_specs"},
     "estimator_app.signals": set(),
     "estimator_app.device": {"feature_specs", "estimator_app.config", "estimator_app.model", "rec_sdk_cpu"},
@@ -27,8 +30,9 @@ MAY_IMPORT = {
                                "estimator_app.model", "estimator_app.model_dir"},
     "estimator_app.serving": {"feature_specs", "input_fn", "estimator_app.config", "estimator_app.model",
                               "estimator_app.model_dir"},
-    "estimator_app.tuning": {"feature_specs", "preprocessing", "estimator_app.config", "estimator_app.signals",
-                             "estimator_app.model", "estimator_app.model_dir", "estimator_app.training"},
+    "estimator_app.tuning": {"feature_specs", "preprocessing", "preprocessing.reading", "estimator_app.config",
+                             "estimator_app.signals", "estimator_app.model", "estimator_app.model_dir",
+                             "estimator_app.training"},
     "estimator_app.launch": {"feature_specs", "estimator_app.config", "estimator_app.signals"},
     "rec_sdk_cpu": set(),
 }
@@ -36,6 +40,7 @@ MAY_IMPORT = {
 BESIDES = {
     # Reads raw files with the readers of the preparation.
     ("estimator_app.serving.predict", "preprocessing"),
+    ("estimator_app.serving.predict", "preprocessing.reading"),
     # A process of its own, which the export starts for its check: it forces the CPU.
     ("estimator_app.training.reference", "estimator_app.device"),
     # Starts the processes of its phases.
@@ -50,6 +55,9 @@ NEVER = {
     "estimator_app.model_dir": SDK,
     "estimator_app.serving": SDK,
     "preprocessing": SDK,
+    "preprocessing.reading": SDK,
+    "preprocessing.samples": SDK,
+    "preprocessing.drafting": SDK,
     "rec_sdk_cpu": PACKAGES[:4] + ("benchmarks", "tests"),
 }
 

@@ -31,8 +31,8 @@ from feature_specs.dataset import PARQUET
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import MODEL_DATA_FOLDER
 from feature_specs.outputs import STANDARD, open_output
-from preprocessing.readers import Reading, find_inputs, ordered_map, read_frames
-from preprocessing.text_files import is_parquet
+from preprocessing.reading.readers import Reading, find_inputs, ordered_map, read_frames
+from preprocessing.reading.text_files import is_parquet
 from preprocessing.vocabulary import Vocabularies, encode_frame
 
 FORMATS = ("csv", "jsonl")

@@ -35,10 +35,10 @@ from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
 from feature_specs.manifest import FILE_NAME, read_manifest
-from preprocessing.bad_rows import BadRowsError
 from preprocessing.pipeline import Preparation, RowSplit, prepare
 from preprocessing.prepare import CENSUS, OF_THE_CENSUS
-from preprocessing.readers import Reading, find_inputs
+from preprocessing.reading.bad_rows import BadRowsError
+from preprocessing.reading.readers import Reading, find_inputs
 
 STUDY_FILE, PRESET_FILE = "study.db", "best_preset.json"
 _STUDY_NAME, _SETTINGS = "tune", "settings"

@@ -16,7 +16,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.manifest import read_manifest
 from preprocessing import output_directory
 from preprocessing.pipeline import Preparation, RowSplit, prepare
-from preprocessing.readers import Reading, read_frames
+from preprocessing.reading.readers import Reading, read_frames
 from preprocessing.vocabulary import Vocabularies, encode_frame
 from tests.support.rows import (
     COLUMNS,

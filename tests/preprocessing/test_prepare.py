@@ -13,7 +13,7 @@ from feature_specs.dataset_file import load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.manifest import read_manifest
 from preprocessing import prepare
-from preprocessing.sample import write_sample
+from preprocessing.samples.sample import write_sample
 from tests.support.rows import TOY_YAML, read_bytes, text_of, toy_rows, write
 
 

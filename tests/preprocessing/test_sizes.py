@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from preprocessing.sample import write_sample
+from preprocessing.samples.sample import write_sample
 from tests.support.rows import read_bytes, write
 
 CODE = """

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from feature_specs.dataset import ANY, BINARY, REGRESSION, DatasetDefinition, TaskDefinition
 from feature_specs.errors import DataError
 from feature_specs.records import PADDING_LABEL, UNKNOWN_LABEL
-from preprocessing.bad_rows import BadRow
-from preprocessing.text_files import is_number
+from preprocessing.reading.bad_rows import BadRow
+from preprocessing.reading.text_files import is_number
 
 #: Cells that stand for a missing number, whatever the definition says.
 MISSING_NUMBERS = ("", "?", "nan", "NaN", "NAN")

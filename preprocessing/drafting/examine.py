@@ -6,9 +6,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import pandas as pd
 
-from preprocessing.column_kinds import FEW, RATING, Column, read_column, set_keys, simple_name
-from preprocessing.look import MAYBE_MISSING, Look
-from preprocessing.splitting import times_of_texts
+from preprocessing.drafting.column_kinds import FEW, RATING, Column, read_column, set_keys, simple_name
+from preprocessing.drafting.look import MAYBE_MISSING, Look
+from preprocessing.reading.times import times_of_texts
 
 # Patterns of names, in the form of simple_name. What happened to a row's object is a label; what it is, is not.
 _BINARY_LABEL = re.compile(

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import DataError
-from preprocessing.alignment import alignments
-from preprocessing.columns import roles_of
-from preprocessing.readers import read_frames
+from preprocessing.reading.alignment import alignments
+from preprocessing.reading.columns import roles_of
+from preprocessing.reading.readers import read_frames
 
 YAML = """
 name: log

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import ConfigError, DataError
-from preprocessing.bad_rows import BadRows, parse_limit
-from preprocessing.readers import Reading, find_inputs, read_frames
-from preprocessing.sample_census import make_rows
+from preprocessing.reading.bad_rows import BadRows, parse_limit
+from preprocessing.reading.readers import Reading, find_inputs, read_frames
+from preprocessing.samples.census import make_rows
 from tests.support.rows import COLUMNS, TOY, TOY_YAML, text_of, toy_rows, write
 
 CENSUS = load_dataset("census").definition
@@ -356,7 +356,7 @@ def test_any_cells_are_read_as_pythons_csv_reads_them(rows, block, parsed):
                                "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
                                "t").definition
     text = text_of(rows, None)
-    with tempfile.TemporaryDirectory() as folder, mock.patch("preprocessing.text_rows._PARSED_BYTES", parsed):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("preprocessing.reading.text_rows._PARSED_BYTES", parsed):
         frames = read(definition, write(os.path.join(folder, "f"), text), block_bytes=block)[1]
     blanks = " \t\n\v\f\r"
     assert sum((frame["c"].tolist() for frame in frames), []) == [row[0].strip(blanks) for row in rows]
@@ -380,7 +380,7 @@ ODD_LINES = (
 @pytest.mark.parametrize("other", [b"", b"\n", b"bad\n", b"\n\n", b"x\t1\t0\t\r\n"])
 @pytest.mark.parametrize("parsed", [12, 1 << 20])
 def test_what_a_line_gives_depends_on_no_other_line(tmp_path, monkeypatch, line, expected, other, parsed):
-    monkeypatch.setattr("preprocessing.text_rows._PARSED_BYTES", parsed)
+    monkeypatch.setattr("preprocessing.reading.text_rows._PARSED_BYTES", parsed)
     definition = parse_dataset("{name: t, files: {header: false, separator: \"\\t\", columns: [c, x, y, z]}, features: "
                                "{c: {type: categorical}, x: {type: numeric}}, tasks: {y: {type: binary}}}",
                                "t").definition

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_specs.errors import DataError
-from preprocessing import text_files
-from preprocessing.text_files import InputFile, read_blocks
+from preprocessing.reading import text_files
+from preprocessing.reading.text_files import InputFile, read_blocks
 from tests.support.rows import write
 
 

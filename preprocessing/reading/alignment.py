@@ -3,8 +3,8 @@ import collections
 from typing import Dict, List, Sequence, Tuple
 
 from feature_specs.dataset import BINARY, DatasetDefinition
-from preprocessing.columns import Roles, label_values, missing_numbers
-from preprocessing.text_files import is_number
+from preprocessing.reading.columns import Roles, label_values, missing_numbers
+from preprocessing.reading.text_files import is_number
 
 # A cell that does not fit what is read costs more than all that do not fit labels and weight, which may hold anything.
 _READ = 1 << 32

@@ -4,7 +4,7 @@ import os
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from feature_specs.checks import check_range
-from preprocessing import sample_census, sample_shop
+from preprocessing.samples import census, shop
 
 _MAX_ROWS = 10000000
 
@@ -22,8 +22,8 @@ class _Sample(NamedTuple):
 
 _SAMPLES = {
     "census": _Sample(("census-income.data.gz", "census-income.test.gz"), (60000, 20000), False, ", ",
-                      sample_census.blocks),
-    "shop": _Sample(("shop.train.tsv.gz", "shop.test.tsv.gz"), (40000, 10000), True, "\t", sample_shop.blocks)}
+                      census.blocks),
+    "shop": _Sample(("shop.train.tsv.gz", "shop.test.tsv.gz"), (40000, 10000), True, "\t", shop.blocks)}
 SAMPLES = tuple(_SAMPLES)
 #: What they are called.
 SAMPLE_FILES = tuple(name for sample in _SAMPLES.values() for name in sample.files)

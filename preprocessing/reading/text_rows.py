@@ -1,7 +1,7 @@
 """The rows of one text file: its columns, its blocks as raw frames, and what is probably wrong where rows are bad.
 
 Arrow converts a block. One that it cannot place is looked at again line by line
-(:func:`preprocessing.text_files.second_look`), so that every row that cannot be used is named with its line.
+(:func:`preprocessing.reading.text_files.second_look`), so that every row that cannot be used is named with its line.
 """
 import collections
 import contextlib
@@ -16,10 +16,10 @@ import pyarrow.csv
 
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import DataError
-from preprocessing.alignment import alignments
-from preprocessing.bad_rows import BadRow, BadRows
-from preprocessing.columns import FrameBuilder, Roles
-from preprocessing.text_files import (
+from preprocessing.reading.alignment import alignments
+from preprocessing.reading.bad_rows import BadRow, BadRows
+from preprocessing.reading.columns import FrameBuilder, Roles
+from preprocessing.reading.text_files import (
     NOT_UTF8,
     OPEN_QUOTES,
     Block,

@@ -1,7 +1,7 @@
 """Makes raw files in the census format: real column and category names, invented people.
 
 A person belongs to one of four groups, by the two labels; every column then follows the group's shares, which stand in
-``sample_census.yaml``. The groups are about as large as in the real data (6 % income above 50,000, 43 % never
+``census.yaml``. The groups are about as large as in the real data (6 % income above 50,000, 43 % never
 married), and a few categories occur in the test file only.
 """
 import functools
@@ -14,7 +14,7 @@ import yaml
 _BLOCK = 50000
 #: Shares of the groups, in the order of the numbers in the file.
 _GROUPS = (0.517, 0.425, 0.053, 0.005)
-_TEXTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sample_census.yaml")
+_TEXTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "census.yaml")
 
 
 def blocks(seed: int, number: int, rows: int) -> Iterator[Dict[str, List[str]]]:

@@ -1,7 +1,7 @@
 """Reads the files of a dataset, CSV (plain or gzip) or Parquet, as raw frames in blocks, so that memory is bounded.
 
-Blocks are converted by several threads and come out in file order. See :mod:`preprocessing.columns` for what a raw
-frame is.
+Blocks are converted by several threads and come out in file order. See :mod:`preprocessing.reading.columns` for what a
+raw frame is.
 """
 import collections
 import concurrent.futures
@@ -22,10 +22,10 @@ from feature_specs.dataset import PARQUET, DatasetDefinition
 from feature_specs.errors import DataError
 from feature_specs.files import sha256_of_file
 from feature_specs.manifest import FILE_NAME
-from preprocessing.bad_rows import BadRow, BadRows
-from preprocessing.columns import FrameBuilder, Roles, check_type, roles_of
-from preprocessing.text_files import InputFile
-from preprocessing.text_rows import TextRows
+from preprocessing.reading.bad_rows import BadRow, BadRows
+from preprocessing.reading.columns import FrameBuilder, Roles, check_type, roles_of
+from preprocessing.reading.text_files import InputFile
+from preprocessing.reading.text_rows import TextRows
 
 #: Bytes of text in a block, rows of Parquet in a block.
 BLOCK_BYTES, BLOCK_ROWS = 8 << 20, 1 << 15
@@ -189,7 +189,7 @@ class FrameReader:
 
 
 class _ParquetRows:
-    """The rows of one Parquet file; attributes and methods as of :class:`preprocessing.text_rows.TextRows`."""
+    """The rows of one Parquet file; attributes and methods as of :class:`preprocessing.reading.text_rows.TextRows`."""
 
     def __init__(self, definition: DatasetDefinition, roles: Roles, info: InputFile, workers: int) -> None:
         self.names_hint, self.first_row = "", 1

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from feature_specs.dataset import LIST_SEPARATOR
-from preprocessing.columns import MISSING_NUMBERS
-from preprocessing.splitting import times_of_texts
-from preprocessing.text_files import is_number
+from preprocessing.reading.columns import MISSING_NUMBERS
+from preprocessing.reading.text_files import is_number
+from preprocessing.reading.times import times_of_texts
 
 _HASH_ABOVE = 20000
 _LIST_SEPARATORS = "|,; "

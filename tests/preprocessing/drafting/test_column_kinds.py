@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing.column_kinds import list_separator, read_column, set_keys
+from preprocessing.drafting.column_kinds import list_separator, read_column, set_keys
 
 ROWS = 400
 RANDOM = np.random.RandomState(5)

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from feature_specs.errors import ConfigError, DataError
-from preprocessing import spark
 from preprocessing.pipeline import Preparation, RowSplit, prepare
-from preprocessing.readers import Reading, read_frames
+from preprocessing.reading import spark
+from preprocessing.reading.readers import Reading, read_frames
 from tests.support.rows import TOY, TOY_YAML, text_of, toy_rows, write
 
 HAS_SPARK = importlib.util.find_spec("pyspark") is not None and shutil.which("java") is not None

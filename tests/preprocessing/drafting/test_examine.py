@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing.examine import choose_time, examine
-from preprocessing.look import Look
+from preprocessing.drafting.examine import choose_time, examine
+from preprocessing.drafting.look import Look
 
 ROWS = 1200
 RANDOM = np.random.RandomState(7)

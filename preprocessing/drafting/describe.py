@@ -12,10 +12,10 @@ from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
-from preprocessing.column_kinds import Column, name_of
-from preprocessing.examine import choose_time, examine, is_flag, is_group, is_named_label
-from preprocessing.look import Look, read
-from preprocessing.readers import find_inputs
+from preprocessing.drafting.column_kinds import Column, name_of
+from preprocessing.drafting.examine import choose_time, examine, is_flag, is_group, is_named_label
+from preprocessing.drafting.look import Look, read
+from preprocessing.reading.readers import find_inputs
 
 _FEATURE_TYPES = {"numeric": "numeric", "categorical": "categorical", "list": "categorical"}
 _TASK_TYPES = {"label": "binary", "target": "regression"}

@@ -8,9 +8,9 @@ import pyarrow.parquet
 
 from feature_specs.dataset import LIST_SEPARATOR, CategoricalFeature, DatasetDefinition, FileFormat, TaskDefinition
 from feature_specs.errors import DataError
-from preprocessing.columns import MISSING_NUMBERS, Roles, check_type, to_text
-from preprocessing.readers import FrameReader, Reading
-from preprocessing.text_files import InputFile, cells_of, is_number, is_parquet, read_blocks
+from preprocessing.reading.columns import MISSING_NUMBERS, Roles, check_type, to_text
+from preprocessing.reading.readers import FrameReader, Reading
+from preprocessing.reading.text_files import InputFile, cells_of, is_number, is_parquet, read_blocks
 
 _ALWAYS_MISSING = ("\\N", "NULL", "null")
 # Words that mean a missing value where everything else in the column is a number.

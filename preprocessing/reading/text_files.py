@@ -13,7 +13,7 @@ import numpy as np
 
 from feature_specs.errors import DataError
 from feature_specs.manifest import InputEntry
-from preprocessing.bad_rows import BadRow
+from preprocessing.reading.bad_rows import BadRow
 
 MAX_LINE_BYTES = 16 << 20
 #: What is taken off both ends of a cell; the same characters that tf.strings.strip takes off.

@@ -15,8 +15,8 @@ import pandas as pd
 from feature_specs.dataset import DatasetDefinition
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import PROJECT
-from preprocessing.columns import Roles, roles_of
-from preprocessing.readers import FrameReader, Reading
+from preprocessing.reading.columns import Roles, roles_of
+from preprocessing.reading.readers import FrameReader, Reading
 
 DEFAULT_MASTER = "local[*]"
 

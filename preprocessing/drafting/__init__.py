@@ -1,0 +1,1 @@
+"""Unknown files -> a draft of their dataset file: the ``describe`` command."""

@@ -1,0 +1,1 @@
+"""Raw files -> frames of rows, and what is wrong with the others."""
