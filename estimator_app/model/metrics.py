@@ -141,16 +141,15 @@ def expert_metrics(experts: tf.Tensor, gates: Dict[str, tf.Tensor], valid: tf.Te
     ``experts_used_<task>`` is exp of the entropy of the mean gate, between 1 (one expert has all the weight) and m;
     ``expert_difference`` the mean distance of an expert's output from the mean of all experts, over the mean output.
     """
-    weights = tf.cast(valid, tf.float32)
-    found: Dict[str, Metric] = {}
-    for task, gate in gates.items():
-        mean, update = weighted_mean(gate, weights, "gate_%s" % task, merge)
-        found["experts_used_%s" % task] = (tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-12))), update)
+    distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
+    size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
+    values = [*gates.values(), tf.stack([distance, size], axis=1)]
+    means, update = weighted_mean(tf.concat(values, axis=1), tf.cast(valid, tf.float32), "experts", merge)
+    *mean_gates, of_experts = tf.split(means, [value.shape[1].value for value in values])
+    found = {"experts_used_%s" % task: (tf.exp(-tf.reduce_sum(mean * tf.math.log(mean + 1e-12))), update)
+             for task, mean in zip(gates, mean_gates)}
     if experts.shape[1].value > 1:
-        distance = tf.reduce_mean(tf.abs(experts - tf.reduce_mean(experts, axis=1, keepdims=True)), axis=[1, 2])
-        size = tf.reduce_mean(tf.abs(experts), axis=[1, 2])
-        means, update = weighted_mean(tf.stack([distance, size], axis=1), weights, "expert_difference", merge)
-        found["expert_difference"] = (tf.math.divide_no_nan(means[0], means[1]), update)
+        found["expert_difference"] = (tf.math.divide_no_nan(of_experts[0], of_experts[1]), update)
     return found
 
 

@@ -80,13 +80,13 @@ class BinaryTask(Task):
         """The scores of the class; ``calibration`` is the mean prediction over the observed rate."""
         found = {self.metric(score): value for score, value in metrics.ranking_scores(
             self.name, logits, labels.values, labels.counts, batch).items()}
+        # Together: what costs time in an evaluation is the number of its ops.
+        values = tf.stack([self.loss(logits, labels.values), tf.sigmoid(logits), labels.values], axis=1)
         for prefix, weights in batch.weightings(labels.counts):
-            log_loss, predicted, observed = (
-                metrics.weighted_mean(values, weights, prefix + self.metric(name), batch.merge)
-                for name, values in (("log_loss", self.loss(logits, labels.values)), ("predicted", tf.sigmoid(logits)),
-                                     ("observed", labels.values)))
-            found[prefix + self.metric("log_loss")] = log_loss
-            found[prefix + self.metric("calibration")] = metrics.ratio(predicted, observed)
+            means, update = metrics.weighted_mean(values, weights, prefix + self.metric("means"), batch.merge)
+            log_loss, predicted, observed = tf.unstack(means)
+            found[prefix + self.metric("log_loss")] = (log_loss, update)
+            found[prefix + self.metric("calibration")] = metrics.ratio((predicted, update), (observed, update))
         return found
 
 
