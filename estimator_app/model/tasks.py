@@ -80,7 +80,7 @@ class BinaryTask(Task):
         """The scores of the class; ``calibration`` is the mean prediction over the observed rate."""
         found = {self.metric(score): value for score, value in metrics.ranking_scores(
             self.name, logits, labels.values, labels.counts, batch).items()}
-        # Together: what costs time in an evaluation is the number of its ops.
+        # Together: three means in one variable.
         values = tf.stack([self.loss(logits, labels.values), tf.sigmoid(logits), labels.values], axis=1)
         for prefix, weights in batch.weightings(labels.counts):
             means, update = metrics.weighted_mean(values, weights, prefix + self.metric("means"), batch.merge)
