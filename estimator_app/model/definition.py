@@ -71,7 +71,7 @@ class Model:
             sizes.append((layout.name, rows, self.table_dim(layout), layout.keys))
         memory = sum(rows * (4 * dim * _STATES + _KEY_BYTES) for _, rows, dim, _ in sizes)
         checkpoint = sum(min(rows, keys) * (4 * dim * _STATES + 8) for _, rows, dim, keys in sizes)
-        return TableNeeds(memory, "tables: %s; with the optimizer's states %s of memory, %s a checkpoint" % (
+        return TableNeeds(memory, "tables: %s; with the optimizer's states %s of memory, %s of a checkpoint" % (
             ", ".join("%s %d rows x %d" % table[:3] for table in sizes), size_shown(memory), size_shown(checkpoint)))
 
 

@@ -32,6 +32,8 @@ _EARLY = re.compile(
     r"(.*_)?(birth|born|dob|sign_?up|regist\w*|join\w*|releas\w*|publi\w*|launch\w*|found\w*|hire\w*)(_.*)?")
 # A column that tells a label so well is rather known after it than before.
 _LEAK, _LEAK_ROWS, _LEAK_VALUES = 0.98, 20, 50
+# Members, yes or no, are no groups.
+_FEWEST_GROUPS = 10
 # Rows that would say otherwise by chance: so few that fit are no rule.
 _CHANCE = 10
 # Texts of labels, in lower case; the first of a pair is what makes one 1.
@@ -98,7 +100,7 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     two = [column for column in columns if column.key in pairs]
     named = [column for column in two if is_named_label(column)]
     found = named or _unnamed(columns, two, pairs)
-    reasons = {column.key: "two values" for column in found}
+    reasons = {column.key: "two values" + ", named like an outcome" * bool(named) for column in found}
     # What comes before an order, or after it, is no feature of it.
     for column in two:
         if column not in found and pairs[column.key].is_said:
@@ -240,13 +242,24 @@ def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
             means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
             best = max(_area(score, label) for score in (scores + means if is_coarse else scores))
             follows = _implies(differs, label)
-            if best >= _LEAK or follows:
+            excludes = _excludes(column, label)
+            if best >= _LEAK or follows or excludes:
                 column.keys["type"], column.kind = {"numeric": "numeric"}.get(column.kind, "categorical"), "leak"
                 column.why = "it tells %s almost alone (%s), as what is known only afterwards does" % (
-                    label.name, "AUC %.3f" % best if best >= _LEAK else "it is %s only where that is 1" % (
+                    label.name, "AUC %.3f" % best if best >= _LEAK else "never yes where that is" if excludes else
+                    "it is %s only where that is 1" % (
                         "there" if (column.texts[~differs] == "").all() else
                         "other than %r" % column.texts[~differs].iloc[0][:40]))
                 break
+
+
+def _excludes(column: Column, label: Column) -> bool:
+    """Whether a yes-or-no column never is yes where a label is 1, in more rows than chance would do it."""
+    if not is_flag(column):
+        return False
+    happens = column.is_positive & (label.texts != "")
+    expected = happens.sum() * label.is_positive[label.texts != ""].mean()
+    return bool(happens.sum() >= _LEAK_ROWS and expected >= _CHANCE and not (happens & label.is_positive).any())
 
 
 def _area(score: np.ndarray, label: Column) -> float:
@@ -283,7 +296,8 @@ def _overlap(pieces: set, values: set) -> bool:
 
 def is_group(column: Column) -> bool:
     """Whether a column is named like whom a row belongs to."""
-    return bool(re.match(r"(user|customer|member|visitor|session)(_?id)?\Z", simple_name(column.name)))
+    return len(column.different) > _FEWEST_GROUPS and bool(
+        re.match(r"(user|customer|member|visitor|session)(_?id)?\Z", simple_name(column.name)))
 
 
 def is_flag(column: Column) -> bool:

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing.drafting.examine import choose_time, examine
+from preprocessing.drafting.examine import choose_time, examine, is_group
 from preprocessing.drafting.look import Look
 
 ROWS = 1200
@@ -120,6 +120,18 @@ def test_beside_a_label_a_number_is_a_target_where_it_follows_it_or_its_name_is_
     found = examined(click=flags(CLICK), **{name: values})
     assert found[name].kind == kind
     assert found[name].keys.get("where") == ("click" if "" in values else None)
+
+
+def test_a_yes_that_never_meets_a_labels_is_known_afterwards():
+    found = examined(cancelled=flags(CLICK, "yes", "no"), rebooked=flags(~CLICK & OTHER, "yes", "no"),
+                     dog=flags(OTHER, "yes", "no"), rare=flags(~CLICK & (np.arange(ROWS) % 90 == 0), "yes", "no"))
+    assert kinds(found) == {"cancelled": "label", "rebooked": "leak", "dog": "categorical", "rare": "categorical"}
+    assert "never yes where that is" in found["rebooked"].why
+
+
+def test_members_yes_or_no_are_no_group():
+    found = examined(member=flags(OTHER, "yes", "no"), click=flags(CLICK))
+    assert is_group(found["user"]) and not is_group(found["member"])
 
 
 def test_a_width_is_no_weight():
