@@ -67,7 +67,7 @@ class Config:
     batch_size: int = _field(512, "training rows per step and rank; the global batch is this times the ranks", "rows",
                              (1, 1 << 20))
     train_epoch: int = _field(5, "passes over the training rows; 0: by the data, one or a few where values come "
-                                 "rarely, else 2 to 10", "epochs", (0, 100000))
+                                 "rarely, else 2 to 10; more of a tiny table", "epochs", (0, 100000))
     learning_rate: float = _field(0.001, "of the dense variables (Adam)", bounds=(1e-8, 10.0))
     sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", bounds=(1e-8, 10.0))
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",

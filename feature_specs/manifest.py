@@ -130,6 +130,11 @@ class Manifest:
     has_rare_values: bool
     continues: str = ""  # identity of the data whose vocabularies and statistics this data continues; empty for none
 
+    @property
+    def different_values(self) -> int:
+        """Different values of all categories."""
+        return sum(info.distinct for info in self.vocabularies.values())
+
     def split(self, name: str) -> Split:
         """Returns a split by name; DataError where there is none."""
         if name not in self.splits:

@@ -210,7 +210,7 @@ def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Option
                   for task, count in split.contradictions.items() if count]
     lines += _unsplit_lists(manifest, args.output_path)
     lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (
-        sum(info.distinct for info in manifest.vocabularies.values()), manifest.line_per_sample, seconds,
+        manifest.different_values, manifest.line_per_sample, seconds,
         sum(split.rows for split in manifest.splits.values()) / read_seconds))
     lines.append("written: %s" % args.output_path)
     sys.stdout.write("\n".join(lines) + "\n")

@@ -21,6 +21,7 @@ _MAX_INT32 = 2 ** 31 - 1
 # What --train_epoch 0 makes of the data; chosen on validation rows, see docs/quality.md.
 _ENOUGH_STEPS, _FEWEST_PASSES, _MOST_PASSES = 1500, 2, 10
 _ENOUGH_STEPS_OF_RARE, _MOST_PASSES_OF_RARE = 70, 8
+_LEAST_STEPS = 40  # of a tiny table, however many passes that is
 _PHASE = re.compile(r"(train:(?P<start>\d{1,10}):|eval:)(?P<stop>\d{1,10})\Z")
 
 
@@ -67,13 +68,16 @@ def epochs_of(manifest: Manifest, steps_per_epoch: int) -> int:
 
     Values that come few times each are learnt by heart in further passes, and scores of other rows fall: one pass
     there, or as many as make a few steps at least. Where every value comes often, as many passes as make enough steps.
-    Rows that continue other data are passed once.
+    A tiny table with more rows than values gets the least number of steps from which anything is learnt. Rows that
+    continue other data are passed once.
     """
     if manifest.continues:
         return 1
+    least = -(-_LEAST_STEPS // steps_per_epoch) if manifest.split(
+        TRAIN_SPLIT).rows >= manifest.different_values else 0
     if manifest.has_rare_values:
-        return min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE)
-    return min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES)
+        return max(least, min(-(-_ENOUGH_STEPS_OF_RARE // steps_per_epoch), _MOST_PASSES_OF_RARE))
+    return max(least, min(max(-(-_ENOUGH_STEPS // steps_per_epoch), _FEWEST_PASSES), _MOST_PASSES))
 
 
 @dataclasses.dataclass(frozen=True)

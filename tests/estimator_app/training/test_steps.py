@@ -20,6 +20,7 @@ from estimator_app.training.steps import (
     stops,
 )
 from feature_specs.errors import ConfigError
+from feature_specs.manifest import TRAIN_SPLIT
 
 
 def numbers(max_steps, save_steps, data_start=0, eval_steps=3):
@@ -43,11 +44,16 @@ def test_alternation_in_full():
 
 
 @pytest.mark.parametrize("rare, per_epoch, epochs", [
-    (True, 976, 1), (True, 70, 1), (True, 69, 2), (True, 28, 3), (True, 1, 8), (False, 1000, 2), (False, 250, 6),
+    (True, 976, 1), (True, 70, 1), (True, 69, 2), (True, 28, 3), (True, 1, 8), (True, 3, 8), (True, 5, 8),
+    (False, 3, 10), (False, 1000, 2), (False, 250, 6),
     (False, 249, 7), (False, 150, 10), (False, 1, 10), (False, 20000, 2)])
 def test_passes_follow_from_how_often_values_come(rare, per_epoch, epochs):
-    manifest = SimpleNamespace(has_rare_values=rare, continues="")
+    manifest = SimpleNamespace(has_rare_values=rare, continues="", different_values=1001,
+                               split=lambda name: {TRAIN_SPLIT: SimpleNamespace(rows=1000)}[name])
     assert epochs_of(manifest, per_epoch) == epochs
+    # With more rows than values at least 40 steps.
+    manifest.different_values = 1000
+    assert epochs_of(manifest, per_epoch) == max(epochs, -(-40 // per_epoch))
     manifest.continues = "the day before"
     assert epochs_of(manifest, per_epoch) == 1
     assert numbers(epochs * 5, 4).epochs == epochs
