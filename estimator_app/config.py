@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from feature_specs.checks import did_you_mean, is_path, is_whole, parse_number, refuse
+from feature_specs.checks import check_path_text, did_you_mean, is_whole, parse_number, refuse
 from feature_specs.dataset import MAX_BINS, TRANSFORMS
 from feature_specs.errors import ConfigError
 from feature_specs.files import read_small_text
@@ -270,7 +270,8 @@ def _check_value(name: str, value: Any) -> None:
     allowed: Any = (int, float) if kind is float else kind
     refuse(not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool), "%s must be %s, given %r",
            name, {bool: "true or false", tuple: "a list"}.get(kind, "of type %s" % kind.__name__), value)
-    refuse(meta["unit"] == "path" and not is_path(value), "%s %r is no path: no file can be called so", name, value)
+    if meta["unit"] == "path":
+        check_path_text(name, value)
     refuse(meta["choices"] and value not in meta["choices"], "%s %r is not allowed; choose from %s", name, value,
            ", ".join(meta["choices"]))
     if meta["bounds"]:

@@ -59,6 +59,11 @@ def is_path(text: str) -> bool:
     return "\0" not in text
 
 
+def check_path_text(what: str, text: str) -> None:
+    """Refuses a text that no file can have for its path."""
+    refuse(not is_path(text), "%s %r is no path: no file can be called so", what, text)
+
+
 def parse_number(text: str) -> float:
     """Reads the number of a flag; what is none is an error of the command line."""
     try:

@@ -13,7 +13,7 @@ from estimator_app import __version__
 from estimator_app.config import NPU, Config, from_mapping
 from estimator_app.model_dir import checkpoints
 from estimator_app.model_dir.history import METRICS_FILE
-from feature_specs.checks import build, is_path, refuse, shown
+from feature_specs.checks import build, check_path_text, shown
 from feature_specs.data_files import copy_data
 from feature_specs.dataset import REGRESSION, differences
 from feature_specs.errors import ConfigError, DataError, UserError
@@ -53,7 +53,7 @@ class DataNote:
     test_rows: int
 
     def __post_init__(self) -> None:
-        refuse(not is_path(self.directory), "directory %r is no path: no file can be called so", self.directory)
+        check_path_text("directory", self.directory)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Column:
         kind: ``label``, ``target``, ``categorical``, ``list``, ``numeric``, ``weight``, or why it is none of these:
             ``key``, ``unique``, ``time``, ``empty``, ``unclear``, ``leak``; ``why`` is the reason, for a person.
         keys: {key: its value in YAML} of the feature or task.
-        yes: the texts that make a label 1.
+        yes: the texts that make a label 1; ``is_flag`` whether the words of its two values say which these are.
         missing: the texts that mean that a number or label is not known.
         doubt: what a person should look at before anything is prepared; empty where nothing is.
     """
@@ -76,6 +76,7 @@ class Column:
     why: str = ""
     keys: Dict[str, str] = dataclasses.field(default_factory=dict)
     yes: Tuple[str, ...] = ("1",)
+    is_flag: bool = False
     missing: Tuple[str, ...] = ()
     doubt: str = ""
 

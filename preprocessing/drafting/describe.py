@@ -13,7 +13,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.outputs import STANDARD
 from preprocessing.drafting.column_kinds import Column, name_of
-from preprocessing.drafting.examine import choose_time, examine, is_flag, is_group, is_named_label
+from preprocessing.drafting.examine import choose_time, examine, is_group, is_named_label
 from preprocessing.drafting.look import Look, read
 from preprocessing.reading.readers import find_inputs
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     unclear = ["column %s is left out: %s" % (item.name, item.why) for item in columns if item.kind == "unclear"]
     for line in [*look.warnings, *unclear, *(item.doubt for item in columns if item.doubt)]:
         sys.stdout.write("warning: %s\n" % line)
-    flags = [item.name for item in columns if item.kind == "categorical" and is_flag(item)]
+    flags = [item.name for item in columns if item.kind == "categorical" and item.is_flag]
     if flags:
         sys.stdout.write("yes or no, and taken for features: %s; what is known only afterwards belongs under tasks\n"
                          % ", ".join(flags))

@@ -1,7 +1,7 @@
 """What the columns of unknown data are good for, seen together: labels, targets, what is known only afterwards."""
 import json
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pandas as pd
@@ -96,14 +96,14 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     for column in columns:
         pair = _pair(column) if column.kind in ("categorical", "numeric") else None
         if pair:
-            pairs[column.key], column.yes = pair, pair.yes
+            pairs[column.key], column.yes, column.is_flag = pair, pair.yes, pair.is_said
     two = [column for column in columns if column.key in pairs]
     named = [column for column in two if is_named_label(column)]
-    found = named or _unnamed(columns, two, pairs)
+    found = named or _unnamed(columns, two)
     reasons = {column.key: "two values" + ", named like an outcome" * bool(named) for column in found}
     # What comes before an order, or after it, is no feature of it.
     for column in two:
-        if column not in found and pairs[column.key].is_said:
+        if column not in found and column.is_flag:
             later = [label.name for label in found if _is_within(label, column)]
             earlier = [label.name for label in found if _is_within(column, label)]
             if later or earlier:
@@ -113,7 +113,7 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     for column in labels:
         _make_label(column, pairs[column.key], reasons[column.key])
     if not named and labels:
-        others = [column.name for column in two if column.kind != "label" and pairs[column.key].is_said]
+        others = [column.name for column in two if column.kind != "label" and column.is_flag]
         found[0].doubt = "no column is named like a label: %s was taken, which has two values%s" % (
             found[0].name, "; make tasks of others that are: %s" % ", ".join(others) if others else "")
     for column in labels:
@@ -125,12 +125,12 @@ def _choose_labels(columns: List[Column]) -> List[Column]:
     return labels
 
 
-def _unnamed(columns: List[Column], two: List[Column], pairs: Dict[str, _Pair]) -> List[Column]:
+def _unnamed(columns: List[Column], two: List[Column]) -> List[Column]:
     """Returns the column of two values that is most likely the label where no name says so; none where a rating is."""
     if any(column.numbers is not None and column not in two and (
             RATING.match(name) or _GRADE.fullmatch(name)) for column in columns for name in [simple_name(column.name)]):
         return []
-    likely = [column for column in two if pairs[column.key].is_said] or [
+    likely = [column for column in two if column.is_flag] or [
         column for column in two if not _NO_LABEL.match(simple_name(column.name))]
     at_end = [column for column in likely if column is columns[-1]] or [
         column for column in likely if column is columns[0]]
@@ -255,7 +255,7 @@ def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
 
 def _excludes(column: Column, label: Column) -> bool:
     """Whether a yes-or-no column never is yes where a label is 1, in more rows than chance would do it."""
-    if not is_flag(column):
+    if not column.is_flag:
         return False
     happens = column.is_positive & (label.texts != "")
     expected = happens.sum() * label.is_positive[label.texts != ""].mean()
@@ -298,12 +298,6 @@ def is_group(column: Column) -> bool:
     """Whether a column is named like whom a row belongs to."""
     return len(column.different) > _FEWEST_GROUPS and bool(
         re.match(r"(user|customer|member|visitor|session)(_?id)?\Z", simple_name(column.name)))
-
-
-def is_flag(column: Column) -> bool:
-    """Whether a column says yes or no."""
-    pair = _pair(column)
-    return pair is not None and pair.is_said
 
 
 def is_named_label(column: Column) -> bool:
