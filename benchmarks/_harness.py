@@ -17,8 +17,8 @@ import numpy as np
 
 from estimator_app.parsers import PROG, Parser
 from feature_specs.cores import usable_cores
+from feature_specs.files import PROJECT
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_VARIABLE = "CENSUS_KDD_DIR"
 DATASETS = ("census", "shop")
 

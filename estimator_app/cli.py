@@ -148,7 +148,7 @@ def _train(parsed: argparse.Namespace) -> int:
     model = make_model(config, load_data(config))
     model.check_tables()
     request = TrainRequest(model, parsed.fresh, parsed.verify_data, parsed.continue_on, parsed.warm_start_from,
-                           parsed.phase)
+                           parsed.chosen_preset_name, parsed.phase)
     steps.step_numbers(config, model.manifest, 0, 0, parsed.ranks or 1)  # refuses a batch larger than the data
     if not inside and (resolved == NPU or ranks_wanted):
         return alternation.launch_ranks(request, parsed.rest, parsed.eval_mode, resolved)

@@ -133,7 +133,7 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
              "auto)")
     add("--phase", default="", help=argparse.SUPPRESS)
     # What a flag that is empty or absent stands for.
-    parser.set_defaults(chosen_data_dir=data_dir, chosen_preset=preset)
+    parser.set_defaults(chosen_data_dir=data_dir, chosen_preset=preset, chosen_preset_name=name)
     add_launch_arguments(parser)
 
 

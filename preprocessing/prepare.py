@@ -101,6 +101,7 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
     earlier = find_earlier(args.vocabulary_from) if args.vocabulary_from else None
     if earlier:
         _compare_with_earlier(dataset, args, *earlier)
+    replaces = os.path.isfile(os.path.join(args.output_path, FILE_NAME))
     started = time.perf_counter()
     with atomic_directory(args.output_path) as directory, _progress_bar() as bar:
         draft = dataclasses.replace(draft, reading=dataclasses.replace(draft.reading, progress=bar))
@@ -119,6 +120,8 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("without --dataset %s: %s" % (OF_THE_CENSUS, error)) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
+    sys.stdout.write("written: %s%s\n" % (
+        args.output_path, ", in place of the data that was prepared there before" if replaces else ""))
     return manifest
 
 
@@ -212,7 +215,6 @@ def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Option
     lines.append("%d different values, %d rows per record; %.1f s (%.0f rows/s from text to records)" % (
         manifest.different_values, manifest.line_per_sample, seconds,
         sum(split.rows for split in manifest.splits.values()) / read_seconds))
-    lines.append("written: %s" % args.output_path)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

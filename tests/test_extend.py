@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from feature_specs.files import PROJECT
+
 PACKAGES = ("estimator_app", "feature_specs", "input_fn", "preprocessing", "rec_sdk_cpu")
 
 # What each addition is held to, in a process whose path begins with the changed copy.

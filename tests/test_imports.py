@@ -2,12 +2,13 @@
 import ast
 import glob
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.support.cli_runner import PROJECT
+from feature_specs.files import PROJECT
 
 PACKAGES = ("estimator_app", "input_fn", "feature_specs", "preprocessing", "rec_sdk_cpu", "benchmarks")
 SDK = ("mx_rec", "npu_bridge", "rec_sdk_common")
@@ -136,6 +137,17 @@ def test_the_scan_sees_every_way_to_import(tmp_path):
     assert len(violations("estimator_app.launch.bad", str(path))) == 4
     assert area_of("estimator_app.model_dir.lock") == "estimator_app.model_dir"
     assert area_of("estimator_app.model.tasks") == "estimator_app.model"
+
+
+@pytest.mark.parametrize("package", ["benchmarks", "tests"])
+def test_the_projects_folder_is_known_in_one_place(package):
+    climbs = re.compile(r"dirname\(\s*os\.path\.dirname|os\.pardir|\.parents\[[0-9]\]$", re.MULTILINE)
+    assert climbs.search("ROOT = os.path.dirname(os.path.dirname(path))") and climbs.search("Path(path).parents[2]")
+    for path in glob.glob(os.path.join(PROJECT, package, "**", "*.py"), recursive=True):
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        if path != os.path.abspath(__file__):
+            assert not climbs.search(text), path + " counts folders: import PROJECT from feature_specs.files"
 
 
 _CHECK = """

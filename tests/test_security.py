@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+from feature_specs.files import PROJECT
 from rec_sdk_cpu.core import checksums, sparse_files
-from tests.support.cli_runner import PROJECT
 
 PACKAGES = ("estimator_app", "feature_specs", "input_fn", "preprocessing", "rec_sdk_cpu", "benchmarks")
 MODULES = sorted(path for package in PACKAGES

@@ -12,7 +12,7 @@ from estimator_app.launch.processes import run_command
 from estimator_app.model_dir import history
 from estimator_app.model_dir.lock import locked
 from estimator_app.training import report, steps
-from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, prepare_run
+from estimator_app.training.run_start import Run, TrainRequest, announce, begin_stage, nothing_to_train, prepare_run
 
 # Flags of the parent that the phases must not see: what they ask for is done once, before them.
 _ONCE = ("--fresh", "--verify_data", "--continue_on")
@@ -23,7 +23,7 @@ def alternate(request: TrainRequest, arguments: Sequence[str]) -> int:
     first one that fails, else 0. Raises UserError where the model directory does not fit."""
     with locked(request.model.config.model_dir):
         run = prepare_run(request, 1)
-        for phase in _remaining(run, steps.plan_phases(run.start, run.numbers, run.owed)):
+        for phase in _remaining(request, run, steps.plan_phases(run.start, run.numbers, run.owed)):
             command = [sys.executable, "-m", "estimator_app"] + _phase_command(phase, arguments)
             status = run_command(command, dict(os.environ))
             if status:
@@ -47,7 +47,7 @@ def launch_ranks(request: TrainRequest, arguments: Sequence[str], eval_mode: str
         evaluations = sum(phase.kind == steps.EVALUATE for phase in phases)
         if steps.resolve_eval_mode(eval_mode, device, evaluations) == steps.TRAIN_AND_EVALUATE:
             phases = [steps.parse_phase("", run.start, run.numbers)]
-        for phase in phases if is_dry else _remaining(run, phases):
+        for phase in phases if is_dry else _remaining(request, run, phases):
             yield _phase_command(phase, flags, "--device", device)
 
     return launch.launch(arguments, config.model_dir, stages=stages, expansion=config.use_dynamic_expansion,
@@ -59,13 +59,14 @@ def _phase_command(phase: steps.Phase, flags: Sequence[str], *more: str) -> List
     return ["train", *more, "--phase", phase.flag, *(flag for flag in flags if flag not in _ONCE)]
 
 
-def _remaining(run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
+def _remaining(request: TrainRequest, run: Run, phases: List[steps.Phase]) -> Iterator[steps.Phase]:
     """Yields the phases that are left, each after the one before has ended: evaluations may end the training."""
     done = nothing_to_train(run, history.evaluations(run.config.model_dir))
     if done and not run.owed:
         sys.stdout.write(done + "\n")
         report.complete_report(run.config.model_dir, run.model.tasks)
         return
+    announce(run, request.preset)
     for phase in phases:
         if phase.kind != steps.EVALUATE:
             reason = run.stop_reason(history.evaluations(run.config.model_dir))

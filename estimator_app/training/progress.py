@@ -1,5 +1,6 @@
 """What a run shows while it trains: a progress bar or plain lines, and a table row per evaluation."""
 import math
+import os
 import sys
 import time
 from typing import Any, Dict, List, Optional
@@ -13,6 +14,7 @@ from estimator_app.training.hooks import BadLossError
 from estimator_app.training.run_start import Run
 
 _REFRESH_SECONDS = 0.5
+_COLUMNS = 80
 
 
 def tell(run: Run, line: str) -> None:
@@ -26,7 +28,7 @@ def tell_evaluation(run: Run, metrics: Dict[str, Any], note: str = "", with_head
     """Prints the table row of an evaluation on the first rank."""
     scores, numbers, step = run.model.tasks.main_scores(), run.numbers, metrics["global_step"]
     if with_heading:
-        tell(run, "%9s %7s %9s" % ("step", "epoch", "loss") + "".join(" %14s" % name for name in scores))
+        tell(run, "%9s %7s %9s" % ("step", "epoch", "eval loss") + "".join(" %14s" % name for name in scores))
     cells = ("n/a" if metrics[name] is None else "%.5f" % metrics[name] for name in scores)
     tell(run, "%9d %7.2f %9.5f" % (step, (step - numbers.data_start) / numbers.steps_per_epoch, metrics[MEAN_LOSS])
          + "".join(" %14s" % cell for cell in cells) + ("  " + note if note else ""))
@@ -66,8 +68,11 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
             return
         self._writer = tf.compat.v1.summary.FileWriterCache.get(self._run.config.model_dir)
         if sys.stderr.isatty():
-            # The time left is ours: tqdm's own counts evaluations as training.
-            self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False, dynamic_ncols=True,
+            # Where a terminal does not know its width tqdm would leave the bar out and show its own time besides ours,
+            # which counts evaluations as training.
+            knows_width = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+            self._bar = tqdm(total=self._run.numbers.max_steps, initial=self._step, leave=False,
+                             dynamic_ncols=knows_width, ncols=None if knows_width else _COLUMNS,
                              mininterval=_REFRESH_SECONDS, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}")
 
     def before_run(self, run_context: Any) -> Any:

@@ -26,6 +26,7 @@ class TrainRequest:
     verify_data: bool = False
     continue_on: bool = False
     warm_start_from: str = ""
+    preset: str = ""  # its name, to be told
     phase: str = ""  # what this process does of a training that others planned; empty: plan and do all
 
 
@@ -131,10 +132,21 @@ def _check_stopping_metric(model: Model) -> None:
                           % (metric, ", ".join(lacking), MEAN_LOSS))
 
 
+def announce(run: Run, preset: str) -> None:
+    """Says what is about to be trained, in two lines."""
+    config, numbers, manifest = run.config, run.numbers, run.model.manifest
+    sys.stdout.write("train: %s%s, %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows "
+                     "every %d steps\n%s\n" % (
+                         "preset %s, " % preset if preset else "", config.model, manifest.split(TRAIN_SPLIT).rows,
+                         numbers.max_steps - numbers.data_start, config.batch_size * run.rank_size, numbers.epochs,
+                         "" if numbers.epochs == 1 else "s", "" if config.train_epoch else ", by the data", run.start,
+                         manifest.split(TEST_SPLIT).rows, numbers.save_steps, run.model.needs().description))
+    sys.stdout.flush()
+
+
 def begin_stage(run: Run) -> None:
     """Notes what is trained from here, and says where other data begins."""
     config, data_start = run.config, run.numbers.data_start
-    sys.stdout.write(run.model.needs().description + "\n")
     changed = directory.changed_settings(config) if run.start else []
     if changed:
         sys.stdout.write("other settings from step %d on: %s\n" % (run.start, "; ".join(changed)))

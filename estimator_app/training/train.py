@@ -15,7 +15,15 @@ from estimator_app.training import report
 from estimator_app.training.evaluate import plain_metrics
 from estimator_app.training.hooks import BadLossError, GridSaver, SignalHook, explained_errors
 from estimator_app.training.progress import ProgressHook, tell, tell_evaluation
-from estimator_app.training.run_start import Run, TrainRequest, begin_stage, nothing_to_train, open_run, prepare_run
+from estimator_app.training.run_start import (
+    Run,
+    TrainRequest,
+    announce,
+    begin_stage,
+    nothing_to_train,
+    open_run,
+    prepare_run,
+)
 from estimator_app.training.runtime import Runtime
 from estimator_app.training.steps import EVALUATE, TRAIN, parse_phase
 from feature_specs import sdk
@@ -86,13 +94,8 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
 
 def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "EvaluationRecorder") -> None:
     run = runtime.run
-    config, numbers, manifest = run.config, run.numbers, run.model.manifest
-    tell(run, "train: %s, %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows every %d "
-              "steps" % (
-                  config.model, manifest.split(TRAIN_SPLIT).rows, numbers.max_steps - numbers.data_start,
-                  config.batch_size * run.rank_size, numbers.epochs, "" if numbers.epochs == 1 else "s",
-                  "" if config.train_epoch else ", by the data", run.start, manifest.split(TEST_SPLIT).rows,
-                  numbers.save_steps))
+    if not request.phase:
+        announce(run, request.preset)
     for step in run.owed:
         recorder.evaluate(step)
     # From this rank's own memory: the file is the first rank's, which may write to it only after we have read it.
@@ -109,8 +112,8 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
         hooks = [recorder.progress, GridSaver(run, runtime.guard), signals]
         tf.estimator.train_and_evaluate(
             runtime.estimator,
-            tf.estimator.TrainSpec(runtime.train_input_fn, numbers.max_steps, runtime.training_hooks(hooks)),
-            tf.estimator.EvalSpec(runtime.eval_input_fn, steps=numbers.eval_steps, exporters=[recorder],
+            tf.estimator.TrainSpec(runtime.train_input_fn, run.numbers.max_steps, runtime.training_hooks(hooks)),
+            tf.estimator.EvalSpec(runtime.eval_input_fn, steps=run.numbers.eval_steps, exporters=[recorder],
                                   hooks=runtime.hooks([recorder]), start_delay_secs=0, throttle_secs=0))
     tell(run, "trained %d steps in %.1f s, evaluations included"
          % (recorder.last["global_step"] - run.start, time.time() - began))

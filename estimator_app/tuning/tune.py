@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 import sys
 import warnings
@@ -29,7 +28,7 @@ from estimator_app.model_dir.lock import locked
 from estimator_app.signals import handled
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
-from estimator_app.tuning.trial import LOG_FILE, TrialFailedError, run_training
+from estimator_app.tuning.trial import NOT_OURS, TrialFailedError, check_empty, remove_trial, run_training
 from feature_specs import checks
 from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
@@ -46,9 +45,6 @@ _STARTUP_TRIALS, _SHOWN_TRIALS, _FAILURES_IN_A_ROW = 5, 5, 3
 # The first evaluation says too little to end a trial.
 _FREE_EVALUATIONS = 1
 _VALIDATION_SHARE, _SPLIT_SEED = 0.2, 1000
-_NOT_OURS = "%s is there, but %s: it is not replaced; move it away, or choose another --output_path"
-# What a trial writes in its directory.
-_TRIAL_FILES = re.compile(r"(preset\.json(\.tmp)?|%s|split\d+(_metrics\.jsonl)?)\Z" % re.escape(LOG_FILE))
 _SAMPLE = os.path.join("data", "sample", "raw")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -166,9 +162,9 @@ class Search:
         # Refused before time is spent on trials: what this study did not write.
         preset = os.path.join(self._directory, PRESET_FILE)
         if not self._trials(*_ENDED) and os.path.lexists(preset):
-            raise UserError(_NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
+            raise UserError(NOT_OURS % (preset, "the study in %s has no trial that ended" % self._directory))
         for number in range(self._next_number(), trials):
-            _check_empty(self._trial_directory(number))
+            check_empty(self._trial_directory(number))
         self._repeat_interrupted()
         failures = 0
         # A signal raises nothing by itself: an exception while a process is being started would lose that process.
@@ -194,7 +190,7 @@ class Search:
     def _repeat_interrupted(self) -> None:
         """Makes the settings of a trial that a stop cut off the next ones; a new study begins with the preset's."""
         for trial in self._trials(TrialState.RUNNING):
-            _remove_trial(self._trial_directory(trial.number))
+            remove_trial(self._trial_directory(trial.number))
             optuna.storages.RetryFailedTrialCallback()(self._study, trial)
             self._study.tell(trial.number, state=TrialState.FAIL)
         if self._study.trials:
@@ -216,7 +212,7 @@ class Search:
         """Runs the next trial, tells the study and the user how it ended, and returns it."""
         directory = self._trial_directory(self._next_number())
         # Before the study knows the trial: so what is there of a trial that it knows as running was made for it.
-        _check_empty(directory)
+        check_empty(directory)
         os.makedirs(directory, exist_ok=True)
         trial = self._study.ask(self._space)
         ended: Any
@@ -254,8 +250,8 @@ class Search:
                     raise optuna.TrialPruned()
 
         try:
-            evaluations = run_training(os.path.join(directory, "preset.json"), self._data[number], model_dir, report,
-                                       self._check_signals)
+            evaluations = run_training(os.path.join(directory, "preset.json"), self._data[number], model_dir,
+                                       max_steps, report, self._check_signals)
         finally:
             # Checkpoints of trials are of no use later; what they measured is.
             with contextlib.suppress(FileNotFoundError):
@@ -288,26 +284,6 @@ class Search:
 
     def _trial_directory(self, number: int) -> str:
         return os.path.join(self._directory, "trials", "%04d" % number)
-
-
-def _check_empty(directory: str) -> None:
-    """Raises UserError where something is in the place of a trial to come."""
-    if os.path.lexists(directory) and not (os.path.isdir(directory) and not os.listdir(directory)):
-        raise UserError(_NOT_OURS % (directory, "no trial of this study wrote it"))
-
-
-def _remove_trial(directory: str) -> None:
-    """Removes what a trial that was cut off wrote; other files that lie beside it stay, and the directory with them."""
-    if not os.path.isdir(directory) or os.path.islink(directory):
-        return
-    for entry in list(os.scandir(directory)):
-        if _TRIAL_FILES.match(entry.name) and not entry.is_symlink():
-            if entry.is_dir():
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.remove(entry.path)
-    if not os.listdir(directory):
-        os.rmdir(directory)
 
 
 def _value(metrics: Dict[str, Any], metric: str) -> float:

@@ -7,7 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+from feature_specs import files
+
+PROJECT = Path(files.PROJECT)
 BASH = shutil.which("bash")
 TOOLS = (
     "basename bash cat chmod cp date dirname env flock grep ls mkdir mktemp mv readlink rm sed sha256sum sleep sort "

@@ -3,7 +3,8 @@ import ast
 import os
 import re
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from feature_specs.files import PROJECT
+
 PACKAGES = ("estimator_app", "feature_specs", "input_fn", "preprocessing", "rec_sdk_cpu")
 
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from estimator_app import cli, parsers
+from feature_specs.files import PROJECT
 from tests.support import runs
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # What TensorFlow's allocator may take in a test of its limits.
 _MB = 1 << 20
 

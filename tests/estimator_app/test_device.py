@@ -9,7 +9,7 @@ import pytest
 from estimator_app import cli, device
 from estimator_app.device import resolve_device
 from feature_specs.errors import ConfigError
-from tests.support.cli_runner import PROJECT
+from feature_specs.files import PROJECT
 from tests.support.small_data import write_data
 
 # What plans, starts and checks processes knows the device; the rest of the app does not.

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.support.cli_runner import PROJECT
+from feature_specs.files import PROJECT
 from tests.support.small_data import write_data
 
 _CONTRACTS = os.path.join(PROJECT, "rec_sdk_cpu", "contracts")

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from feature_specs import storage
-from tests.support.cli_runner import PROJECT
+from feature_specs.files import PROJECT
 
 
 def error_of(function, *arguments):

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
+from feature_specs.files import PROJECT
 
 
 def _page():
-    with open(os.path.join(ROOT, "docs", "migrate.md"), encoding="utf-8") as stream:
+    with open(os.path.join(PROJECT, "docs", "migrate.md"), encoding="utf-8") as stream:
         return stream.read()
 
 
@@ -32,7 +32,7 @@ def _run(command, folder):
     assert command in re.findall(r"^    (python .*)$", _page(), re.MULTILINE), "not a command of the page"
     names = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "JOB_ID")
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    environment.update(PYTHONPATH=ROOT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
+    environment.update(PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
     return subprocess.run([sys.executable] + command.split()[1:], cwd=str(folder), env=environment, text=True,
                           capture_output=True, check=False)
 

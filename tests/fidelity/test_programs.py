@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feature_specs.files import PROJECT
 from tests.fidelity import oracle
 from tests.rec_sdk_cpu.ranks.conftest import needs_horovod
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
-ROOT = os.path.abspath(os.path.join(FOLDER, os.pardir, os.pardir, os.pardir))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_many_lookups_against_plain_tensorflow(program, lookups):
 def _subprocess(*arguments, cwd):
     names = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "JOB_ID")
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    environment.update(PYTHONPATH=ROOT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
+    environment.update(PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2")
     return subprocess.run([sys.executable, "-m", "rec_sdk_cpu"] + [str(item) for item in arguments], cwd=str(cwd),
                           env=environment, capture_output=True, text=True, check=False)
 

@@ -82,6 +82,7 @@ def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_pa
     assert run(*again, *files, "--output_path", tmp_path / "second") == 0
     printed = capsys.readouterr().out
     assert "warning: a.tsv is among the files of" in printed and "b.tsv is among" not in printed
+    assert printed.endswith("written: %s\n" % (tmp_path / "second"))
     # What was not trained on may be: the next day's file was the test file of the day before.
     days = ("--train_data_path", files[0], "--test_data_path", files[1])
     assert run("--dataset", dataset, *days, "--output_path", tmp_path / "third") == 0
@@ -89,7 +90,9 @@ def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_pa
                tmp_path / "fourth") == 0
     assert "is among the files" not in capsys.readouterr().out
     assert run(*again, files[1], "--output_path", tmp_path / "second") == 0
-    assert "is among the files" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "is among the files" not in printed
+    assert printed.endswith("second, in place of the data that was prepared there before\n")
 
 
 def test_files_of_the_census(tmp_path, capsys):

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feature_specs.files import PROJECT
 from tests.rec_sdk_cpu.tools import make_table, start
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-with open(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "rec_sdk_cpu", "contracts",
+with open(os.path.join(PROJECT, "rec_sdk_cpu", "contracts",
                        "mx_rec.json")) as _stream:
     CONTRACT = json.load(_stream)
 CALLABLES = {entry["name"]: entry for entry in CONTRACT["callables"] if "G3" in entry["generations"]}
@@ -110,7 +109,7 @@ def _same_in_a_new_process(path, name, expression):
     subprocess.run([sys.executable, "-c", (
         "import inspect, os, rec_sdk_cpu; rec_sdk_cpu.install(); from %s import %s as made; "
         "assert inspect.signature(made).parameters[%r].default == %s") % (module, attribute, name, expression)],
-        env=dict(os.environ, PYTHONPATH=_ROOT, PYTHONWARNINGS="ignore"), check=True)
+        env=dict(os.environ, PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore"), check=True)
 
 
 def _cases(kind):

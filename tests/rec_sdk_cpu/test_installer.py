@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
+from feature_specs.files import PROJECT
 
 
 def _run(code, path=""):
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([_ROOT, path]), PYTHONWARNINGS="ignore")
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([PROJECT, path]), PYTHONWARNINGS="ignore")
     return subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
+from feature_specs.files import PROJECT
+
 _RANKS = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "JOB_ID")
 PROGRAM = """
 import json, os, sys
@@ -22,7 +23,7 @@ print(json.dumps({"main": __name__, "arguments": sys.argv[1:], "file": os.path.b
 
 def run(*arguments, cwd, **environment):
     cleared = {name: value for name, value in os.environ.items() if name not in _RANKS}
-    cleared.update(PYTHONPATH=_ROOT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2", **environment)
+    cleared.update(PYTHONPATH=PROJECT, PYTHONWARNINGS="ignore", TF_CPP_MIN_LOG_LEVEL="2", **environment)
     return subprocess.run([sys.executable, "-m", "rec_sdk_cpu"] + [str(item) for item in arguments], cwd=str(cwd),
                           env=cleared, capture_output=True, text=True, check=False)
 

@@ -10,14 +10,14 @@ import sys
 import pytest
 import tensorflow as tf
 
+from feature_specs.files import PROJECT
 from tests.rec_sdk_cpu.tools import CONSTANT, start
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
 CPU_OPS = "librecsdk_tf_rec_v1_cpu_ops.so"
 
 
 def _read(*parts):
-    with open(os.path.join(ROOT, *parts), encoding="utf-8") as stream:
+    with open(os.path.join(PROJECT, *parts), encoding="utf-8") as stream:
         return stream.read()
 
 
@@ -110,7 +110,7 @@ for name, note in absent:
     else:
         raise AssertionError("%s is of G3 only" % name)
 print("as written:", len(there), len(absent))
-""", json.dumps([there, absent])], cwd=ROOT, capture_output=True, text=True, check=False)
+""", json.dumps([there, absent])], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "as written: %d %d" % (len(there), len(absent)), result.stderr
     assert there and absent
 
@@ -136,6 +136,6 @@ def test_every_callable_of_the_contract_is_in_the_table():
 
 def test_the_docs_name_tests_that_exist():
     files = [path for folder in ("rec_sdk_cpu", "fidelity")
-             for path in glob.glob(os.path.join(ROOT, "tests", folder, "**", "*.py"), recursive=True)]
+             for path in glob.glob(os.path.join(PROJECT, "tests", folder, "**", "*.py"), recursive=True)]
     named = set(re.findall(r"test_\w+\.py", _read("docs", "rec_sdk_cpu.md")))
     assert named and not named - {os.path.basename(path) for path in files}

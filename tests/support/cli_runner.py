@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from feature_specs.files import PROJECT
 
 
 def run_app(*arguments, cwd, timeout=300, environment=None, check=True):

@@ -18,9 +18,9 @@ import sys
 import tempfile
 import time
 
+from feature_specs.files import PROJECT
 from tests.support import kill_points, runs
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEEP = ("--keep_checkpoint_max", "2")
 # Where the evaluation rows contradict the training rows, the first evaluation is the best and training ends at 30.
 EARLY_STOPPING = ("--early_stopping_patience", "2", "--train_epoch", "6")

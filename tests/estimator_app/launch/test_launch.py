@@ -16,6 +16,7 @@ from estimator_app.launch.environment import add_launch_arguments, compose
 from estimator_app.launch.hosts import Host
 from estimator_app.launch.preflight_checks import Row
 from feature_specs.errors import ConfigError, UserError
+from feature_specs.files import PROJECT
 from tests.estimator_app.launch.dry_run_texts import (
     CPU_TEXT,
     RANK_TABLE_FREE_TEXT,
@@ -25,8 +26,6 @@ from tests.estimator_app.launch.dry_run_texts import (
     TWO_HOSTS_TABLE_TEXT,
 )
 from tests.estimator_app.launch.test_launch_rank_table import two_servers, version_1
-
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 # Runs what follows the interpreter's path once per rank, as horovodrun and mpirun do on one host.
 RUNNER = """\

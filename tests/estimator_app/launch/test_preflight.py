@@ -12,10 +12,10 @@ import pytest
 from estimator_app.launch import preflight, preflight_checks
 from estimator_app.launch.environment import LaunchOptions
 from estimator_app.launch.hosts import Host, this_host
+from feature_specs.files import PROJECT
 from tests.estimator_app.launch.test_launch_rank_table import version_1
 from tests.support.small_data import write_data
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 EXPLODES = "raise SystemExit('imported')\n"
 
 

@@ -16,8 +16,8 @@ from estimator_app.launch.environment import LaunchOptions, compose
 from estimator_app.launch.hosts import Placement, this_host
 from estimator_app.launch.runners import command_line
 from feature_specs.errors import UserError
+from feature_specs.files import PROJECT
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 MODULE = "tests.estimator_app.launch.rank_program"
 IDENTITY = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK")
 LAUNCHER = """

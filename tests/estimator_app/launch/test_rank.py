@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from estimator_app.launch import rank
-
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from feature_specs.files import PROJECT
 
 
 def test_horovods_variables_become_mpis():

@@ -33,7 +33,7 @@ def played(root, monkeypatch):
     def play(values):
         calls = []
 
-        def trained(preset, data_dir, model_dir, stop, check):
+        def trained(preset, data_dir, model_dir, steps, stop, check):
             check()
             found = values[len(calls) % len(values)]
             with open(preset, encoding="utf-8") as stream:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from feature_specs.errors import ConfigError, DataError
+from feature_specs.files import PROJECT
 from preprocessing.pipeline import Preparation, RowSplit, prepare
 from preprocessing.reading import spark
 from preprocessing.reading.readers import Reading, read_frames
@@ -17,7 +18,6 @@ from tests.support.rows import TOY, TOY_YAML, text_of, toy_rows, write
 
 HAS_SPARK = importlib.util.find_spec("pyspark") is not None and shutil.which("java") is not None
 needs_spark = pytest.mark.skipif(not HAS_SPARK, reason="needs pyspark (setup --spark) and Java")
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def preparation(root, output, **changes):

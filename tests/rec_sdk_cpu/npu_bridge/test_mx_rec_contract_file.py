@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-_PATH = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir, "rec_sdk_cpu", "contracts",
+from feature_specs.files import PROJECT
+
+_PATH = os.path.join(PROJECT, "rec_sdk_cpu", "contracts",
                      "mx_rec.json")
 with open(_PATH) as stream:
     CONTRACT = json.load(stream)

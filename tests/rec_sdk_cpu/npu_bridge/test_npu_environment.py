@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from feature_specs.files import PROJECT
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import npu_common, util
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir))
 # The singleton is in npu_common alone: without TensorFlow's import a case takes milliseconds.
 PRELUDE = """
 import os
@@ -18,7 +18,7 @@ from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu import npu_common
 def run(code, **environment):
     unset = ("JOB_ID", "RANK_SIZE", "CM_WORKER_SIZE", "RANK_ID", "POD_NAME")
     env = {name: value for name, value in os.environ.items() if name not in unset}
-    env.update(environment, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3")
+    env.update(environment, PYTHONPATH=PROJECT, TF_CPP_MIN_LOG_LEVEL="3")
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, text=True, capture_output=True,
                           timeout=100)
 

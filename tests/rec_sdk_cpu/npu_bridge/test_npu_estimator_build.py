@@ -6,6 +6,7 @@ import re
 import pytest
 import tensorflow as tf
 
+from feature_specs.files import PROJECT
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge import npu_init
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_config import (
     DumpConfig,
@@ -18,7 +19,7 @@ from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_config import (
 )
 from rec_sdk_cpu.npu_bridge_modules.npu_bridge.estimator.npu.npu_estimator import NPUEstimator
 
-_PATH = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir, "rec_sdk_cpu", "contracts",
+_PATH = os.path.join(PROJECT, "rec_sdk_cpu", "contracts",
                      "npu_bridge.json")
 with open(_PATH) as stream:
     CONTRACT = json.load(stream)

@@ -7,7 +7,8 @@ from typing import Dict, List
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from feature_specs.files import PROJECT
+
 # The order in which checkpoints go from one number of ranks to the next, and where each takes them from.
 JOURNEY = (("one", 1, None), ("four", 4, "one"), ("two", 2, "four"), ("last", 1, "two"))
 WATCHDOG_SECONDS = 120
@@ -24,12 +25,12 @@ def environment(**more: str) -> Dict[str, str]:
     """Returns the environment of a launched process: no ranks announced, the project importable."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(("OMPI_", "HOROVOD_", "RANK_", "CM_"))}
-    path = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH", "")) if part)
+    path = os.pathsep.join(part for part in (PROJECT, os.environ.get("PYTHONPATH", "")) if part)
     return dict(kept, PYTHONPATH=path, TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore",
                 HCCL_EXEC_TIMEOUT=str(WATCHDOG_SECONDS), **more)
 
 
-def launch(command: List[str], ranks: int, seconds: float = LAUNCH_SECONDS, cwd: str = ROOT,
+def launch(command: List[str], ranks: int, seconds: float = LAUNCH_SECONDS, cwd: str = PROJECT,
            **variables: str) -> "subprocess.CompletedProcess[str]":
     """Runs a command on some ranks, one of them without the launcher, and returns how it ended."""
     prefix = [] if ranks == 1 else [sys.executable, "-m", "rec_sdk_cpu.rank_launcher", "--ranks", str(ranks), "--"]

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.rec_sdk_cpu.ranks.conftest import ROOT, environment, launch, needs_horovod
+from feature_specs.files import PROJECT
+from tests.rec_sdk_cpu.ranks.conftest import environment, launch, needs_horovod
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -128,7 +129,7 @@ open(sys.argv[1] + "/saved%d" % rank, "w").write(str(len(stopped)))
 """)
     launcher = subprocess.Popen(
         [sys.executable, "-m", "rec_sdk_cpu.rank_launcher", "--ranks", "2", "--", sys.executable, str(path),
-         str(tmp_path)], env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+         str(tmp_path)], env=environment(), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + 100
         while not all((tmp_path / ("started%d" % rank)).exists() for rank in range(2)):
@@ -163,7 +164,7 @@ def test_one_rank_does_not_import_horovod(tmp_path):
 
 def test_ranks_without_horovod_are_refused_with_a_line(tmp_path):
     (tmp_path / "horovod.py").write_text("raise ImportError('no horovod here')\n")
-    ended = launch([sys.executable, "-c", "pass"], 2, 60, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT]))
+    ended = launch([sys.executable, "-c", "pass"], 2, 60, PYTHONPATH=os.pathsep.join([str(tmp_path), PROJECT]))
     assert ended.returncode == 1
     assert "2 ranks on CPUs need Horovod (no horovod here)" in ended.stdout and len(ended.stdout.splitlines()) == 1
 
