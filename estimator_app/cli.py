@@ -23,7 +23,7 @@ from feature_specs.manifest import read_manifest
 from feature_specs.outputs import STANDARD, is_standard
 
 # What an interrupted command leaves, for its last line.
-_KEPT = {"train": "checkpoints that were saved are kept, the same command goes on from the last one",
+_KEPT = {"train": "checkpoints that were saved are kept, the same command resumes from the last one",
          "tune": "the study is kept, the same command continues it"}
 # Bytes for libraries and thread stacks of TensorFlow; its allocator aborts the process where there is no more.
 _LEAST = {"address space (ulimit -v)": (resource.RLIMIT_AS, 4 << 30),

@@ -40,12 +40,12 @@ class Config:
 
     data_dir: str = _field("data/sample", "prepared data (with manifest.json)", "path")
     model_dir: str = _field("runs/default", "checkpoints, metrics and reports", "path")
-    device: str = _field(AUTO, "auto takes the NPU where mx_rec and npu_bridge can be imported", choices=DEVICES)
+    device: str = _field(AUTO, "auto: the NPU if mx_rec and npu_bridge can be imported, else the CPU", choices=DEVICES)
 
     model: str = _field("mmoe", "the network between embedding and tasks", "model")
     input_layer: str = _field(CONCAT, "sum: table rows are the first layer and are added up; concat: a vector per "
                                       "field", choices=(SUM, CONCAT))
-    embedding_dim: int = _field(16, "values of a table's row where the dataset says nothing (concat only)", "values",
+    embedding_dim: int = _field(16, "values per table row, unless the dataset file sets dim (concat only)", "values",
                                 (1, 8192))
     expert_num: int = _field(8, "experts that all tasks share", "experts", (1, 1024))
     expert_layers: Tuple[int, ...] = _field((16,), "units of an expert's layers, comma-separated", "units", (1, 8192))
@@ -66,8 +66,8 @@ class Config:
 
     batch_size: int = _field(512, "training rows per step and rank; the global batch is this times the ranks", "rows",
                              (1, 1 << 20))
-    train_epoch: int = _field(5, "passes over the training rows; 0: by the data, one or a few where values come "
-                                 "rarely, else 2 to 10; more of a tiny table", "epochs", (0, 100000))
+    train_epoch: int = _field(5, "passes over the training rows; 0: chosen from the data: one or a few if most values "
+                                 "are rare, else 2 to 10; more for a tiny table", "epochs", (0, 100000))
     learning_rate: float = _field(0.001, "of the dense variables (Adam)", bounds=(1e-8, 10.0))
     sparse_learning_rate: float = _field(0.001, "of the embedding tables (lazy Adam)", bounds=(1e-8, 10.0))
     learning_rate_schedule: str = _field("fixed", "of the dense variables; cosine falls to 0 at the last step",
@@ -75,8 +75,8 @@ class Config:
     sparse_learning_rate_schedule: str = _field("fixed", "of the embedding tables", choices=SCHEDULES)
     embedding_l2: float = _field(0.0, "L2 penalty on the rows that a batch touches: this times a row is added to its "
                                       "gradient", bounds=(0.0, 1.0))
-    task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; a task "
-                                               "that is not named has 1", "task=weight")
+    task_weights: Tuple[str, ...] = _field((), "weights of the tasks' losses, comma-separated, task=weight; 1 for "
+                                               "tasks not named", "task=weight")
     seed: int = _field(2020, "of initial weights and shuffling", bounds=(0, 2 ** 31 - 1))
 
     eval_batch_size: int = _field(4096, "evaluation rows per step and rank", "rows", (1, 1 << 20))
@@ -84,12 +84,12 @@ class Config:
                                          "rows in a second set of scores, weighted_auc_<task> and others", "name")
     eval_interval: int = _field(0, "steps between checkpoints, each followed by an evaluation; 0: one epoch", "steps",
                                 (0, 2 ** 31 - 1))
-    early_stopping_patience: int = _field(0, "evaluations without a new best after which training ends; 0: never",
+    early_stopping_patience: int = _field(0, "end training after this many evaluations without a new best; 0: never",
                                           "evaluations", (0, 10 ** 6))
-    early_stopping_metric: str = _field("", "what early stopping looks at, such as auc_click; empty: what the best "
-                                            "checkpoint is chosen by", "name")
+    early_stopping_metric: str = _field("", "metric of early stopping, such as auc_click; empty: the one that chooses "
+                                            "the best checkpoint", "name")
     log_interval: int = _field(100, "steps between progress lines and training summaries", "steps", (1, 2 ** 31 - 1))
-    keep_checkpoint_max: int = _field(5, "latest checkpoints that are kept (the best one is kept besides)",
+    keep_checkpoint_max: int = _field(5, "latest checkpoints to keep (the best one is kept as well)",
                                       "checkpoints", (1, 10000))
 
     shuffle_rows: int = _field(1 << 18, "rows in the record shuffle buffer; 0: keep the order of the files", "rows",
@@ -98,22 +98,22 @@ class Config:
     prefetch: int = _field(0, "batches prepared ahead; 0: four per thread, at most 64", "batches", (0, 1000))
     threads: int = _field(0, "threads of TensorFlow and of the input pipeline; 0: one per core that the process "
                              "may use", "threads", (0, 1024))
-    max_loss: float = _field(0.0, "a training loss above this stops the run as one that is not finite does; 0: any is "
-                                  "allowed", bounds=(0.0, 1e30))
+    max_loss: float = _field(0.0, "a training loss above this stops the run, like a loss that is not finite; 0: no "
+                                  "limit", bounds=(0.0, 1e30))
 
     use_dynamic: bool = _field(True, "dynamic shape of the SDK's exchange; false: static, with send_count")
     cache_mode: str = _field("HBM", "where the embedding tables live", choices=CACHE_MODES)
     use_faae: bool = _field(False, "feature admission and eviction")
-    access_threshold: int = _field(1000, "occurrences in training that give a key a row (use_faae only)", "occurrences",
-                                   (1, 2 ** 31 - 1))
+    access_threshold: int = _field(1000, "occurrences in training before a key gets a row (use_faae only)",
+                                   "occurrences", (1, 2 ** 31 - 1))
     eviction_threshold: int = _field(180, "time without an occurrence after which a key loses its row (use_faae only); "
                                           "0: never", "seconds", (0, 2 ** 31 - 1))
     eviction_interval: int = _field(180, "time between evictions (use_faae only)", "seconds", (1, 2 ** 31 - 1))
     use_dynamic_expansion: bool = _field(False, "tables that grow without a fixed capacity")
-    use_multi_lookup: bool = _field(False, "look the keys up twice in the same table")
+    use_multi_lookup: bool = _field(False, "look up the keys twice in the same table")
     use_modify_graph: bool = _field(False, "graph modification: tensors of keys instead of FeatureSpecs")
-    table_capacity: int = _field(0, "rows of every embedding table over all ranks; 0: as many as the dataset file "
-                                    "says, or as there are keys, and a quarter more", "rows", (0, 10 ** 9))
+    table_capacity: int = _field(0, "rows of every embedding table over all ranks; 0: the rows of the dataset file, "
+                                    "else the number of keys and a quarter more", "rows", (0, 10 ** 9))
 
     def __post_init__(self) -> None:
         for name in _FIELDS:

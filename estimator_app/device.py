@@ -65,7 +65,7 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
         refuse(not is_digits(value), "environment variable %s=%r is not a whole number; unset it", name, value)
     size, rank = environment.get("OMPI_COMM_WORLD_SIZE", "1"), environment.get("OMPI_COMM_WORLD_RANK")
     refuse(size == "1" and environment.get("RANK_SIZE", "1") not in ("0", "1"),
-           "environment variable RANK_SIZE=%s is set, and this process is no rank of a launch; unset it, or start "
+           "environment variable RANK_SIZE=%s is set, and this process is not a rank of a launch; unset it, or start "
            "ranks with train --ranks", environment.get("RANK_SIZE"))
     refuse(int(size) > 1 and rank is None,
            "environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this process is no rank "

@@ -120,12 +120,13 @@ def _add_train(parser: Parser, arguments: Sequence[str]) -> None:
                                 meanings={"train_epoch": _passes(shown, arguments)} if asked else {})
     add = parser.add_argument
     add("--fresh", action="store_true",
-        help="start over; the old run moves into a folder inside the model directory, exports and predictions stay "
+        help="start over; the old run moves into a subdirectory of the model directory; exports and predictions stay "
              "(default: resume from the last checkpoint)")
     add("--continue_on", action="store_true",
-        help="train on with other data, prepared with --vocabulary_from the model (default: other data is refused)")
+        help="continue training on other data, prepared with --vocabulary_from the model (default: other data is "
+             "refused)")
     add("--warm_start_from", default="", metavar="PATH",
-        help="model directory whose variables and tables a new model takes over where they fit [path] (default: none)")
+        help="model directory; a new model takes over its variables and tables where they fit [path] (default: none)")
     add("--verify_data", action="store_true",
         help="compare all data files with their hashes again (default: once per data directory)")
     add("--eval_mode", default=AUTO, choices=EVAL_MODES, metavar="|".join(EVAL_MODES),
@@ -169,8 +170,8 @@ def _add_predict(parser: Parser) -> None:
     _add_model_arguments(parser)
     add = parser.add_argument
     add("--input", nargs="+", metavar="FILE",
-        help="raw files in the dataset's format, folders or patterns; - is standard input; labels, weight, group and "
-             "row key may be absent [path] (default: the sample's test file, where the model was trained on the "
+        help="raw files in the dataset's format, directories or patterns; - is standard input; labels, weight, group "
+             "and row key may be absent [path] (default: the sample's test file, where the model was trained on the "
              "sample)")
     add("--output", metavar="FILE",
         help="file to write; - is standard output; .gz is compressed [path] (default: predictions.csv in the model "

@@ -55,5 +55,5 @@ def check_arguments(arguments: Sequence[str]) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-            raise ConfigError("%s %s is not UTF-8; rename the file or folder to a name in UTF-8" % (what, shown)
+            raise ConfigError("%s %s is not UTF-8; rename the file or directory to a name in UTF-8" % (what, shown)
                               ) from error

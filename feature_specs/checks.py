@@ -61,7 +61,7 @@ def is_path(text: str) -> bool:
 
 def check_path_text(what: str, text: str) -> None:
     """Refuses a text that no file can have for its path."""
-    refuse(not is_path(text), "%s %r is no path: no file can be called so", what, text)
+    refuse(not is_path(text), "%s %r is not a path: no file can have this name", what, text)
 
 
 def parse_number(text: str) -> float:

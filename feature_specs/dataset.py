@@ -254,7 +254,7 @@ class DatasetDefinition:
             owner = by_name.get(feature.vocabulary or feature.name)
             if owner is None or owner.vocabulary not in ("", owner.name):
                 near = did_you_mean(feature.vocabulary, by_name) if owner is None else ""
-                raise ConfigError("feature %s: vocabulary %s is no feature with a vocabulary of its own%s"
+                raise ConfigError("feature %s: vocabulary %s is not a feature with a vocabulary of its own%s"
                                   % (feature.name, feature.vocabulary, near))
             refuse((owner.encoding, owner.table) != (feature.encoding, feature.table),
                    "feature %s shares the values of %s and must have its table (%s) and encoding (%s)",

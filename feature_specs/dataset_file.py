@@ -65,7 +65,7 @@ def parse_dataset(text: str, path: str) -> DatasetFile:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError("%s%s is no valid YAML: %s" % (
+        raise ConfigError("%s%s is not valid YAML: %s" % (
             path, " line %d" % (mark.line + 1) if mark else "", reason)) from error
     refuse(node is None, "%s is empty; describe FILE writes a draft", path)
     return _Parser(path).dataset(node)

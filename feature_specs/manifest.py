@@ -176,7 +176,7 @@ def read_manifest(directory: str) -> Manifest:
     """Reads a data directory's manifest; DataError where it is missing, unreadable, damaged or of a newer format."""
     path = os.path.join(directory, FILE_NAME)
     if os.path.isfile(directory):
-        raise DataError("%s is a file and no data directory; make one of it with: bash run_estimator.sh prepare "
+        raise DataError("%s is a file, not a data directory; make one from it with: bash run_estimator.sh prepare "
                         "--dataset my.yaml --train_data_path %s --split 0.1 --output_path DATA (describe drafts "
                         "my.yaml)" % (directory, directory))
     if not os.path.isdir(directory):

@@ -96,10 +96,10 @@ class Preparation:
                 (self.vocabulary_splits not in VOCAB_CHOICES, "vocabulary_splits %r: give %s" % (
                     ",".join(self.vocabulary_splits), " or ".join(map(",".join, VOCAB_CHOICES)))),
                 (split.share and self.test_paths,
-                 "--split takes the test rows out of the training files; leave out --test_data_path"),
+                 "--split takes the test rows from the training files; leave out --test_data_path"),
                 (not split.share and not self.test_paths, "no test rows: give --test_data_path FILE, or --split 0.1"),
                 (not 0 <= split.share < 1,
-                 "split %g: give the share of the rows that is for testing, between 0 and 1" % split.share),
+                 "split %g: give the share of the rows to test on, between 0 and 1" % split.share),
                 ((split.by_column or split.by_time) and not split.share,
                  "--split_by and --split_by_time go with --split"),
                 (split.by_column in [task.column for task in self.definition.tasks],

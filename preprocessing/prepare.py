@@ -38,22 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="dataset file (YAML) that describes the columns and tasks, or a built-in one (default: "
                              "that of --sample or --vocabulary_from, else census)")
     parser.add_argument("--output_path", metavar="DIR", required=True,
-                        help="directory to make; one that was written by an earlier preparation is replaced [path] "
+                        help="directory to make; an earlier preparation there is replaced [path] "
                              "(required)")
     data = parser.add_argument_group("where the data comes from (one of them)")
     data.add_argument("--train_data_path", metavar="FILE", nargs="+",
-                      help="training files, folders or quoted patterns [paths] (default: none)")
+                      help="training files, directories or quoted patterns [paths] (default: none)")
     data.add_argument("--test_data_path", metavar="FILE", nargs="+",
-                      help="test files, folders or quoted patterns [paths] (default: none)")
+                      help="test files, directories or quoted patterns [paths] (default: none)")
     data.add_argument("--sample", metavar="|".join(sample.SAMPLES), nargs="?", const=CENSUS, choices=sample.SAMPLES,
                       help="make up data; kept in OUTPUT/raw (default: off; without a name: census)")
-    split = parser.add_argument_group("test rows out of the training files, instead of --test_data_path")
+    split = parser.add_argument_group("test rows from the training files, instead of --test_data_path")
     split.add_argument("--split", type=parse_number, default=0.0, metavar="SHARE",
-                       help="share of the rows that is for testing, such as 0.1, chosen by chance (default: 0)")
+                       help="share of the rows to test on, such as 0.1, chosen at random (default: 0)")
     split.add_argument("--split_by", metavar="COLUMN",
-                       help="rows with the same value of this column stay together (default: row by row)")
+                       help="rows with the same value in this column stay together (default: row by row)")
     split.add_argument("--split_by_time", metavar="COLUMN",
-                       help="the rows with the latest dates or greatest numbers are for testing (default: by chance)")
+                       help="test on the rows with the latest dates or greatest numbers (default: at random)")
     parser.add_argument("--vocabulary_from", metavar="DIR",
                         help="continue the vocabularies and keep the statistics of this data or model directory; new "
                              "values are appended [path] (default: start anew)")

@@ -67,5 +67,5 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
         raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "
                         "2024-05-31 12:30:00 or 2024-05-31T12:30:00+02:00" % (
                             frame.attrs["path"], frame.index[wrong[0]], column,
-                            "is empty" if text == "" else "%r is no time" % text))
+                            "is empty" if text == "" else "%r is not a time" % text))
     return times

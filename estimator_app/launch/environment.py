@@ -79,24 +79,24 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a launch."""
     add = parser.add_argument_group("many ranks").add_argument
     add("--ranks", type=int, metavar="N",
-        help="processes that work on one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
-             "of all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without one %d per host)"
+        help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
+             "of all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without a table %d per host)"
              % DEFAULT_RANKS)
     add("--hosts", default="", metavar="H:N,H:N",
         help="hosts and the ranks of each, reached by ssh without a password (default: this host)")
     add("--network_interface", default="", metavar="NAME",
-        help="interface on which the ranks find each other (default: lo on one host, else any that all hosts have)")
+        help="network interface between the ranks (default: lo on one host, else any that all hosts have)")
     add("--dry_run", "--dry-run", action="store_true",
         help="print the environment and the command of the ranks; start nothing")
     add = parser.add_argument_group("launch on NPUs (with --device npu)").add_argument
-    add("--so_path", metavar="PATH", help="folder of the SDK's op libraries, <mx_rec>/libasc [path]")
+    add("--so_path", metavar="PATH", help="directory of the SDK's op libraries, <mx_rec>/libasc [path]")
     add("--rec_package_path", metavar="PATH",
-        help="folder of the SDK's Python packages: mx_rec itself or the folder that holds it [path]")
+        help="directory of the SDK's Python packages: mx_rec itself or its parent [path]")
     add("--hccl_cfg_json", metavar="FILE", help="rank table; not together with --ip [path]")
     add("--ip", metavar="ADDRESS",
         help="address of this host: start without a rank table; with --hosts it is the first of these")
     add("--mpi_args", default="", metavar="TEXT",
-        help="further arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
+        help="more arguments for mpirun, quoted as in a shell (default: none); write --mpi_args=...")
 
 
 def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions:

@@ -218,7 +218,7 @@ def _custom_op(host: Host, expansion: bool) -> _Finding:
 
 def _mpi(host: Host) -> _Finding:
     if not host.which("mpirun"):
-        return MISSING, "no mpirun on PATH", "install Open MPI 4.1.5 and put its bin folder on PATH"
+        return MISSING, "no mpirun on PATH", "install Open MPI 4.1.5 and put its bin directory on PATH"
     return OK, "horovodrun" if host.which("horovodrun") else "mpirun (no horovodrun)", ""
 
 
@@ -246,7 +246,7 @@ def _driver(host: Host) -> _Finding:
     if has_tool:
         return OK, "version unknown, npu-smi is there", ""
     return (MISSING, "no npu-smi, no %s" % _DRIVER_VERSION,
-            "install the NPU driver and firmware; in a container, mount the driver's folder")
+            "install the NPU driver and firmware; in a container, mount the driver's directory")
 
 
 def _toolkit(host: Host) -> _Finding:

@@ -314,8 +314,8 @@ def _other_batch(config: Config, found: Config, ranks: int, ranks_before: int) -
     way = ("use --batch_size %d, another --model_dir, or --fresh to start over" % found.batch_size
            if ranks == ranks_before else "use --batch_size %d, or --ranks %d with --batch_size %d" % (
         rows // ranks, ranks_before, found.batch_size) if rows % ranks == 0 else
-        "%d rows are no multiple of %d ranks: use --ranks %d with --batch_size %d, or a number of ranks that divides "
-        "them" % (rows, ranks, ranks_before, found.batch_size))
+        "%d rows are not a multiple of %d ranks: use --ranks %d with --batch_size %d, or a number of ranks that "
+        "divides them" % (rows, ranks, ranks_before, found.batch_size))
     return ("model directory %s was trained with %d rows a step (ranks: %d, batch_size %d); ranks: %d, batch_size %d "
             "would give steps and epochs another meaning; %s" % (
                 config.model_dir, rows, ranks_before, found.batch_size, ranks, config.batch_size, way))

@@ -22,7 +22,7 @@ class SparseTableError(UserError):
 def tables(directory: str) -> List[str]:
     """Returns the names of the tables in a folder, sorted."""
     if not os.path.isdir(directory):
-        raise SparseTableError("the folder of embedding tables %s does not exist" % directory)
+        raise SparseTableError("the directory of embedding tables %s does not exist" % directory)
     return sorted(name for name in os.listdir(directory) if os.path.isdir(os.path.join(directory, name, KEYS)))
 
 

@@ -39,7 +39,7 @@ def read_model(model_dir: str, choice: str) -> TrainedModel:
     tables = {name: _read_table(checkpoint.tables, name, dim) for name, dim in model.table_dims().items()}
     for name, values in list(dense.items()) + [(name, table.rows) for name, table in tables.items()]:
         if not np.isfinite(values).all():
-            raise UserError("checkpoint %s: %s holds numbers that are not finite; training has diverged, use an "
+            raise UserError("checkpoint %s: %s holds numbers that are not finite: training has diverged, use an "
                             "earlier --checkpoint" % (checkpoint.path, name))
     return TrainedModel(model, checkpoint, dense, tables)
 

@@ -75,7 +75,7 @@ def _vocabulary_reason(name: str, model: Model, old: Model, source: str) -> str:
         return ""
     values = _values(vocabulary_file(model.manifest, model.config.data_dir, name))
     theirs = _values(vocabulary_file(old.manifest, os.path.join(source, MODEL_DATA_FOLDER), name))
-    return "" if theirs <= values else "vocabulary of %s is another" % name
+    return "" if theirs <= values else "the vocabulary of %s differs" % name
 
 
 def _values(path: str) -> Set[Tuple[int, str]]:

@@ -48,7 +48,7 @@ def read_space(path: str, base: Config) -> Dict[str, BaseDistribution]:
     for name, entry in sorted(read_entries(path).items()):
         try:
             if name not in fields:
-                raise ConfigError("this is no field that can be searched; known: %s" % ", ".join(sorted(fields)))
+                raise ConfigError("this field cannot be searched; known: %s" % ", ".join(sorted(fields)))
             space[name] = _distribution(entry, fields[name])
             for value in _ends(space[name]):
                 base.replace(**{name: value})

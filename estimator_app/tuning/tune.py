@@ -57,22 +57,22 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
     """
     preset = preset or _preset_of(dataset or CENSUS)
     parser.add_argument("--trials", type=int, required=True, metavar="N",
-                        help="trials of the study, those of earlier runs included [trials] (required)")
+                        help="trials of the study, including those of earlier runs [trials] (required)")
     parser.add_argument("--dataset", default=CENSUS, metavar="NAME|FILE",
                         help="definition of the data: census, shop, or a YAML file (default: census)")
     parser.add_argument("--train_data_path", nargs="+", metavar="FILE",
                         help="training files; validation rows are set aside from them [paths] (default: the sample's "
                              "training file)")
     parser.add_argument("--output_path", default="runs/tune", metavar="DIR",
-                        help="the study, its data and the best preset; an existing study goes on [path] (default: "
+                        help="the study, its data and the best preset; an existing study is continued [path] (default: "
                              "runs/tune)")
     parser.add_argument("--space", default=search_space.DEFAULT_FILE, metavar="FILE",
-                        help="what is searched [path] (default: the file that comes with the program)")
+                        help="fields and their ranges [path] (default: the file that comes with the program)")
     parser.add_argument("--metric", default="", metavar="NAME",
-                        help="what a trial is judged by: auc_mean, mean_loss, or a score of a task such as auc_income "
-                             "(default: auc_mean where a task has an AUC, else mean_loss)")
+                        help="metric that ranks the trials: auc_mean, mean_loss, or a score of a task such as "
+                             "auc_income (default: auc_mean where a task has an AUC, else mean_loss)")
     parser.add_argument("--splits", type=int, default=1, metavar="N",
-                        help="random validation splits that every trial is trained on; its value is their mean "
+                        help="random validation splits; every trial trains on each, its value is the mean "
                              "[splits] (default: 1)")
     config_module.add_preset_argument(parser, preset)
     base, rare = (config_module.from_arguments({}, config_module.read_preset(preset, is_rare), os.environ)
@@ -174,7 +174,7 @@ class Search:
                     trial = self._run_trial()
                     self._check_signals()
                 except KeyboardInterrupt:
-                    sys.stdout.write("stopped in trial %d; the same command goes on with the study\n"
+                    sys.stdout.write("stopped in trial %d; the same command continues the study\n"
                                      % (len(self._study.trials) - 1))
                     return 128 + self._received[0]
                 failures = failures + 1 if trial.state == TrialState.FAIL else 0

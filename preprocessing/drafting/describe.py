@@ -23,8 +23,9 @@ _TASK_TYPES = {"label": "binary", "target": "regression"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command to a parser."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="CSV (any separator, plain or gzip) or Parquet files, "
-                                                                 "folders or quoted patterns [paths] (required)")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="CSV (any separator, plain or gzip) or Parquet "
+                                                                 "files, directories or quoted patterns [paths] "
+                                                                 "(required)")
     parser.add_argument("--output", metavar="FILE",
                         help="dataset file to write; an existing file is not replaced [path] (default: the table only)")
     parser.add_argument("--rows", type=int, default=100000, metavar="N",
@@ -98,7 +99,7 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
     lines += ["features:", *features, "tasks:", *tasks]
     for key, found, why in (
             ("group", [item for item in columns if item.kind == "categorical" and is_group(item)],
-             "named like whom a row belongs to; the AUC within each is measured too"),
+             "named like the owner of a row; the AUC within each group is measured too"),
             ("weight", [item for item in columns if item.kind == "weight"], "how much a row counts in training"),
             ("row_key", [item for item in columns if item.kind == "key"], "passed through to predictions")):
         lines += ["%s: %s  # %s" % (key, quoted(item.name), why) for item in found[:1]]

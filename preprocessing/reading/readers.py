@@ -79,7 +79,7 @@ def find_inputs(patterns: Sequence[str], each_once: bool = True) -> List[str]:
         else:
             paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
         if not paths:
-            raise DataError("%s: no such file; give a file, a folder with files, or a pattern that matches some"
+            raise DataError("%s: no such file; give a file, a directory with files, or a pattern that matches some"
                             % pattern)
         found.extend(paths)
     return list(dict.fromkeys(found)) if each_once else found

@@ -118,11 +118,11 @@ def _blocks(stream: IO[bytes], path: str, block_bytes: int) -> Iterator[Block]:
             data = data[len(_BYTE_ORDER_MARK):]
         data = waiting + data
         if is_cut:
-            raise DataError("%s: line %d has more than %d bytes; it is no text file with a row per line"
+            raise DataError("%s: line %d has more than %d bytes; it is not a text file with a row per line"
                             % (path, line + data.count(b"\n"), MAX_LINE_BYTES))
         if len(waiting) > most:
-            raise DataError("%s: from line %d on more than %d bytes are empty lines; it is no text file with a row per "
-                            "line" % (path, line, MAX_LINE_BYTES))
+            raise DataError("%s: from line %d on more than %d bytes are empty lines; it is not a text file with a row "
+                            "per line" % (path, line, MAX_LINE_BYTES))
         # Empty lines wait until it is known whether rows follow.
         text, waiting = data.rstrip(b"\r\n"), data
         if line == 1 and b"\r" in text and b"\n" not in data:

@@ -148,7 +148,7 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer, CustomizedOptimizer):
         if self.by_address:
             table = table_module.of_address(target) if isinstance(target, tf.Tensor) else None
             if table is None:
-                raise NotImplementedError("%s %s is no entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET"
+                raise NotImplementedError("%s %s is not an entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET"
                                           % (WRONG_VARIABLE, getattr(target, "name", target)))
             # Slices of the local embedding are summed to a dense gradient: duplicates count once each.
             if isinstance(gradient, tf.IndexedSlices):

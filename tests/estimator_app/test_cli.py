@@ -134,7 +134,7 @@ def test_a_link_in_the_path_is_resolved_on_a_cpu_and_refused_on_npus(fresh):
     ({"TF_CONFIG": '{"session_master": "grpc://x:1"}'}, "TF_CONFIG names session_master"),
     ({"RANK_ID": "abc"}, "RANK_ID='abc' is not a whole number"),
     ({"HOROVOD_RANK": "x"}, "HOROVOD_RANK='x' is not a whole number"),
-    ({"RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE=2 is set, and this process is no rank of a launch"),
+    ({"RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE=2 is set, and this process is not a rank of a launch"),
     ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": None}, "OMPI_COMM_WORLD_SIZE=4 is set"),
     ({"OMPI_COMM_WORLD_SIZE": "four"}, "OMPI_COMM_WORLD_SIZE='four' is not a whole number"),
     ({"OMPI_COMM_WORLD_RANK": "3"}, "OMPI_COMM_WORLD_RANK=3 is not below OMPI_COMM_WORLD_SIZE=1"),

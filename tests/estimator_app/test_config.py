@@ -81,9 +81,9 @@ def test_wrong_switches(environment, message):
     ({"early_stopping_metric": "auc_a"}, "has no effect without early_stopping_patience"),
     ({"use_dynamic": 1}, "use_dynamic must be true or false"),
     ({"model_dir": ""}, "model_dir must not be empty"),
-    ({"model_dir": "a\0b"}, "model_dir 'a.x00b' is no path"),
-    ({"data_dir": "\0"}, "data_dir '.x00' is no path"),
-    ({"data_dir": "a\ud800"}, "data_dir 'a.ud800' is no path"),
+    ({"model_dir": "a\0b"}, "model_dir 'a.x00b' is not a path"),
+    ({"data_dir": "\0"}, "data_dir '.x00' is not a path"),
+    ({"data_dir": "a\ud800"}, "data_dir 'a.ud800' is not a path"),
     ({"use_dynamic_expansion": True, "cache_mode": "SSD", "use_modify_graph": True}, "goes with cache_mode HBM only"),
     ({"use_dynamic_expansion": True, "use_faae": True}, "use_faae does not go with use_dynamic_expansion"),
 ])

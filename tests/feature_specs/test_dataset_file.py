@@ -109,7 +109,7 @@ def change(old, new, text=EXAMPLE):
     (change("name: shop\n", ""), 2, "name is missing"),
     (change("  user_id: {type", "  '': {type"), 2, "feature name '': use letters"),
     (change("weight: sample_weight", "weight: [a]"), 20, "one text is expected"),
-    ("a: [", 1, "is no valid YAML"), ("- a", 1, "keys with values are expected"),
+    ("a: [", 1, "is not valid YAML"), ("- a", 1, "keys with values are expected"),
 ])
 def test_complaints_name_the_line_and_the_remedy(text, line, message):
     with pytest.raises(ConfigError, match=message) as caught:

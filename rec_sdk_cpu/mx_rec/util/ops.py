@@ -156,5 +156,5 @@ def import_host_pipeline_ops(so_pkg_name: str = constants.LIBREC_TF_NPU_OPS_SO) 
 def _table_at(address: Any) -> Any:
     table = table_module.of_address(address) if isinstance(address, tf.Tensor) else None
     if table is None:
-        raise ValueError("%s is no entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET" % getattr(address, "name", address))
+        raise ValueError("%s is not an entry of ASCEND_SPARSE_LOOKUP_ID_OFFSET" % getattr(address, "name", address))
     return table

@@ -22,5 +22,5 @@ def test_a_path_that_no_file_can_have_is_one_line(tmp_path, part, field, text):
         # The directory that is read counts, wherever the model was trained.
         assert directory.read_settings(str(tmp_path), {})[0].model_dir == str(tmp_path)
         return
-    with pytest.raises(UserError, match="is no path: no file can be called so"):
+    with pytest.raises(UserError, match="is not a path: no file can have this name"):
         directory.read_settings(str(tmp_path), {})

@@ -103,7 +103,8 @@ def test_settings_that_change_model_or_order_are_refused(trained, changes, words
 
 @pytest.mark.parametrize("ranks, way", [
     (2, "use --batch_size 8, or --ranks 1 with --batch_size 16"),
-    (3, "16 rows are no multiple of 3 ranks: use --ranks 1 with --batch_size 16, or a number of ranks that divides")])
+    (3, "16 rows are not a multiple of 3 ranks: use --ranks 1 with --batch_size 16, or a number of "
+        "ranks that divides")])
 def test_the_ways_to_another_number_of_ranks_are_ways(trained, ranks, way):
     config, manifest = directory.read_settings(trained.model, {})
     with pytest.raises(ConfigError, match=way):

@@ -197,8 +197,8 @@ def test_a_damaged_study_is_one_line(root, played):
 
 
 @pytest.mark.parametrize("space, words", [
-    ({"batch": {"choices": [1]}}, "no field that can be searched"),
-    ({"model_dir": {"choices": ["x"]}}, "no field that can be searched"),
+    ({"batch": {"choices": [1]}}, "field cannot be searched"),
+    ({"model_dir": {"choices": ["x"]}}, "field cannot be searched"),
     ({"batch_size": {"choices": [64, 0]}}, "batch_size 0 is out of range"),
     ({"batch_size": {"low": 1.5, "high": 3}}, "does not fit a field of type int"),
     ({"model": {"low": 1, "high": 3}}, "does not fit a field of type str"),

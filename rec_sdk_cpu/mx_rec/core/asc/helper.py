@@ -99,7 +99,7 @@ def _insert_dict(specs: Sequence[FeatureSpec], batch: Dict[str, tf.Tensor], is_t
 def _insert_sequence(specs: Sequence[FeatureSpec], batch: Sequence[Any], is_training: bool) -> Any:
     for spec in specs:
         if not isinstance(spec.index_key, int) or spec.index_key >= len(batch):
-            raise ValueError("FeatureSpec %s: index_key %r is no position in a batch of %d tensors"
+            raise ValueError("FeatureSpec %s: index_key %r is not a position in a batch of %d tensors"
                              % (spec.name, spec.index_key, len(batch)))
         if spec.is_timestamp:
             spec.insert_timestamp(batch[spec.index_key], is_training)
