@@ -89,7 +89,7 @@ def test_every_command_has_help(tmp_path, command):
     (["train", "--qqqqq", "1"], 2, "unknown flag --qqqqq; run_estimator.sh train --help lists all flags"),
     (["train", "data/my"], 1, "data/my: not one of train's flags, such as --data_dir DIR"),
     (["eval", "data/my"], 2, "data/my stands without a flag; give it as that of one, such as --data_dir data/my"),
-    (["train", "--data_dir", __file__], 1, "is a file and no data directory"),
+    (["train", "--data_dir", __file__], 1, "is a file, not a data directory"),
     (["train", "--batch_size", "many"], 2, "invalid int value"),
     (["train", "--learning_rate", "0,001"], 2, "'0,001' is not a number; write it with a point, such as 0.1"),
     (["prepare", "--split", "10%", "--output_path", "x"], 2, "'10%' is not a number"),
@@ -313,7 +313,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("error, status, words", [
     (StoppedError("stopped by SIGTERM at step 3"), 143, "a checkpoint is saved, the same command%s resumes from it"),
-    (KeyboardInterrupt(), 130, "are kept, the same command%s goes on from the last one")])
+    (KeyboardInterrupt(), 130, "are kept, the same command%s resumes from the last one")])
 def test_a_stop_names_the_command_that_goes_on(monkeypatch, capsys, error, status, words):
     def run(arguments, closed):
         raise error

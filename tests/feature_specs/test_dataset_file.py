@@ -99,7 +99,7 @@ def change(old, new, text=EXAMPLE):
     (change("pooling: sum", "pooling: max"), 8, "pooling 'max' is not known; choose from mean, sum"),
     (change("encoding: hash", "encoding: hashed"), 5, "encoding 'hashed' is not known"),
     (change("vocabulary: item_id", "vocabulary: item_id, table: tags"), 7, "must have its table"),
-    (change("vocabulary: item_id", "vocabulary: nobody"), 7, "vocabulary nobody is no feature"),
+    (change("vocabulary: item_id", "vocabulary: nobody"), 7, "vocabulary nobody is not a feature"),
     (change("vocabulary: item_id", "vocabulary: item_ids"), 7, "of its own, did you mean item_id\\?"),
     (change("table: users", "table: user"), 5, "table user is not defined"),
     (change("type: categorical", "type: text"), 5, "type text is not known; choose from categorical, numeric"),
