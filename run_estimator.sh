@@ -99,7 +99,7 @@ main() {
       exit 2
       ;;
     help | -h | --help)
-      if (($#)); then
+      if (($#)) && [[ $1 != help && $1 != -* ]]; then
         main "$1" --help
       else
         usage

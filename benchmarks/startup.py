@@ -1,6 +1,6 @@
 """Start-up of the commands: ``bash run_estimator.sh bench startup``.
 
-From the start of the process to the end of the first training step, ours with the census preset against the reference
+From the start of the process to the end of the first training step, ours with the preset plain against the reference
 way's Estimator; and the time of ``--help``, which must not load TensorFlow.
 """
 import os

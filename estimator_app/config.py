@@ -223,7 +223,8 @@ def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Seque
 def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds ``--preset``; ``name`` is the one that a run without the flag would use."""
     parser.add_argument("--preset", default="", metavar="NAME|FILE",
-                        help="settings file: %s, or the path of a JSON file (default: %s, what the dataset names)"
+                        help="settings file: %s, or the path of a JSON file; a dataset file may name one "
+                             "(default: %s)"
                              % (", ".join(preset_names()), name))
 
 

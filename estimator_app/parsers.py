@@ -27,7 +27,7 @@ COMMANDS = {
     "predict": "score raw files with a trained model, row by row and in order",
     "export": "write a SavedModel that needs nothing but TensorFlow, and check it",
     "tune": "search settings on validation rows of the training files; resumable",
-    "bench": "measure against a baseline",
+    "bench": "measure speed or quality against a baseline",
     "preflight": "list what a run needs and what is missing",
 }
 

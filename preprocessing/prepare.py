@@ -51,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     split.add_argument("--split", type=parse_number, default=0.0, metavar="SHARE",
                        help="share of the rows to test on, such as 0.1, chosen at random (default: 0)")
     split.add_argument("--split_by", metavar="COLUMN",
-                       help="rows with the same value in this column stay together (default: row by row)")
+                       help="with --split: rows with the same value in this column stay together (default: row by row)")
     split.add_argument("--split_by_time", metavar="COLUMN",
-                       help="test on the rows with the latest dates or greatest numbers (default: at random)")
+                       help="with --split: test on the rows with the latest dates or greatest numbers (default: at "
+                            "random)")
     parser.add_argument("--vocabulary_from", metavar="DIR",
                         help="continue the vocabularies and keep the statistics of this data or model directory; new "
                              "values are appended [path] (default: start anew)")

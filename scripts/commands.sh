@@ -13,7 +13,7 @@ usage: bash run_estimator.sh <command> [flags...]
   predict    score raw data into a CSV file
   export     write a self-contained SavedModel and check it
   tune       search hyper-parameters on validation rows of the training file; resumable
-  bench      measure speed against a baseline
+  bench      measure speed or quality against a baseline
   preflight  list what a run needs and what is missing (--device npu: on an NPU host)
   test       run the tests (--all: also the long ones; other flags go to pytest)
   lint       run the linters and the type checker ("lint ruff", "lint mypy" or "lint shellcheck" for one of them)

@@ -75,8 +75,8 @@ class RankEnvironment:
         return {**{name: value for name, value in environment.items() if name not in self.removed}, **self.values}
 
 
-def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a launch."""
+def add_launch_arguments(parser: argparse.ArgumentParser, starts: bool = True) -> None:
+    """Adds the flags of a launch; ``starts`` is whether the command starts ranks, which a dry run leaves out."""
     add = parser.add_argument_group("many ranks").add_argument
     add("--ranks", type=int, metavar="N",
         help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
@@ -86,8 +86,9 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         help="hosts and the ranks of each, reached by ssh without a password (default: this host)")
     add("--network_interface", default="", metavar="NAME",
         help="network interface between the ranks (default: lo on one host, else any that all hosts have)")
-    add("--dry_run", "--dry-run", action="store_true",
-        help="print the environment and the command of the ranks; start nothing")
+    if starts:
+        add("--dry_run", "--dry-run", action="store_true",
+            help="print the environment and the command of the ranks; start nothing")
     add = parser.add_argument_group("launch on NPUs (with --device npu)").add_argument
     add("--so_path", metavar="PATH", help="directory of the SDK's op libraries, <mx_rec>/libasc [path]")
     add("--rec_package_path", metavar="PATH",
@@ -101,7 +102,8 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_from(parsed: argparse.Namespace, device: str = NPU) -> LaunchOptions:
     """Returns the launch options of a parsed command line; ConfigError where ``--mpi_args`` cannot be split."""
-    values = {name: getattr(parsed, name) for name in LaunchOptions.__dataclass_fields__ if name != "device"}
+    values = {name: value for name, value in vars(parsed).items()
+              if name in LaunchOptions.__dataclass_fields__ and name != "device"}
     for name in ("so_path", "rec_package_path", "hccl_cfg_json"):
         values[name] = os.path.abspath(values[name]) if values[name] else ""
     try:

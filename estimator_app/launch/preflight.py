@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model directory of the run [path] (default: runs/default)")
     add("--use_dynamic_expansion", choices=("true", "false"), default="false", metavar="true|false",
         help="tables that grow without a fixed capacity (default: false)")
-    add_launch_arguments(parser)
+    add_launch_arguments(parser, starts=False)
 
 
 def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optional[TextIO] = None,
@@ -34,7 +34,7 @@ def run(parsed: argparse.Namespace, host: Optional[Host] = None, stream: Optiona
     """Prints a table per host and returns the exit status: 1 where something mandatory is missing, else 0."""
     host, stream = host or this_host(), stream or sys.stdout
     npu = parsed.device == NPU or (parsed.device == "auto" and host.package("mx_rec") is not None)
-    options = dataclasses.replace(options_from(parsed, NPU if npu else CPU), dry_run=False)
+    options = options_from(parsed, NPU if npu else CPU)
     expansion = parsed.use_dynamic_expansion == "true" or host.environment.get("USE_DYNAMIC_EXPANSION") == "1"
     wanted = Wanted(parsed.model_dir, parsed.data_dir, expansion, table_bytes)
     environment = compose(options, host) if options.hosts else None

@@ -14,6 +14,7 @@ from preprocessing.reading.text_files import is_number
 from preprocessing.reading.times import times_of_texts
 
 _HASH_ABOVE = 20000
+HASHED = "; hash: more than %d values" % _HASH_ABOVE
 _LIST_SEPARATORS = "|,; "
 # Patterns of names, in the form of simple_name.
 RATING = re.compile(r"(.*_)?(rating|score|stars|grade|overall)\Z")
@@ -98,7 +99,7 @@ def read_column(name: str, texts: pd.Series, type_name: str) -> Column:
         column.missing, column.doubt = (), ""  # elsewhere the few are values like the others
     if column.kind in ("categorical", "list") and len(column.different) > _HASH_ABOVE:
         column.keys["encoding"] = "hash"
-        column.why += "; hash: more than %d values" % _HASH_ABOVE
+        column.why += HASHED
     return column
 
 

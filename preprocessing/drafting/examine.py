@@ -6,7 +6,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import pandas as pd
 
-from preprocessing.drafting.column_kinds import FEW, RATING, Column, read_column, set_keys, simple_name
+from preprocessing.drafting.column_kinds import FEW, HASHED, RATING, Column, read_column, set_keys, simple_name
 from preprocessing.drafting.look import MAYBE_MISSING, Look
 from preprocessing.reading.times import times_of_texts
 
@@ -287,7 +287,7 @@ def _share(columns: List[Column]) -> None:
             if _overlap(pieces, values):
                 column.keys.pop("encoding", None)
                 column.keys.update(owner.keys, vocabulary=owner.key)
-                column.why += "; shares the values of %s" % owner.name
+                column.why = "%s; shares the values of %s" % (column.why.replace(HASHED, ""), owner.name)
 
 
 def _overlap(pieces: set, values: set) -> bool:

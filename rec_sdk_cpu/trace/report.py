@@ -14,9 +14,10 @@ _SETTINGS = ("init", "create_table", "FeatureSpec", "sparse_lookup", "create_has
 # Methods of TensorFlow's that are recorded.
 _TENSORFLOW = ("Estimator.",)
 # Variables that the SDK reads when it is imported (rec_sdk_api 7.1); all but the log level tune the device's host.
-_VARIABLES = ("MXREC_LOG_LEVEL", "RANK_TABLE_FILE", "CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_IP",
-              "CM_WORKER_SIZE", "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "TF_DEVICE", "AclTimeout",
-              "HD_CHANNEL_SIZE", "KEY_PROCESS_THREAD_NUM", "MAX_UNIQUE_THREAD_NUM", "FAST_UNIQUE",
+_VARIABLES = ("RECSDK_LOG_LEVEL", "MXREC_LOG_LEVEL", "RANK_TABLE_FILE", "CM_CHIEF_IP", "CM_CHIEF_PORT",
+              "CM_CHIEF_DEVICE", "CM_WORKER_IP", "CM_WORKER_SIZE", "ASCEND_VISIBLE_DEVICES",
+              "ASCEND_RT_VISIBLE_DEVICES", "TF_DEVICE", "AclTimeout", "HD_CHANNEL_SIZE",
+              "KEY_PROCESS_THREAD_NUM", "MAX_UNIQUE_THREAD_NUM", "FAST_UNIQUE",
               "HOT_EMB_UPDATE_STEP", "USE_COMBINE_FAAE", "RECORD_KEY_COUNT", "SSD_SAVE_COMPACT_LEVEL", "USE_SHM_SWAP")
 
 
@@ -99,7 +100,7 @@ def _setting_lines(recorder: Recorder, calls: List[Call]) -> List[str]:
             "%s=%s" % (name, " | ".join(values)) for name, values in options))
     variables = ["%s=%s" % (name, os.environ[name]) for name in _VARIABLES if name in os.environ]
     if variables:
-        lines += _wrapped("environment, of which only MXREC_LOG_LEVEL has an effect here: %s" % ", ".join(variables))
+        lines += _wrapped("environment, of which only the log levels have an effect here: %s" % ", ".join(variables))
     return lines
 
 

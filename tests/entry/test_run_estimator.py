@@ -69,6 +69,8 @@ def test_every_command_of_the_app_is_passed_on(ready, command):
 
 def test_help_of_a_command(ready):
     assert ready.run("help", "export").returncode == 0
+    for words in (["help", "help"], ["help", "--help"], ["help", "-h"]):
+        assert "usage: bash run_estimator.sh <command>" in ready.run(*words).out
     assert ready.app()[1] == ["export", "--help"]
 
 

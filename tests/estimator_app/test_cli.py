@@ -95,6 +95,9 @@ def test_every_command_has_help(tmp_path, command):
     (["prepare", "--split", "10%", "--output_path", "x"], 2, "'10%' is not a number"),
     (["train", "--batch_size", "0"], 1, "batch_size 0 is out of range; allowed: 1 to"),
     (["train", "--preset", "nothing"], 1, "preset 'nothing' cannot be read"),
+    (["train", "--dry_run", "--ranks", "2", "--device", "cpu"], 1, "--dry_run starts nothing, and the sample data set "
+     "in data/sample is not there"),
+    (["preflight", "--dry_run"], 2, "unknown flag --dry_run"),
     (["train", "--data_dir", "absent"], 1, "data directory absent does not exist"),
     (["eval"], 1, "holds no trained model"), (["predict"], 1, "holds no trained model"),
     (["export"], 1, "holds no trained model"), (["prepare", "--output_path", "x"], 1, "no data given"),

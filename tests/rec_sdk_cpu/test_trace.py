@@ -61,7 +61,7 @@ def test_a_program_that_fails_is_no_clean_one(tmp_path):
     "npu_bridge.estimator.npu_ops.dropout                           1x  helper.py:4",
     "init: max_steps=3, use_dynamic=True",
     "is_train=True | False",
-    "precision_mode='allow_mix_precision'", "has an effect here: USE_COMBINE_FAAE=1",
+    "precision_mode='allow_mix_precision'", "have an effect here: USE_COMBINE_FAAE=1",
 ])
 def test_calls_and_settings(traced, text):
     assert text in traced.stderr, traced.stderr

@@ -8,7 +8,7 @@ _VARIABLES = ("RECSDK_LOG_LEVEL", "MXREC_LOG_LEVEL")
 
 
 class LoggingProxy:
-    """printf-style logging to standard error, at the level of MXREC_LOG_LEVEL (default INFO)."""
+    """printf-style logging to standard error, at RECSDK_LOG_LEVEL, else MXREC_LOG_LEVEL (default INFO)."""
 
     _instance: logging.Logger
 

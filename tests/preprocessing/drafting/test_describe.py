@@ -36,6 +36,17 @@ def kinds(definition):
              for feature in definition.categorical}, [feature.name for feature in definition.numeric])
 
 
+def test_a_list_that_shares_the_values_of_a_vocabulary_is_not_said_to_be_hashed(tmp_path):
+    rows = [["%d" % (number % 19000), "i%d|i%d" % (number % 19000, number % 30000), "%d" % (number % 3 == 0)]
+            for number in range(60000)]
+    path = write(tmp_path / "log.csv", text_of([["i" + row[0]] + row[1:] for row in rows],
+                                               ["item_id", "history", "click"], ","))
+    run(path, "--output", tmp_path / "log.yaml")
+    drafted = (tmp_path / "log.yaml").read_text()
+    line = next(line for line in drafted.splitlines() if line.strip().startswith("history:"))
+    assert "vocabulary: item_id" in line and "shares the values of item_id" in line and "hash" not in line, line
+
+
 def test_the_shops_log(tmp_path, capsys):
     path = write_sample("shop", str(tmp_path), 4000, 10, 1)[0]  # Its histories hold values of item_id.
     definition = prepared(tmp_path, path, "--rows", 3000)
