@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from typing import Any, Callable, Iterator, Mapping, Optional
@@ -121,8 +122,10 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("without --dataset %s: %s" % (OF_THE_CENSUS, error)) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
-    sys.stdout.write("written: %s%s\n" % (
-        args.output_path, ", in place of the data that was prepared there before" if replaces else ""))
+    then = "" if args.sample or earlier else "; then: bash run_estimator.sh train --data_dir %s --model_dir DIR" % (
+        shlex.quote(args.output_path))
+    sys.stdout.write("written: %s%s%s\n" % (
+        args.output_path, ", in place of the data that was prepared there before" if replaces else "", then))
     return manifest
 
 

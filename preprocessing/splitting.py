@@ -64,8 +64,8 @@ def times_of(frame: pd.DataFrame, column: str) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(times))
     if len(wrong):
         text = values[wrong[0]]
-        raise DataError("%s row %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "
+        raise DataError("%s %s %d: column %s %s; --split_by_time needs numbers, or dates such as 2024-05-31, "
                         "2024-05-31 12:30:00 or 2024-05-31T12:30:00+02:00" % (
-                            frame.attrs["path"], frame.index[wrong[0]], column,
+                            frame.attrs["path"], frame.attrs["unit"], frame.index[wrong[0]], column,
                             "is empty" if text == "" else "%r is not a time" % text))
     return times

@@ -18,9 +18,9 @@ from feature_specs.manifest import TEST_SPLIT, Manifest, read_manifest
 def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str, Any]:
     """Evaluates a checkpoint, ``latest``, ``best`` or a step number, on the data of ``config.data_dir``.
 
-    Returns what ``eval`` prints as JSON: global_step, examples, loss and every task's scores, those with ``weighted_``
-    where rows have weights; None where one is not defined. Raises UserError where checkpoint or data are missing, or do
-    not fit the model, whose data has the manifest ``trained_on``.
+    Returns what ``eval`` prints as JSON: global_step, examples, mean_loss and every task's scores, those with
+    ``weighted_`` where rows have weights; None where one is not defined. Raises UserError where checkpoint or data are
+    missing, or do not fit the model, whose data has the manifest ``trained_on``.
     """
     manifest = read_manifest(config.data_dir)
     directory.check_same_encoding(trained_on, manifest, config, may_grow=True)
@@ -41,7 +41,8 @@ def evaluate(config: Config, trained_on: Manifest, checkpoint: str) -> Dict[str,
                 chosen = checkpoints.resolve(config.model_dir, checkpoint, model.table_dims())
         runtime.guard.check()
     metrics, names = plain_metrics(result), model.tasks.score_names()
-    shown = {"global_step": metrics["global_step"], "examples": metrics["examples"], "loss": metrics[MEAN_LOSS]}
+    shown = {"global_step": metrics["global_step"], "examples": metrics["examples"],
+             MEAN_LOSS: metrics[MEAN_LOSS]}
     return dict(shown, **{name: metrics[name] for name in names + [WEIGHTED_PREFIX + name for name in names]
                           if name in metrics})
 

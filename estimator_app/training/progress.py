@@ -28,10 +28,11 @@ def tell_evaluation(run: Run, metrics: Dict[str, Any], note: str = "", with_head
     """Prints the table row of an evaluation on the first rank."""
     scores, numbers, step = run.model.tasks.main_scores(), run.numbers, metrics["global_step"]
     if with_heading:
-        tell(run, "%9s %7s %9s" % ("step", "epoch", "eval loss") + "".join(" %14s" % name for name in scores))
+        tell(run, "%9s %7s %9s" % ("step", "epoch", MEAN_LOSS) + "".join(" %14s" % name for name in scores))
     cells = ("n/a" if metrics[name] is None else "%.5f" % metrics[name] for name in scores)
     tell(run, "%9d %7.2f %9.5f" % (step, (step - numbers.data_start) / numbers.steps_per_epoch, metrics[MEAN_LOSS])
-         + "".join(" %14s" % cell for cell in cells) + ("  " + note if note else ""))
+         + "".join(" %*s" % (max(14, len(name)), cell) for name, cell in zip(scores, cells))
+         + ("  " + note if note else ""))
 
 
 class ProgressHook(tf.compat.v1.train.SessionRunHook):

@@ -41,7 +41,7 @@ def write_report(model_dir: str, tasks: TaskSet) -> None:
     borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
     settings = os.path.join(model_dir, SETTINGS_FILE)
     html = jinja2.Environment(autoescape=True).from_string(_text(_TEMPLATE_FILE)).render(
-        written=time.strftime("Written %Y-%m-%d %H:%M:%S UTC", time.gmtime()), rows=evaluations,
+        model_dir=model_dir, written=time.strftime("Written %Y-%m-%d %H:%M:%S UTC", time.gmtime()), rows=evaluations,
         warnings=collapse_warnings(evaluations[-1]) if evaluations else [], columns=columns,
         whole=("global_step", "examples"), borders=borders, best=checkpoints.read_best(model_dir),
         settings=_text(settings) if os.path.isfile(settings) else "",
@@ -63,7 +63,9 @@ def _figures(entries: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping
     training = [entry for entry in entries if entry["kind"] == history.TRAIN]
     # Running means that forget; the first ones are means of what there is.
     smoothed = pandas.Series(dict(_points(training, "loss")), dtype=float).ewm(alpha=1.0 - _SMOOTHING).mean()
-    made = [("Scores", [(name, _points(evaluations, name)) for name in tasks.main_scores()]),
+    scores, losses = ([(name, _points(evaluations, name)) for name in tasks.main_scores()
+                       if tasks.is_loss(name) == is_loss] for is_loss in (False, True))
+    made = [*([("Scores", scores)] if scores else []), *([("Errors, lower is better", losses)] if losses else []),
             ("Loss", [("training, smoothed", list(smoothed.items())), ("evaluation", _points(evaluations, MEAN_LOSS))]),
             ("Training speed, examples/s", [("training", _points(training, "examples_per_second"))])]
     return [_curves(title, series, borders) for title, series in made]

@@ -224,7 +224,7 @@ class Search:
             result = "%s %.5f" % (self._metric, ended.value)
         except optuna.TrialPruned:
             ended = self._study.tell(trial, state=TrialState.PRUNED)
-            result = "pruned after evaluation %s" % ended.last_step
+            result = "stopped early, after evaluation %s" % ended.last_step
         except (TrialFailedError, ConfigError) as error:
             trial.set_user_attr("error", str(error))
             ended = self._study.tell(trial, state=TrialState.FAIL)
@@ -272,8 +272,8 @@ class Search:
             raise UserError("no trial of the study in %s was completed; raise --trials" % self._directory)
         ordered: List[Any] = sorted(complete, key=lambda trial: trial.value, reverse=not self._lower_is_better)
         best = ordered[0]
-        sys.stdout.write("best of %d trials (%d pruned), by %s on validation rows (a part of the training files), last "
-                         "checkpoint:\n" % (ended, ended - len(complete), self._metric))
+        sys.stdout.write("best of %d trials (%d stopped early), by %s on validation rows (a part of the training "
+                         "files), last checkpoint:\n" % (ended, ended - len(complete), self._metric))
         for trial in ordered[:_SHOWN_TRIALS]:
             sys.stdout.write("  trial %4d  %.5f  %s\n" % (trial.number, trial.value, _settings_text(trial.params)))
         path = os.path.join(self._directory, PRESET_FILE)

@@ -16,12 +16,15 @@ from preprocessing.reading.times import times_of_texts
 _HASH_ABOVE = 20000
 HASHED = "; hash: more than %d values" % _HASH_ABOVE
 _LIST_SEPARATORS = "|,; "
+# Most blanks inside a value of a list, and least lists per value where values have some.
+_BLANKS, _LISTS_PER_PHRASE = 3, 2
 # Patterns of names, in the form of simple_name.
 RATING = re.compile(r"(.*_)?(rating|score|stars|grade|overall)\Z")
 _IDENTITY = re.compile(
     r"(?!(num|n|no|nr|count|total)_|.*(^|_)(per|since|to)_)((.*_)?(id|ids|code|type|category|zip|plz|key|hash|user|"
-    r"customer|member|visitor|viewer|candidate|session|patient|item|product|film|movie|video|song|artist|store|shop|"
-    r"device|ad|campaign|publisher|merchant|brand|listing|job)|(.*_)?(zip|post|postal)_?codes?|\w*(nummer|_no|_nr)|"
+    r"customer|member|visitor|viewer|candidate|session|patient|guest|client|account|buyer|shopper|listener|player|"
+    r"student|subscriber|item|product|film|movie|video|song|artist|store|shop|device|ad|campaign|"
+    r"publisher|merchant|brand|listing|job)|(.*_)?(zip|post|postal)_?codes?|\w*(nummer|_no|_nr)|"
     r"\w*postleitzahl|(?!(.*_)?(\w*paid|bid|\w*valid|covid|grid|mid|aid|void|kid|solid|rapid|fluid|humid|acid|android|"
     r"hybrid)\Z)\w*id)\Z")
 _AMOUNT = re.compile(r"(.*_)?(price|amount|salary|cost|revenue|income|value|spend|sales|budget|rent)(_.*)?\Z")
@@ -63,6 +66,7 @@ class Column:
         keys: {key: its value in YAML} of the feature or task.
         yes: the texts that make a label 1; ``is_flag`` whether the words of its two values say which these are.
         missing: the texts that mean that a number or label is not known.
+        follows: of a number that is left out, the label that it follows.
         doubt: what a person should look at before anything is prepared; empty where nothing is.
     """
 
@@ -79,6 +83,7 @@ class Column:
     yes: Tuple[str, ...] = ("1",)
     is_flag: bool = False
     missing: Tuple[str, ...] = ()
+    follows: str = ""
     doubt: str = ""
 
     @property
@@ -228,9 +233,12 @@ def list_separator(values: pd.Series) -> str:
             continue
         parts = values.str.split(separator)
         pieces = parts.explode().str.strip()
-        # A phrase has blanks inside, a list of ids has none; and values of a list come back in other rows.
-        if (pieces.str.match(r"[^\s|,;]+\Z").mean() > 0.95 and pieces.nunique() < 0.8 * len(pieces)
-                and (separator != " " or pieces.str.match(r"[A-Za-z]{0,3}\d+\Z").mean() > 0.95)
+        # Values of a list come back in other rows. A phrase has blanks inside, a list of ids has none; where lists hold
+        # phrases, there are many more lists than values.
+        is_plain = pieces.str.match(r"[^\s|,;]+\Z").mean() > 0.95 and pieces.nunique() < 0.8 * len(pieces)
+        has_phrases = separator != " " and (pieces.str.match(r"[^|,;]+\Z") & (pieces.str.count(" ") <= _BLANKS)).mean(
+            ) > 0.95 and values.nunique() > _LISTS_PER_PHRASE * pieces.nunique()
+        if ((is_plain or has_phrases) and (separator != " " or pieces.str.match(r"[A-Za-z]{0,3}\d+\Z").mean() > 0.95)
                 and pieces.str.match(r"-?\d+\.\d+\Z").mean() < 0.5 and not _has_places(parts)):
             return separator
     return ""

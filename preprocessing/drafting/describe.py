@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
     unclear = ["column %s is left out: %s" % (item.name, item.why) for item in columns if item.kind == "unclear"]
     for line in [*look.warnings, *unclear, *(item.doubt for item in columns if item.doubt)]:
         sys.stdout.write("warning: %s\n" % line)
-    flags = [item.name for item in columns if item.kind == "categorical" and item.is_flag]
+    flags = [item.name for item in columns
+             if item.kind == "categorical" and item.is_flag and set(item.different) != {"1", "2"}]
     if flags:
         sys.stdout.write("yes or no, and taken for features: %s; what is known only afterwards belongs under tasks\n"
                          % ", ".join(flags))
@@ -79,6 +80,8 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
     features = [line for column in columns for line in _feature(column)]
     tasks = [_entry(column, {"type": _TASK_TYPES[column.kind], "column": quoted(column.name)})
              for column in columns if column.kind in _TASK_TYPES]
+    following = ["  # %s: {type: regression, column: %s, where: %s}  # if it is to be predicted: %s" % (
+        column.key, quoted(column.name), column.follows, column.why) for column in columns if column.follows]
     if all(line.startswith("  #") for line in features):
         raise DataError("%s: no column is left for a feature; write the dataset file by hand: docs/datasets.md"
                         % look.paths[0])
@@ -96,7 +99,7 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
     lines = ["# Drafted from %s%d rows of %s; every key is described in docs/datasets.md." % (
         "" if look.is_all else "the first ", len(look.frame), first),
         "name: %s" % name_of(first.split(".")[0], "data_").rstrip("_"), "files: {%s}" % ", ".join(files)]
-    lines += ["features:", *features, "tasks:", *tasks]
+    lines += ["features:", *features, "tasks:", *tasks, *following]
     for key, found, why in (
             ("group", [item for item in columns if item.kind == "categorical" and is_group(item)],
              "named like the owner of a row; the AUC within each group is measured too"),

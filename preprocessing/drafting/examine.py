@@ -26,6 +26,11 @@ _TARGET = re.compile(r"(.*_)?(amount|revenue|gmv|spend|duration|seconds|payment)
 # Sums and means of the past, and what belongs to the object.
 _NO_TARGET = re.compile(r"(avg|mean|average|last|prev\w*|past|total|since|video|movie|film|song|loan|credit)_.*|"
                         r".*(_\d+(d|h|m|days|hours)|_avg|_mean|_pred\w*)\Z|video|(.*_)?(views|plays)")
+# What follows a label is the outcome's, whatever else its name may mean.
+_PAID = re.compile(r"(.*_)?(value|paid|spent|price|total|basket|cart|tips?|fare|profit|sales|cost|fee|bill|turnover|"
+                   r"margin|earnings)(_.*)?")
+_GROUP = re.compile(r"(user|customer|member|visitor|session|guest|client|account|buyer|shopper|reader|viewer|listener|"
+                    r"player|patient|student|subscriber)(_?id)?\Z|uid\Z")
 _NO_LABEL = re.compile(r"(.*_)?(gender|sex|geschlecht)\Z")
 # Times of the row's object, which say nothing of when the row came.
 _EARLY = re.compile(
@@ -207,8 +212,10 @@ def _implies(happens: pd.Series, label: Column) -> bool:
 def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
     numeric = [(column, simple_name(column.name)) for column in columns if column.kind == "numeric" or (
         column.numbers is not None and column.kind == "categorical" and _TARGET.fullmatch(simple_name(column.name)))]
-    named = [column for column, name in numeric if not _NO_TARGET.fullmatch(name) and (
-        _STRONG_TARGET.fullmatch(name) or _TARGET.fullmatch(name) and (not labels or _follows(column, labels)))]
+    named = [column for column, name in numeric if (
+        not _NO_TARGET.fullmatch(name) and (_STRONG_TARGET.fullmatch(name) or not labels and _TARGET.fullmatch(name))
+        or not _NO_TARGET.fullmatch(name.replace("total_", "")) and (_TARGET.fullmatch(name) or _PAID.fullmatch(name))
+        and _follows(column, labels))]
     ratings = [] if labels else [column for column, name in numeric if RATING.match(name)]
     strong = [column for column in named if _STRONG_TARGET.fullmatch(simple_name(column.name))]
     for column in strong + ratings if ratings else named:
@@ -238,18 +245,21 @@ def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
             scores.append(column.numbers.to_numpy())
         # A value that comes once tells its own row's label, which says nothing.
         is_coarse = column.kind == "categorical" and len(column.different) <= min(_LEAK_VALUES, len(column.texts) // 10)
-        for label in labels:
+        # Of several labels that it follows the nearest one, which is 1 in the fewest rows.
+        for label in sorted(labels, key=lambda label: int(label.is_positive.sum())):
             means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
             best = max(_area(score, label) for score in (scores + means if is_coarse else scores))
-            follows = _implies(differs, label)
-            excludes = _excludes(column, label)
+            follows, excludes = _implies(differs, label), _excludes(column, label)
             if best >= _LEAK or follows or excludes:
+                if follows and column.kind == "numeric":
+                    column.follows = label.key
                 column.keys["type"], column.kind = {"numeric": "numeric"}.get(column.kind, "categorical"), "leak"
-                column.why = "it tells %s almost alone (%s), as what is known only afterwards does" % (
-                    label.name, "AUC %.3f" % best if best >= _LEAK else "never yes where that is" if excludes else
-                    "it is %s only where that is 1" % (
+                column.why = "%s: it is probably known only afterwards" % (
+                    "it tells %s almost alone (AUC %.3f)" % (label.name, best) if best >= _LEAK else
+                    "it is never yes where %s is" % label.name if excludes else
+                    "it is %s only where %s is 1" % (
                         "there" if (column.texts[~differs] == "").all() else
-                        "other than %r" % column.texts[~differs].iloc[0][:40]))
+                        "other than %r" % column.texts[~differs].iloc[0][:40], label.name))
                 break
 
 
@@ -297,7 +307,7 @@ def _overlap(pieces: set, values: set) -> bool:
 def is_group(column: Column) -> bool:
     """Whether a column is named like whom a row belongs to."""
     return len(column.different) > _FEWEST_GROUPS and bool(
-        re.match(r"(user|customer|member|visitor|session)(_?id)?\Z", simple_name(column.name)))
+        _GROUP.match(simple_name(column.name)))
 
 
 def is_named_label(column: Column) -> bool:

@@ -29,10 +29,14 @@ class BadRowsError(DataError):
 
 
 class BadRows:
-    """The bad rows of one file; ``hint`` is called when there are too many, and says what is probably wrong, if any."""
+    """The bad rows of one file, whose numbers count what ``unit`` says: lines of a text, or rows.
 
-    def __init__(self, path: str, limit: Union[int, str] = 0, hint: Callable[["BadRows"], str] = lambda _: "") -> None:
-        self.path = path
+    ``hint`` is called when there are too many, and says what is probably wrong, if anything.
+    """
+
+    def __init__(self, path: str, limit: Union[int, str] = 0, hint: Callable[["BadRows"], str] = lambda _: "",
+                 unit: str = "line") -> None:
+        self.path, self._unit = path, unit
         self.counts: Counter[str] = collections.Counter()
         #: (row, what was found and what was expected) of the first rows.
         self.places: List[Tuple[int, str]] = []
@@ -51,7 +55,7 @@ class BadRows:
 
     def describe(self) -> str:
         """Returns one line: the first five places, and how many rows there are for each reason."""
-        text = "; ".join("row %d: %s" % place for place in self.places)
+        text = "; ".join("%s %d: %s" % (self._unit, *place) for place in self.places)
         if self.total > len(self.places):
             text += "; ... in all %s" % ", ".join("%s: %d" % item for item in sorted(self.counts.items()))
         return text

@@ -142,7 +142,7 @@ class FrameReader:
             file = TextRows(self._definition, self._roles, info, reading.block_bytes)
         if file.names:
             self._check_columns(path, file.names, file.names_hint)
-        report = BadRows(path, reading.max_bad_rows, file.hint)
+        report = BadRows(path, reading.max_bad_rows, file.hint, file.unit)
         self.reports.append(report)
         self.first_row, self.last_row = file.first_row, file.first_row - 1
         has_rows = False
@@ -156,7 +156,7 @@ class FrameReader:
                 reading.progress(path, info.size)
             if len(frame):
                 has_rows = True
-                frame.attrs["path"] = path
+                frame.attrs.update(path=path, unit=file.unit)
                 yield frame
         report.check(self.last_row - self.first_row + 1)
         self.bad_rows.update(report.counts)
@@ -190,6 +190,8 @@ class FrameReader:
 
 class _ParquetRows:
     """The rows of one Parquet file; attributes and methods as of :class:`preprocessing.reading.text_rows.TextRows`."""
+
+    unit = "row"
 
     def __init__(self, definition: DatasetDefinition, roles: Roles, info: InputFile, workers: int) -> None:
         self.names_hint, self.first_row = "", 1

@@ -48,7 +48,10 @@ class TextRows:
         names_hint: what is probably wrong where a column is missing.
         first_row: number of the first line that is a row.
         blocks: of rows, for :meth:`convert`; to be read once.
+        unit: what the numbers of rows count.
     """
+
+    unit = "line"
 
     def __init__(self, definition: DatasetDefinition, roles: Roles, info: InputFile, block_bytes: int) -> None:
         self.names, self.names_hint, self.first_row = list(definition.files.columns), "", 1

@@ -364,11 +364,11 @@ def test_times_with_and_without_zones_are_put_in_order(tmp_path, times, last):
 
 
 @pytest.mark.parametrize("times, message", [
-    (["3", "nan", "5"], "row 3: column unused 'nan' is not a time"),
-    (["3", "5", "inf"], "row 4: .*'inf' is not a time"),
-    (["2024-05-31", "", "2024-06-01"], "t.tsv row 3: column unused is empty; --split_by_time needs numbers, or dates"),
-    (["2024-05-31", "2024-06-01", "31.5.2024"], "row 4: column unused '31.5.2024' is not a time"),
-    (["2024-05-31T12:00:00+02:00", "2024-05-31T12:00:00+2:00"], r"row 3: column unused '.*\+2:00' is not a time")])
+    (["3", "nan", "5"], "line 3: column unused 'nan' is not a time"),
+    (["3", "5", "inf"], "line 4: .*'inf' is not a time"),
+    (["2024-05-31", "", "2024-06-01"], "t.tsv line 3: column unused is empty; --split_by_time needs numbers, or dates"),
+    (["2024-05-31", "2024-06-01", "31.5.2024"], "line 4: column unused '31.5.2024' is not a time"),
+    (["2024-05-31T12:00:00+02:00", "2024-05-31T12:00:00+2:00"], r"line 3: column unused '.*\+2:00' is not a time")])
 def test_a_cell_that_is_no_time_is_named_with_its_row(tmp_path, times, message):
     with pytest.raises(DataError, match=message):
         split_by_time(tmp_path, times)

@@ -70,12 +70,12 @@ def test_the_best_trial_becomes_the_preset_and_the_study_continues(root, played)
         calls[3]["learning_rate"])
 
 
-def test_hopeless_trials_are_pruned_and_never_win(root, played):
+def test_hopeless_trials_are_stopped_and_never_win(root, played):
     played([[0.91, 0.92, 0.93]] * 5 + [[0.51, 0.52, 0.53]])
     done = runs.run_here(root, "tune", "--trials", 6, *(FLAGS + ("--train_epoch", "3"))).ok()
     lines = [line for line in done.out.splitlines() if line.startswith("trial ")]
-    assert [": pruned after evaluation" in line for line in lines] == [False] * 5 + [True]
-    assert "best of 6 trials (1 pruned)" in done.out
+    assert [": stopped early, after evaluation" in line for line in lines] == [False] * 5 + [True]
+    assert "best of 6 trials (1 stopped early)" in done.out
 
 
 def test_failing_and_undefined_trials_end_the_search(root, played):

@@ -108,6 +108,28 @@ def test_lists_have_values_that_come_back_in_any_place(values, separator):
     assert list_separator(pd.Series(values * 50)) == separator
 
 
+PHRASES = ["airport shuttle", "pool", "air conditioning", "bar", "24h desk", "gym", "free wifi", "spa"]
+
+
+@pytest.mark.parametrize("separator", ["|", ";", ",", ", "])
+def test_lists_of_phrases(separator):
+    random = np.random.RandomState(3)
+    lists = pd.Series([separator.join(sorted(random.choice(PHRASES, random.randint(1, 5), replace=False)))
+                       for _ in range(900)])
+    assert list_separator(lists) == separator.strip()
+
+
+@pytest.mark.parametrize("texts", [
+    ["Books and maps, Music", "Sales force, Retail", "Manager", "Food to go, Drinks, Snacks",
+     "Fine art"],  # names of categories
+    ["Toy Story | Pixar", "Heat | Warner Bros", "Up | Pixar", "Alien | Fox | Brandywine"],
+    ["nice place, would stay again", "bad, never again", "ok"]])
+def test_phrases_with_separators_are_no_lists(texts):
+    assert list_separator(pd.Series(texts * 200)) == ""
+    # Each text once, as reviews are.
+    assert list_separator(pd.Series(["%s %d, and %d" % (text, n, n % 7) for n, text in enumerate(texts * 200)])) == ""
+
+
 def test_every_column_has_a_name_of_its_own():
     columns = [read_column(name, pd.Series(["a", "b"]), "") for name in (
         "\u7528\u6237", "price (\u20ac)", "price ($)", "\u4ef7\u683c", "Price", "price_2")]

@@ -151,7 +151,7 @@ def test_what_is_known_only_afterwards_and_a_rows_weight_are_no_features(tmp_pat
     assert [feature.name for feature in definition.features] == ["user", "age", "hint"] and definition.name == "gr_e"
     assert definition.weight == "w" and [task.name for task in definition.tasks] == ["click"]
     assert "put it back if it is known before: it tells click almost alone" in text
-    restored = text.replace("  # time_on_x: {", "  time_on_x: {").replace("  # state: {", "  state: {")
+    restored = text.replace("  # time_on_x: {", "  time_on_x: {", 1).replace("  # state: {", "  state: {")
     definition = parse_dataset(restored, "x").definition
     assert [feature.column for feature in definition.features] == ["user", "state", "age", "time on x", "hint"]
 
@@ -216,6 +216,28 @@ def test_yes_or_no_that_stays_a_feature_is_told(tmp_path, capsys):
     assert "yes or no, and taken for features: no_shows; what is known only afterwards" in capsys.readouterr().out
 
 
+def test_two_numbers_are_no_yes_or_no(tmp_path, capsys):
+    rows = [["u%d" % (n % 9), "12"[n % 7 > 2], "yn"[n % 3 > 0]] for n in range(300)]
+    run(write(tmp_path / "f.csv", text_of(rows, ["user", "rooms", "click"], ",")))
+    assert "yes or no, and taken" not in capsys.readouterr().out
+
+
+def test_a_number_that_follows_a_label_is_proposed_as_a_task(tmp_path):
+    random = np.random.RandomState(5)
+    rows = []
+    for _ in range(600):
+        booked = random.rand() < 0.4
+        rows.append([str(random.randint(30)), str(int(booked)), "%.2f" % random.rand() if booked else "", "x"])
+    path = write(tmp_path / "f.csv", text_of(rows, ["guest", "booked", "lead time", "y z"], ","))
+    definition = prepared(tmp_path, path)
+    text = (tmp_path / "draft.yaml").read_text()
+    assert [task.name for task in definition.tasks] == ["booked"] and definition.group == "guest"
+    line = next(line for line in text.splitlines() if line.startswith("  # lead_time: {type: regression"))
+    restored = parse_dataset(text.replace(line, line.replace("# ", "", 1)), "x").definition
+    task = restored.task("lead_time")
+    assert (task.column, task.where, task.type) == ("lead time", "booked", "regression")
+
+
 def encoded(text, encoding):
     return text.encode(encoding)
 
@@ -241,7 +263,7 @@ def test_files_that_are_no_tables_are_refused_in_one_line(tmp_path, data, messag
 def test_rows_that_prepare_will_refuse_are_told(tmp_path, capsys):
     run(write(tmp_path / "f.csv", TABLE.replace("u1,Bonn,1", '"u\n1",Bonn,1')))
     printed = capsys.readouterr().out
-    assert "prepare cannot use" in printed and "row 3: quotes are misplaced or not closed" in printed
+    assert "prepare cannot use" in printed and "line 3: quotes are misplaced or not closed" in printed
 
 
 @pytest.mark.parametrize("values, why", [

@@ -108,7 +108,26 @@ def test_what_chance_explains_is_no_stage():
 def test_what_is_there_only_where_a_label_is_1_is_known_afterwards(values):
     found = examined(bought=flags(BUY), after=values, noise=NOISE)
     assert kinds(found) == {"bought": "label", "after": "leak", "noise": "numeric"}
-    assert "it tells bought almost alone" in found["after"].why
+    assert found["after"].why.endswith(": it is probably known only afterwards") and "bought" in found["after"].why
+
+
+@pytest.mark.parametrize("name", ["booking_value", "order_value", "total_spend", "price_paid", "basket", "tip_eur",
+                                  "amount"])
+@pytest.mark.parametrize("elsewhere", ["", "0"])
+def test_a_number_named_like_money_that_follows_a_label_is_a_target_of_the_nearest_one(name, elsewhere):
+    spent = ["%.2f" % value for value in RANDOM.gamma(2, 30, ROWS)]
+    found = examined(clicked=flags(CLICK), booked=flags(BUY), noise=NOISE, **{name: np.where(BUY, spent, elsewhere)})
+    assert found[name].kind == "target" and found[name].keys["transform"] == "log"
+    assert found[name].keys.get("where") == ("booked" if elsewhere == "" else None)
+    # What belongs to the row's object is there everywhere; means of the past are no outcome.
+    assert examined(clicked=flags(CLICK), **{name: spent})[name].kind == "numeric"
+    assert examined(clicked=flags(CLICK), **{"avg_" + name: np.where(BUY, spent, "")})["avg_" + name].kind == "leak"
+
+
+def test_a_number_without_such_a_name_that_follows_labels_is_left_out_for_the_nearest_one():
+    found = examined(clicked=flags(CLICK), booked=flags(BUY), nights=np.where(PAID, NOISE, ""))["nights"]
+    assert (found.kind, found.follows) == ("leak", "booked")
+    assert found.why == "it is there only where booked is 1: it is probably known only afterwards"
 
 
 @pytest.mark.parametrize("name, values, kind", [
@@ -126,7 +145,7 @@ def test_a_yes_that_never_meets_a_labels_is_known_afterwards():
     found = examined(cancelled=flags(CLICK, "yes", "no"), rebooked=flags(~CLICK & OTHER, "yes", "no"),
                      dog=flags(OTHER, "yes", "no"), rare=flags(~CLICK & (np.arange(ROWS) % 90 == 0), "yes", "no"))
     assert kinds(found) == {"cancelled": "label", "rebooked": "leak", "dog": "categorical", "rare": "categorical"}
-    assert "never yes where that is" in found["rebooked"].why
+    assert "never yes where cancelled is" in found["rebooked"].why
 
 
 def test_members_yes_or_no_are_no_group():

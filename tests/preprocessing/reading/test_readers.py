@@ -95,30 +95,30 @@ def bad(place, text):
 
 @pytest.mark.parametrize("change, message", [
     (lambda rows: census_text([[str(number)] + row for number, row in enumerate(rows)]),
-     "row 1: 43 fields, expected 42; .*the first column looks like an index"),
+     "line 1: 43 fields, expected 42; .*the first column looks like an index"),
     (lambda rows: "".join(", ".join(["x"] * 15) + "\n" for row in rows),
      "15 fields, expected 42.*this looks like the Adult data set \\(UCI 2\\); Census-Income \\(KDD\\) is UCI 117"),
     (lambda rows: "".join("\t".join(row) + "\n" for row in rows),
      "1 field, expected 42.*the separator looks like a tab"),
     (lambda rows: "".join(";".join(row) + "\n" for row in rows), "the separator looks like a semicolon"),
-    (bad(0, "abc"), "1 of the first 20 rows cannot be used, 0 allowed: row 5: column age: 'abc' is not a number; "
+    (bad(0, "abc"), "1 of the first 20 rows cannot be used, 0 allowed: line 5: column age: 'abc' is not a number; "
      "correct"),
     (bad(0, "1_0"), "column age: '1_0' is not a number"),
     (bad(0, '"39,5"'), "column age: '39,5' is not a number .numbers have a decimal comma: write a point"),
     (lambda rows: census_text([["NA"] + row[1:] for row in rows]),
      "'NA' is not a number; ... in all .*.if NA means no value, files: {missing: .NA.} says so"),
-    (bad(0, "inf"), "row 5: column age: the number is infinite"),
-    (bad(0, "1e39"), "row 5: column age: the number is infinite or beyond float32"),
-    (bad(41, "50"), "row 5: label of income '50': expected '- 50000.' or '50000\\+.'"),
+    (bad(0, "inf"), "line 5: column age: the number is infinite"),
+    (bad(0, "1e39"), "line 5: column age: the number is infinite or beyond float32"),
+    (bad(41, "50"), "line 5: label of income '50': expected '- 50000.' or '50000\\+.'"),
     (bad(7, "Single"), "label of marital 'Single': expected one of 'Married-civ"),
     (lambda rows: ", ".join(CENSUS.files.columns) + "\n" + census_text(rows),
-     "1 of the first 21 rows.*row 1: the names of the columns .line 1 looks like a header"),
+     "1 of the first 21 rows.*line 1: the names of the columns .line 1 looks like a header"),
     (lambda rows: ", ".join(CENSUS.files.columns) + "\n" + bad(0, "x")(rows), "2 of the first 21.*looks like a header"),
-    (lambda rows: census_text(rows[:2]) + "\n" + census_text(rows[2:]), "row 3: the line is empty"),
+    (lambda rows: census_text(rows[:2]) + "\n" + census_text(rows[2:]), "line 3: the line is empty"),
     (lambda rows: census_text(rows).encode().replace(b"Male", b"M\xff"), "the text is not UTF-8"),
     (lambda rows: census_text(rows).replace(", Male", ',"Male', 1), "quotes are misplaced or not closed"),
     (lambda rows: "".join(",".join(row[:40]) + "\n" for row in rows[:9]),
-     "row 5: 40 fields, expected 42; ... in all number of fields: 9"),
+     "line 5: 40 fields, expected 42; ... in all number of fields: 9"),
     (lambda rows: "", "it is empty"), (lambda rows: "\n\n", "it is empty"),
 ])
 def test_what_is_wrong_is_said(tmp_path, change, message):
@@ -206,7 +206,7 @@ tasks:
   click: {type: binary}
 """, "bare.yaml").definition
     path = write(tmp_path / "f", "user,item,click\nu1,i1,0\nu2,i2,1\n")
-    with pytest.raises(DataError, match="row 1: the names of the columns .line 1 looks like a header"):
+    with pytest.raises(DataError, match="line 1: the names of the columns .line 1 looks like a header"):
         read(definition, path, features=features)
     reader, frames = read(definition, path, features=features, max_bad_rows=1)
     assert (reader.last_row, frames[0].index.tolist(), frames[0]["user"].tolist()) == (3, [2, 3], ["u1", "u2"])
@@ -266,7 +266,7 @@ def test_weights_and_log_labels_out_of_range(tmp_path):
                                  (10, "-1", "label of watch -1.0: transform log needs numbers above -1")):
         rows = toy_rows(4)
         rows[2][place] = text
-        with pytest.raises(DataError, match="row 4: " + message):
+        with pytest.raises(DataError, match="line 4: " + message):
             read(TOY, write(tmp_path / "f", text_of(rows)))
 
 
