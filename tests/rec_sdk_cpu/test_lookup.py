@@ -200,7 +200,7 @@ def test_tuple_batches_take_positions(sdk):
     spec = _spec(index_key=1)
     result = _insert_tuple(spec, (tf.zeros([2]), tf.zeros([2], tf.int64)))
     assert len(result) == 3 and result[2].dtype == tf.int32
-    with pytest.raises(ValueError, match="no position"):
+    with pytest.raises(ValueError, match="not a position"):
         _insert_tuple(_spec(index_key="f"), (tf.zeros([2]),))
 
 
