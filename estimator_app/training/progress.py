@@ -94,7 +94,8 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         if self._step % config.log_interval == 0 or self._step == self._run.numbers.max_steps:
             self._report(loss)
         if self._bar is not None:
-            self._bar.set_postfix_str(self._left() + self._scores, refresh=False)
+            # Two scores fit into 80 columns so.
+            self._bar.set_postfix_str(self._left("ex/s") + self._scores, refresh=False)
             self._bar.update()
 
     def end(self, session: Any) -> None:
@@ -109,11 +110,11 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         self._scores = "".join(", %s=%.4f" % (name, metrics[name]) for name in self._run.model.tasks.main_scores()
                                if metrics.get(name) is not None)
 
-    def _left(self) -> str:
+    def _left(self, unit: str = "examples/s") -> str:
         """Returns the speed since the session began, and the time left at that speed: it does not jump."""
         speed = (self._step - self._first_step) / max(time.time() - self._began, 1e-9)
         left = (self._run.numbers.max_steps - self._step) / max(speed, 1e-9)
-        return "%.0f examples/s, %d:%02d left" % (speed * self._batch, left // 60, left % 60)
+        return "%.0f %s, %d:%02d left" % (speed * self._batch, unit, left // 60, left % 60)
 
     def _report(self, loss: float) -> None:
         now = time.time()

@@ -135,11 +135,13 @@ def _check_stopping_metric(model: Model) -> None:
 def announce(run: Run, preset: str) -> None:
     """Says what is about to be trained, in two lines."""
     config, numbers, manifest = run.config, run.numbers, run.model.manifest
-    sys.stdout.write("train: %s%s, %d rows, %d steps of %d examples (%d epoch%s%s), from step %d; evaluation: %d rows "
-                     "every %d steps\n%s\n" % (
+    ranks = " on %d ranks" % run.rank_size if run.rank_size > 1 else ""
+    sys.stdout.write("train: %s%s, %d rows, %d steps of %d examples%s (%d epoch%s%s), from step %d; evaluation: %d "
+                     "rows every %d steps\n%s\n" % (
                          "preset %s, " % preset if preset else "", config.model, manifest.split(TRAIN_SPLIT).rows,
-                         numbers.max_steps - numbers.data_start, config.batch_size * run.rank_size, numbers.epochs,
-                         "" if numbers.epochs == 1 else "s", "" if config.train_epoch else ", by the data", run.start,
+                         numbers.max_steps - numbers.data_start, config.batch_size * run.rank_size, ranks,
+                         numbers.epochs, "" if numbers.epochs == 1 else "s",
+                         "" if config.train_epoch else ", chosen from the data", run.start,
                          manifest.split(TEST_SPLIT).rows, numbers.save_steps, run.model.needs().description))
     sys.stdout.flush()
 

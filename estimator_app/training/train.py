@@ -113,14 +113,14 @@ def _train_and_evaluate(request: TrainRequest, runtime: Runtime, recorder: "Eval
         tf.estimator.train_and_evaluate(
             runtime.estimator,
             tf.estimator.TrainSpec(runtime.train_input_fn, run.numbers.max_steps, runtime.training_hooks(hooks)),
-            tf.estimator.EvalSpec(runtime.eval_input_fn, steps=run.numbers.eval_steps, exporters=[recorder],
-                                  hooks=runtime.hooks([recorder]), start_delay_secs=0, throttle_secs=0))
+            tf.estimator.EvalSpec(recorder.input_fn, steps=run.numbers.eval_steps, exporters=[recorder],
+                                  hooks=runtime.hooks(), start_delay_secs=0, throttle_secs=0))
     tell(run, "trained %d steps in %.1f s, evaluations included"
          % (recorder.last["global_step"] - run.start, time.time() - began))
 
 
-class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHook):
-    """Called before every evaluation, as its hook, and after it, as its exporter: table row, ``metrics.jsonl``, best
+class EvaluationRecorder(tf.estimator.Exporter):
+    """Called before every evaluation, for its input, and after it, as its exporter: table row, ``metrics.jsonl``, best
     checkpoint, old checkpoints, early stopping; ``last`` are the metrics of the last one, empty before the first."""
 
     name = "evaluation_recorder"
@@ -143,13 +143,13 @@ class EvaluationRecorder(tf.estimator.Exporter, tf.compat.v1.train.SessionRunHoo
         """Evaluates the checkpoint of a step and records the result."""
         path = Checkpoint(self._run.config.model_dir, step).path
         result = self._runtime.estimator.evaluate(
-            self._runtime.eval_input_fn, steps=self._run.numbers.eval_steps, checkpoint_path=path,
-            hooks=self._runtime.hooks([self]))
+            self.input_fn, steps=self._run.numbers.eval_steps, checkpoint_path=path, hooks=self._runtime.hooks())
         self.export(self._runtime.estimator, None, path, result, True)
 
-    def begin(self) -> None:
-        """Notes the time, so that evaluation does not count as training."""
+    def input_fn(self) -> Any:
+        """Returns the dataset of an evaluation, and notes the time: from here on it does not count as training."""
         self._started = time.time()
+        return self._runtime.eval_input_fn()
 
     def export(self, estimator: Any, export_path: Any, checkpoint_path: Any, eval_result: Dict[str, Any],
                is_the_final_export: bool) -> None:

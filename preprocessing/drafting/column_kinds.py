@@ -159,7 +159,8 @@ def _kind(column: Column, is_time: bool) -> Tuple[str, str]:
             is_odd_weight = re.match(r"weights?\Z", name)
             return "numeric", "%d different numbers%s" % (
                 distinct, "; if it is the weight of a row, give weight: instead" if is_odd_weight else "")
-    return "categorical", "%d value%s" % (distinct, "" if distinct == 1 else "s")
+    return "categorical", "%d value%s%s" % (distinct, "" if distinct == 1 else "s", (
+        ", %.1f rows each" % (known / distinct)) if distinct > _MANY_ROWS else "")
 
 
 def _list(column: Column) -> Tuple[str, str]:

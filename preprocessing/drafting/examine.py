@@ -222,10 +222,13 @@ def _choose_targets(columns: List[Column], labels: List[Column]) -> None:
         column.kind, column.why = "target", "a number that is named like a target"
         if column not in ratings and column.numbers is not None and column.numbers.min() >= 0:
             column.keys["transform"] = "log"
+            column.why += "; log: none is negative"
         known = column.texts != ""
         within = [label for label in labels if known.mean() < 0.9 and not (known & ~label.is_positive).any()]
         if within:
-            column.keys["where"] = min(within, key=lambda label: int(label.is_positive.sum())).key
+            nearest = min(within, key=lambda label: int(label.is_positive.sum()))
+            column.keys["where"] = nearest.key
+            column.why += "; where: it is there only where %s is 1" % nearest.name
 
 
 def _follows(column: Column, labels: List[Column]) -> bool:

@@ -42,7 +42,7 @@ def test_help_shows_how_many_passes_the_data_asks_for(fresh):
     found = shown_default(fresh.here("train", "--help", *flags).ok().out, "--train_epoch")
     passes = re.match(r"0, which is (\d+) on data with batches of 16\Z", found).group(1)
     done = fresh.here("train", "--model_dir", "small", "--device", "cpu", "--eval_interval", "100000", *flags).ok()
-    assert "(%s epochs, by the data)" % passes in done.out
+    assert "(%s epochs, chosen from the data)" % passes in done.out
     # A batch of this command line, or of all its ranks, makes other steps.
     for more, expected in ((("--batch_size", "40"), "10 on data with batches of 40"), (
             ("--batch_size", "8", "--ranks", "2"), "%s on data with batches of 8" % passes)):

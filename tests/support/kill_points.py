@@ -16,7 +16,7 @@ TRAIN_POINTS = {
     "slices in place, no dense files": ("rec_sdk_cpu.core.sparse_saver", "SparseSaver.save", "after", ""),
     "dense files in place, no checksums": ("rec_sdk_cpu.core.checksums", "write", "before", ""),
     "checkpoint done": ("rec_sdk_cpu.core.checksums", "write", "after", ""),
-    "evaluation begins": ("estimator_app.training.train", "EvaluationRecorder.begin", "before", ""),
+    "evaluation begins": ("estimator_app.training.train", "EvaluationRecorder.input_fn", "before", ""),
     "evaluation over, not recorded": ("estimator_app.training.train", "EvaluationRecorder.export", "before", ""),
     "evaluation recorded, best not kept": ("estimator_app.model_dir.history", "append", "after", "_record"),
     "best half copied": ("estimator_app.model_dir.checkpoints", "_link_or_copy", "before", ""),

@@ -48,6 +48,6 @@ def shown(tmp_path, monkeypatch):
 @pytest.mark.parametrize("columns", [0, 80, 132])
 def test_the_bar_has_steps_speed_time_left_and_scores_and_no_other_time(shown, columns):
     text = shown(columns)
-    assert "| 2/3, " in text and re.search(r"\d examples/s, 0:0\d left, auc_click=0\.75", text), text
+    assert "| 2/3, " in text and re.search(r"\d ex/s, 0:0\d left, auc_click=0\.75", text), text
     assert not re.search(r"\[\d\d:\d\d", text), text
     assert all(len(picture) <= (columns or 80) for picture in text.split("\r")), text
