@@ -112,7 +112,7 @@ def test_a_table_whose_values_have_other_indexes_is_left(trained):
     done = runs.run(trained.root, *(runs.TRAIN + (
         "--data_dir", "data3", "--model_dir", "new", "--warm_start_from", "model", "--train_epoch", "1"))).ok()
     line = [line for line in done.out.splitlines() if line.startswith("table embeddings")][0]
-    assert "left: vocabulary of item is another" in line
+    assert "left: the vocabulary of item differs" in line
 
 
 def test_a_source_without_a_model_is_one_line(fresh):
