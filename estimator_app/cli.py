@@ -141,7 +141,7 @@ def _train(parsed: argparse.Namespace) -> int:
     config = config.replace(model_dir=directory.check_path(config.model_dir, resolved))
     if config.data_dir == SAMPLE_DIR and not os.path.isdir(SAMPLE_DIR):
         refuse(parsed.dry_run, "--dry_run starts nothing, and the sample data set in %s is not there; give --data_dir, "
-               "or make it with: %s prepare --sample --output_path %s", SAMPLE_DIR, "bash run_estimator.sh", SAMPLE_DIR)
+               "or make it with: bash run_estimator.sh prepare --sample --output_path %s", SAMPLE_DIR, SAMPLE_DIR)
         status = _prepare_sample()
         if status:
             return status

@@ -68,8 +68,8 @@ def _check_environment(environment: Mapping[str, str], device: str) -> None:
            "environment variable RANK_SIZE=%s is set, and this process is not a rank of a launch; unset it, or start "
            "ranks with train --ranks", environment.get("RANK_SIZE"))
     refuse(int(size) > 1 and rank is None,
-           "environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this process is no rank "
-           "of a launch; unset it", size)
+           "environment variable OMPI_COMM_WORLD_SIZE=%s is set, OMPI_COMM_WORLD_RANK is not: this process is not a "
+           "rank of a launch; unset it", size)
     refuse(int(rank or "0") >= max(1, int(size)),
            "environment variable OMPI_COMM_WORLD_RANK=%s is not below OMPI_COMM_WORLD_SIZE=%s; unset both", rank, size)
 

@@ -39,14 +39,20 @@ def read(model_dir: str) -> List[Dict[str, Any]]:
 
 def evaluations(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations in order of their steps, one per step."""
-    by_step = {entry["global_step"]: entry for entry in read(model_dir) if entry["kind"] == EVALUATION}
+    return evaluations_among(read(model_dir))
+
+
+def evaluations_among(lines: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Returns the evaluations among the lines of a history, as :func:`evaluations` does."""
+    by_step = {entry["global_step"]: entry for entry in lines if entry["kind"] == EVALUATION}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def evaluations_on_latest_data(model_dir: str) -> List[Dict[str, Any]]:
     """Returns the evaluations on the data that was evaluated last: figures of other rows do not compare."""
-    entries = evaluations(model_dir)
-    begins = [entry["global_step"] for entry in read(model_dir) if entry["kind"] == DATA]
+    lines = read(model_dir)
+    entries = evaluations_among(lines)
+    begins = [entry["global_step"] for entry in lines if entry["kind"] == DATA]
     later = ([entry for entry in entries if entry["global_step"] > begin] for begin in reversed(begins))
     return next(filter(None, later), entries)
 

@@ -33,7 +33,8 @@ def write_report(model_dir: str, tasks: TaskSet) -> None:
     # The template library costs a part of the start-up, which only the end of a run pays.
     import jinja2
 
-    evaluations, entries = history.evaluations(model_dir), history.read(model_dir)
+    entries = history.read(model_dir)
+    evaluations = history.evaluations_among(entries)
     scores = tasks.score_names()
     known = {name for entry in evaluations for name in entry}
     columns = [name for name in ["global_step", "examples", MEAN_LOSS] + scores + [

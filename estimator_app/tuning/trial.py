@@ -49,8 +49,9 @@ def run_training(preset: str, data_dir: str, model_dir: str, steps: int, report:
             check()
             # Before reading: what the process wrote last is then read too.
             status = child.poll()
-            bar.update(max((entry["global_step"] for entry in history.read(model_dir)), default=0) - bar.n)
-            evaluations = history.evaluations(model_dir)
+            lines = history.read(model_dir)
+            bar.update(max((entry["global_step"] for entry in lines), default=0) - bar.n)
+            evaluations = history.evaluations_among(lines)
             for metrics in evaluations[seen:]:
                 report(metrics)
             seen = len(evaluations)

@@ -239,6 +239,8 @@ def _follows(column: Column, labels: List[Column]) -> bool:
 
 def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
     """Finds features that tell a label almost alone: they are mostly known only after it."""
+    # Of several labels that a column follows the nearest one, which is 1 in the fewest rows.
+    labels = sorted(labels, key=lambda label: int(label.is_positive.sum()))
     for column in columns:
         if column.kind not in ("numeric", "categorical", "list"):
             continue
@@ -248,8 +250,7 @@ def _mark_leaks(columns: List[Column], labels: List[Column]) -> None:
             scores.append(column.numbers.to_numpy())
         # A value that comes once tells its own row's label, which says nothing.
         is_coarse = column.kind == "categorical" and len(column.different) <= min(_LEAK_VALUES, len(column.texts) // 10)
-        # Of several labels that it follows the nearest one, which is 1 in the fewest rows.
-        for label in sorted(labels, key=lambda label: int(label.is_positive.sum())):
+        for label in labels:
             means = [column.texts.map(label.is_positive.groupby(column.texts).mean()).to_numpy(np.float64)]
             best = max(_area(score, label) for score in (scores + means if is_coarse else scores))
             follows, excludes = _implies(differs, label), _excludes(column, label)

@@ -9,11 +9,12 @@ import termios
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from estimator_app.config import Config
-from estimator_app.training.progress import ProgressHook
+from estimator_app.training.progress import ProgressHook, tell_evaluation
 
 STEPS = 3
 
@@ -51,3 +52,35 @@ def test_the_bar_has_steps_speed_time_left_and_scores_and_no_other_time(shown, c
     assert "| 2/3, " in text and re.search(r"\d ex/s, 0:0\d left, auc_click=0\.75", text), text
     assert not re.search(r"\[\d\d:\d\d", text), text
     assert all(len(picture) <= (columns or 80) for picture in text.split("\r")), text
+
+
+def test_building_an_evaluation_does_not_count_as_training(sdk, tmp_path, monkeypatch):
+    from estimator_app.training.train import EvaluationRecorder
+    clock, seconds = [100.0], []
+
+    def build():
+        clock[0] += 5.0  # as graph and restored variables take
+        return "rows"
+
+    tasks = SimpleNamespace(main_scores=lambda: ["auc_click"])
+    run = SimpleNamespace(config=Config(model_dir=str(tmp_path)), rank_id=1, rank_size=2, stop_reason=lambda _: None,
+                          model=SimpleNamespace(tasks=tasks),
+                          numbers=SimpleNamespace(data_start=0, steps_per_epoch=10))
+    recorder = EvaluationRecorder(SimpleNamespace(run=run, eval_input_fn=build, guard=SimpleNamespace(check=int)))
+    recorder.progress = SimpleNamespace(note_evaluation=lambda metrics, took: seconds.append(took))
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    assert recorder.input_fn() == "rows"
+    clock[0] += 2.0
+    recorder.export(None, None, None, {name: np.float32(1) for name in (
+        "global_step", "examples", "mean_loss", "auc_click")}, False)
+    assert seconds == [7.0]
+
+
+def test_a_long_name_has_its_scores_below_it(capsys):
+    tasks = SimpleNamespace(main_scores=lambda: ["auc_click", "rmse_of_a_very_long_name"])
+    run = SimpleNamespace(rank_id=0, model=SimpleNamespace(tasks=tasks),
+                          numbers=SimpleNamespace(data_start=0, steps_per_epoch=10))
+    tell_evaluation(run, {"global_step": 10, "mean_loss": 0.5, "auc_click": 0.75, "rmse_of_a_very_long_name": None})
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split()[2] == "mean_loss" and len(heading) == len(row) and row.endswith("n/a")
+    assert heading.index("auc_click") + len("auc_click") == row.index("0.75000") + len("0.75000")

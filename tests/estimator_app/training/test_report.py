@@ -1,8 +1,10 @@
 """``report.html`` and the event files of a run."""
 import os
 import re
+from types import SimpleNamespace
 
-from estimator_app.model_dir import checkpoints
+from estimator_app.model_dir import checkpoints, history
+from estimator_app.training.report import write_report
 from tests.support import runs
 
 
@@ -33,3 +35,18 @@ def test_event_files_hold_the_curves(whole):
     assert sorted(shown) == sorted(losses)
     for step, value in shown.items():
         assert abs(value - losses[step]) < 1e-6
+
+
+def test_errors_have_a_figure_of_their_own(tmp_path):
+    for names, titles in ((("auc_a", "rmse_b"), ["Scores", "Errors, lower is better"]), (("auc_a",), ["Scores"]),
+                          (("rmse_b",), ["Errors, lower is better"])):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        history.append(str(folder), history.EVALUATION, dict({"global_step": 1, "mean_loss": 0.5}, **{
+            name: 0.7 for name in names}))
+        write_report(str(folder), SimpleNamespace(
+            main_scores=lambda names=names: list(names), score_names=lambda names=names: list(names),
+            is_loss=lambda name: name.startswith("rmse")))
+        text = (folder / "report.html").read_text()
+        assert re.findall(r'<img alt="(.*?)"', text) == titles + ["Loss", "Training speed, examples/s"]
+        assert "Training report of %s" % folder in text

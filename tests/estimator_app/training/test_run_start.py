@@ -13,9 +13,11 @@ from estimator_app.model.definition import make_model
 from estimator_app.model_dir import checkpoints, directory, history
 from estimator_app.model_dir.checkpoints import Best, Checkpoint
 from estimator_app.training.run_start import (
+    announce,
     begin_stage,
     heal_best,
     nothing_to_train,
+    open_run,
 )
 from feature_specs.data_files import verify_shards
 from feature_specs.errors import ConfigError, DataError, UserError
@@ -99,6 +101,16 @@ def test_settings_that_change_model_or_order_are_refused(trained, changes, words
     with pytest.raises(ConfigError, match=words):
         prepare(trained, **changes)
     assert checkpoints.latest(trained.model) == 30
+
+
+@pytest.mark.parametrize("ranks, words", [(1, "30 steps of 16 examples (3 epochs)"),
+                                          (2, "15 steps of 32 examples on 2 ranks (3 epochs)")])
+def test_what_begins_is_told_with_preset_and_ranks(trained, capsys, ranks, words):
+    config, manifest = directory.read_settings(trained.model, {})
+    announce(open_run(make_model(config, manifest), 0, 0, 0, ranks), "mine.json")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("train: preset mine.json, shared_bottom, 160 rows, ") and words in first
+    assert second.startswith("tables: embeddings ")
 
 
 @pytest.mark.parametrize("ranks, way", [
