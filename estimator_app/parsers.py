@@ -26,7 +26,7 @@ COMMANDS = {
     "eval": "evaluate a checkpoint; the last line is JSON",
     "predict": "score raw files with a trained model, row by row and in order",
     "export": "write a SavedModel that needs nothing but TensorFlow, and check it",
-    "tune": "search settings on validation rows of the training files; resumable",
+    "tune": "search settings on validation rows, which are taken from the training rows; resumable",
     "bench": "measure speed or quality against a baseline",
     "preflight": "list what a run needs and what is missing",
 }
@@ -72,7 +72,10 @@ def build_parser(command: str, arguments: Sequence[str]) -> Parser:
         _add_export(parser)
     elif command == "tune":
         from estimator_app.tuning import tune
-        tune.add_arguments(parser, *(_flag(arguments, name) for name in ("--dataset", "--preset", "--space")))
+        data_dir = _flag(arguments, "--data_dir") or SAMPLE_DIR
+        name, preset = preset_of(data_dir, _flag(arguments, "--preset"))
+        tune.add_arguments(parser, data_dir, name, preset, _flag(arguments, "--space"))
+        parser.set_defaults(chosen_preset=preset)
     elif command == "bench":
         benchmarks = benchmark_purposes()
         parser.add_argument("name", choices=sorted(benchmarks), metavar="NAME",

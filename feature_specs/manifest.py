@@ -11,7 +11,7 @@ from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import replace_text
 from feature_specs.records import KEY_BITS
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FILE_NAME = "manifest.json"
 MODEL_DATA_FOLDER = "data"  # where a model directory keeps the manifest and the vocabularies of its training
 TRAIN_SPLIT = "train"
@@ -64,6 +64,25 @@ class InputEntry:
     name: str
     size: int
     sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSplit:
+    """How one set of files is split: ``share`` of the rows (0: none) is for testing, by chance.
+
+    Rows with the same value of ``by_column`` stay together; of ``by_time`` the greatest values are for testing.
+    """
+
+    share: float = 0.0
+    by_column: str = ""
+    by_time: str = ""
+    seed: int = 2020  # of a split by chance
+
+    def __post_init__(self) -> None:
+        refuse(not 0 <= self.share < 1, "split %g: give the share of the rows to test on, between 0 and 1", self.share)
+        refuse((self.by_column or self.by_time) and not self.share, "--split_by and --split_by_time go with --split")
+        refuse(self.by_column and self.by_time, "give one of --split_by and --split_by_time")
+        check_range("seed", self.seed, 0, 2 ** 32 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +143,7 @@ class Manifest:
     dense_statistics: Mapping[str, DenseStatistics]  # per numeric feature
     label_statistics: Mapping[str, LabelStatistics]  # per task
     seed: int  # of the shuffle when writing
+    row_split: RowSplit  # how the test rows were taken out of the training files; share 0: they have files of their own
     splits: Mapping[str, Split]
     # Whether fewer than ten training rows came on a different value; of data that continues other data: whether it was
     # so there. Further passes over such rows learn them by heart.

@@ -22,6 +22,7 @@ from feature_specs.manifest import (
     TRAIN_SPLIT,
     LabelStatistics,
     Manifest,
+    RowSplit,
     Split,
     read_manifest,
     write_manifest,
@@ -32,7 +33,7 @@ from preprocessing.reading.bad_rows import parse_limit
 from preprocessing.reading.readers import Reading, find_inputs, read_frames
 from preprocessing.reading.spark import SparkReader, spark_context
 from preprocessing.records import RowLayout, RowStore, convert_input2tfrd, row_hashes, shard_sizes, write_shards
-from preprocessing.splitting import RowSplit, test_rows
+from preprocessing.splitting import part_rows
 from preprocessing.statistics import DenseAccumulator, LabelAccumulator
 from preprocessing.vocabulary import Vocabularies, get_fea_map
 
@@ -56,7 +57,8 @@ class Preparation:
         output_path: directory to make; one that holds an older preparation is replaced.
         line_per_sample: rows packed into one record (L).
         num_shards: files per split.
-        seed: of the shuffle of the training rows, and of a split by chance.
+        seed: of the shuffle of the training rows.
+        held_back: with ``split``: the test rows of this split of the files are left out of both parts.
         vocabulary_splits: the splits whose values make the vocabularies.
         vocabulary_from: data or model directory whose vocabularies and statistics are continued; empty for none.
         memory_bytes: bytes of encoded rows kept in memory per split.
@@ -70,6 +72,7 @@ class Preparation:
     test_paths: Tuple[str, ...]
     output_path: str
     split: RowSplit = RowSplit()
+    held_back: RowSplit = RowSplit()
     line_per_sample: int = 8
     num_shards: int = 4
     seed: int = 2020
@@ -98,14 +101,9 @@ class Preparation:
                 (split.share and self.test_paths,
                  "--split takes the test rows from the training files; leave out --test_data_path"),
                 (not split.share and not self.test_paths, "no test rows: give --test_data_path FILE, or --split 0.1"),
-                (not 0 <= split.share < 1,
-                 "split %g: give the share of the rows to test on, between 0 and 1" % split.share),
-                ((split.by_column or split.by_time) and not split.share,
-                 "--split_by and --split_by_time go with --split"),
                 (split.by_column in [task.column for task in self.definition.tasks],
                  "--split_by %s: a split by a label makes training and test rows differ; name another column"
                  % split.by_column),
-                (split.by_column and split.by_time, "give one of --split_by and --split_by_time"),
                 (not 0 <= workers <= _MOST_WORKERS,
                  "num_workers %d: give the number of threads, or 0 for one per core; at most %d" % (
                      workers, _MOST_WORKERS))):
@@ -154,7 +152,8 @@ def prepare_in(preparation: Preparation, directory: str) -> Manifest:
         dataset=definition, line_per_sample=preparation.line_per_sample, vocabularies=saved,
         has_rare_values=earlier.has_rare_values if earlier else is_rare,
         vocabulary_splits=preparation.vocabulary_splits, dense_statistics=dense, label_statistics=labels,
-        seed=preparation.seed, splits=splits, continues=earlier.identity() if earlier else "")
+        seed=preparation.seed, row_split=preparation.split, splits=splits,
+        continues=earlier.identity() if earlier else "")
     write_manifest(manifest, directory)
     return manifest
 
@@ -180,15 +179,15 @@ class _Part:
         self.name = name
         self.label_statistics: Dict[str, LabelStatistics] = {}
         self._preparation, self._layout, self._directory = preparation, layout, directory
-        split, definition, reading = preparation.split, preparation.definition, preparation.reading
+        split, held_back = preparation.split, preparation.held_back
+        definition, reading = preparation.definition, preparation.reading
         self._is_training = name == TRAIN_SPLIT
         paths = find_inputs(preparation.train_paths if self._is_training or split.share else preparation.test_paths)
-        column = split.by_column or split.by_time
-        if column:
-            reading = dataclasses.replace(reading, more_texts=reading.more_texts + (column,))
+        columns = {column for item in (split, held_back) for column in (item.by_column, item.by_time) if column}
+        reading = dataclasses.replace(reading, more_texts=(*reading.more_texts, *sorted(columns)))
         self._reader = (SparkReader(definition, paths, reading, context) if context
                         else read_frames(definition, paths, reading))
-        self._takes = test_rows(split, preparation.seed, self._reader, not self._is_training) if split.share else None
+        self._takes = part_rows(split, held_back, self._reader, not self._is_training) if split.share else None
         self._spill = os.path.join(directory, "spill-" + name)
         packed = 10 if definition.files.format == PARQUET else 1
         # Only training needs a shuffle; an unshuffled test split lines up with its files.

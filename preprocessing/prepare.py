@@ -15,10 +15,18 @@ from feature_specs.checks import parse_number
 from feature_specs.dataset import differences
 from feature_specs.dataset_file import BUILTIN, DatasetFile, load_dataset
 from feature_specs.errors import ConfigError
-from feature_specs.manifest import FILE_NAME, MODEL_DATA_FOLDER, TEST_SPLIT, TRAIN_SPLIT, Manifest, read_manifest
+from feature_specs.manifest import (
+    FILE_NAME,
+    MODEL_DATA_FOLDER,
+    TEST_SPLIT,
+    TRAIN_SPLIT,
+    Manifest,
+    RowSplit,
+    read_manifest,
+)
 from preprocessing.drafting.column_kinds import list_separator
 from preprocessing.output_directory import RAW_FOLDER, atomic_directory
-from preprocessing.pipeline import VOCAB_CHOICES, Preparation, RowSplit, find_earlier, prepare_in
+from preprocessing.pipeline import VOCAB_CHOICES, Preparation, find_earlier, prepare_in
 from preprocessing.reading.bad_rows import BadRowsError
 from preprocessing.reading.readers import Reading
 from preprocessing.reading.spark import DEFAULT_MASTER
@@ -95,8 +103,9 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
     draft = Preparation(
         definition=dataset.definition, train_paths=tuple(args.train_data_path or ("",)),
         test_paths=("",) if args.sample else tuple(args.test_data_path or ()), output_path=args.output_path,
-        split=RowSplit(args.split, args.split_by or "", args.split_by_time or ""), line_per_sample=args.line_per_sample,
-        num_shards=args.num_shards, seed=args.seed, vocabulary_splits=tuple(args.vocabulary_splits.split(",")),
+        split=RowSplit(args.split, args.split_by or "", args.split_by_time or "", args.seed),
+        line_per_sample=args.line_per_sample, num_shards=args.num_shards, seed=args.seed,
+        vocabulary_splits=tuple(args.vocabulary_splits.split(",")),
         vocabulary_from=args.vocabulary_from or "", spark_master=args.spark_master if args.engine == "spark" else "",
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()

@@ -1,14 +1,16 @@
-"""The ``tune`` command: a resumable search over the preset's fields, judged on rows of the training file only.
+"""The ``tune`` command: a resumable search over the preset's fields, judged on training rows only.
 
 Optuna proposes settings (TPE) and stops hopeless trials early (median of the evaluations so far). Everything that the
 search knows is in ``study.db``, so the same command goes on after any interruption.
 """
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -20,7 +22,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from estimator_app import config as config_module
-from estimator_app.config import DEFAULT_PRESET, Config
+from estimator_app.config import Config
 from estimator_app.model.definition import make_model
 from estimator_app.model.networks import NETWORKS
 from estimator_app.model_dir.history import METRICS_FILE
@@ -29,14 +31,11 @@ from estimator_app.signals import handled
 from estimator_app.training.steps import step_numbers
 from estimator_app.tuning import search_space
 from estimator_app.tuning.trial import NOT_OURS, TrialFailedError, check_empty, remove_trial, run_training
-from feature_specs import checks
-from feature_specs.dataset_file import DatasetFile, load_dataset
 from feature_specs.errors import ConfigError, UserError
 from feature_specs.files import replace_text, sha256_of_file
-from feature_specs.manifest import FILE_NAME, read_manifest
-from preprocessing.pipeline import Preparation, RowSplit, prepare
-from preprocessing.prepare import CENSUS, OF_THE_CENSUS
-from preprocessing.reading.bad_rows import BadRowsError
+from feature_specs.manifest import FILE_NAME, TRAIN_SPLIT, Manifest, read_manifest
+from preprocessing.output_directory import RAW_FOLDER
+from preprocessing.pipeline import Preparation, prepare
 from preprocessing.reading.readers import Reading, find_inputs
 
 STUDY_FILE, PRESET_FILE = "study.db", "best_preset.json"
@@ -45,24 +44,24 @@ _STARTUP_TRIALS, _SHOWN_TRIALS, _FAILURES_IN_A_ROW = 5, 5, 3
 # The first evaluation says too little to end a trial.
 _FREE_EVALUATIONS = 1
 _VALIDATION_SHARE, _SPLIT_SEED = 0.2, 1000
-_SAMPLE = os.path.join("data", "sample", "raw")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, space: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser, data_dir: str, name: str, preset: Mapping[str, Any],
+                  space: str) -> None:
     """Adds the flags of the command; those of ``train`` hold a setting fixed.
 
-    ``dataset``, ``preset`` and ``space`` are the flags of that name, or empty. The help shows what the preset has where
-    values come often, and what where they come rarely: which of them it is, is known once the data is prepared.
+    ``data_dir`` and ``space`` are the flags of that name or their defaults, ``name`` and ``preset`` are the preset that
+    goes with them, whose values the help shows.
     """
-    preset = preset or _preset_of(dataset or CENSUS)
     parser.add_argument("--trials", type=int, required=True, metavar="N",
                         help="trials of the study, including those of earlier runs [trials] (required)")
-    parser.add_argument("--dataset", default=CENSUS, metavar="NAME|FILE",
-                        help="definition of the data: census, shop, or a YAML file (default: census)")
+    parser.add_argument("--data_dir", default=data_dir, metavar="DIR",
+                        help="prepared data to find settings for; its test rows are not used [path] (default: %s)"
+                             % data_dir)
     parser.add_argument("--train_data_path", nargs="+", metavar="FILE",
-                        help="training files; validation rows are set aside from them [paths] (default: the sample's "
-                             "training file)")
+                        help="the files that prepare had as --train_data_path; a fifth of the training rows is set "
+                             "aside for validation [paths] (default: where the data is a sample, its training file)")
     parser.add_argument("--output_path", default="runs/tune", metavar="DIR",
                         help="the study, its data and the best preset; an existing study is continued [path] (default: "
                              "runs/tune)")
@@ -74,16 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: str, preset: str, sp
     parser.add_argument("--splits", type=int, default=1, metavar="N",
                         help="random validation splits; every trial trains on each, its value is the mean "
                              "[splits] (default: 1)")
-    config_module.add_preset_argument(parser, preset)
-    base, rare = (config_module.from_arguments({}, config_module.read_preset(preset, is_rare), os.environ)
-                  for is_rare in (False, True))
-    meanings = {name: "; %s where values come rarely" % checks.shown(value) for name, value in vars(rare).items()
-                if value != getattr(base, name)}
+    config_module.add_preset_argument(parser, name)
+    base = config_module.from_arguments({}, preset, os.environ)
     searched = search_space.read_entries(space or search_space.DEFAULT_FILE)
     shown: Any = argparse.Namespace(**{**vars(base), **dict.fromkeys(searched, "searched unless given")})
     config_module.add_arguments(parser, shown, [name for name in vars(base) if name not in search_space.NOT_SEARCHED],
-                                {"model": sorted(NETWORKS)},
-                                {name: text for name, text in meanings.items() if name not in searched})
+                                {"model": sorted(NETWORKS)})
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -95,8 +90,7 @@ def run(parsed: argparse.Namespace) -> int:
     for name in ("trials", "splits"):
         if getattr(parsed, name) < 1:
             raise ConfigError("--%s %d is out of range; allowed: 1 and more" % (name, getattr(parsed, name)))
-    parsed.preset = parsed.preset or _preset_of(parsed.dataset)
-    base = config_module.from_arguments(vars(parsed), config_module.read_preset(parsed.preset), os.environ)
+    base = config_module.from_arguments(vars(parsed), parsed.chosen_preset, os.environ)
     space, fixed = search_space.read_space(parsed.space, base), _fixed(parsed)
     space = {name: item for name, item in space.items() if name not in fixed}
     if not space:
@@ -105,33 +99,36 @@ def run(parsed: argparse.Namespace) -> int:
         raise ConfigError("--output_path %s holds prepared data; choose another" % parsed.output_path)
     if os.path.lexists(parsed.output_path) and not os.path.isdir(parsed.output_path):
         raise ConfigError("--output_path %s is not a directory; choose another" % parsed.output_path)
-    paths = find_inputs(parsed.train_data_path or [_sample_text()])
+    manifest = read_manifest(parsed.data_dir)
+    if manifest.row_split.by_time and parsed.splits > 1:
+        raise ConfigError("--splits %d: %s was split by time, and so are its training rows, which gives one split; "
+                          "leave --splits out" % (parsed.splits, parsed.data_dir))
+    paths = _training_files(parsed, manifest)
     with locked(parsed.output_path, "tuning directory", "--output_path"):
-        dataset = load_dataset(parsed.dataset)
-        digests = {"training files": _digest("".join(map(sha256_of_file, paths))),
-                   "dataset file": _digest(json.dumps(dataset.definition.to_dict(), sort_keys=True))}
-        data = _prepared_splits(parsed, paths, dataset, _digest("".join(digests.values())))
+        described = manifest.to_dict()
+        digests = {what: _digest(json.dumps(described[key], sort_keys=True)) for what, key in (
+            ("dataset", "dataset"), ("test rows", "row_split"))}
+        digests["training files"] = _digest("".join(item.sha256 for item in manifest.split(TRAIN_SPLIT).inputs))
+        data = _prepared_splits(parsed, paths, manifest, _digest("".join(digests.values())))
         with _optuna_errors(parsed.output_path):
-            return Search(parsed, space, data, digests).run(parsed.trials)
+            return Search(parsed, base, space, data, digests).run(parsed.trials)
 
 
 class Search:
     """A study and how its trials are run."""
 
-    def __init__(self, parsed: argparse.Namespace, space: Dict[str, BaseDistribution], data: Sequence[str],
-                 digests: Mapping[str, str]):
+    def __init__(self, parsed: argparse.Namespace, base: Config, space: Dict[str, BaseDistribution],
+                 data: Sequence[str], digests: Mapping[str, str]):
         """Opens or makes the study.
 
-        ``data`` is the prepared data of each validation split, ``digests`` is {what must not change: its hash}.
+        ``base`` has the settings that trials start from: the preset's, and those that flags fix. ``data`` is the
+        prepared data of each validation split, ``digests`` is {what must not change: its hash}.
         """
         self._directory, self._data, self._fixed = parsed.output_path, data, _fixed(parsed)
-        manifest = read_manifest(data[0])
-        self._preset = config_module.read_preset(parsed.preset, manifest.has_rare_values)
-        # The settings that trials start from: the preset's, and those that flags fix.
-        self._base = base = config_module.from_arguments(vars(parsed), self._preset, os.environ)
+        self._data_dir, self._preset, self._base = parsed.data_dir, parsed.chosen_preset, base
         if parsed.space == search_space.DEFAULT_FILE:
             space = search_space.with_values(space, base)
-        tasks = make_model(base, manifest).tasks
+        tasks = make_model(base, read_manifest(data[0])).tasks
         tasks.check_selectable("--metric", parsed.metric)
         self._space, self._metric = space, parsed.metric or tasks.main_metric
         self._lower_is_better = tasks.is_loss(self._metric)
@@ -273,14 +270,15 @@ class Search:
         ordered: List[Any] = sorted(complete, key=lambda trial: trial.value, reverse=not self._lower_is_better)
         best = ordered[0]
         sys.stdout.write("best of %d trials (%d stopped early), by %s on validation rows (a part of the training "
-                         "files), last checkpoint:\n" % (ended, ended - len(complete), self._metric))
+                         "rows), last checkpoint:\n" % (ended, ended - len(complete), self._metric))
         for trial in ordered[:_SHOWN_TRIALS]:
             sys.stdout.write("  trial %4d  %.5f  %s\n" % (trial.number, trial.value, _settings_text(trial.params)))
         path = os.path.join(self._directory, PRESET_FILE)
         comment = "Found by tune: trial %d of %d, %s %.5f on validation rows (splits: %d)." % (
             best.number, ended, self._metric, best.value, len(self._data))
         _write_json(path, {"_comment": comment, **self._preset, **self._fixed, **best.params})
-        sys.stdout.write("written: %s; train with it: --preset %s --data_dir DIR --model_dir DIR\n" % (path, path))
+        sys.stdout.write("written: %s; then: bash run_estimator.sh train --preset %s --data_dir %s --model_dir DIR\n"
+                         % (path, shlex.quote(path), shlex.quote(self._data_dir)))
 
     def _trial_directory(self, number: int) -> str:
         return os.path.join(self._directory, "trials", "%04d" % number)
@@ -299,7 +297,8 @@ def _settings_of(config: Config) -> Dict[str, Any]:
 
 def _fixed(parsed: argparse.Namespace) -> Dict[str, Any]:
     """Returns the settings that flags hold fixed."""
-    return {name: value for name, value in vars(parsed).items() if name in Config.__dataclass_fields__}
+    return {name: value for name, value in vars(parsed).items()
+            if name in Config.__dataclass_fields__ and name not in search_space.NOT_SEARCHED}
 
 
 def _settings_text(settings: Dict[str, Any]) -> str:
@@ -307,34 +306,43 @@ def _settings_text(settings: Dict[str, Any]) -> str:
                     for name, value in sorted(settings.items()))
 
 
-def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], dataset: DatasetFile,
-                     digest: str) -> List[str]:
+def _training_files(parsed: argparse.Namespace, manifest: Manifest) -> List[str]:
+    """Returns the raw files of the training rows; raises ConfigError where they are not those that were prepared."""
+    lacking = [(item.name, item.sha256) for item in manifest.split(TRAIN_SPLIT).inputs]
+    names = [name for name, _ in lacking]
+    paths = find_inputs(parsed.train_data_path) if parsed.train_data_path else [
+        os.path.join(parsed.data_dir, RAW_FOLDER, name) for name in names]
+    if not parsed.train_data_path and not all(map(os.path.isfile, paths)):
+        raise ConfigError("tune needs --train_data_path: the files that %s was prepared from (%s)"
+                          % (parsed.data_dir, ", ".join(names)))
+    for path in paths:
+        found = os.path.basename(path), sha256_of_file(path)
+        if found[0] not in names:
+            raise ConfigError("--train_data_path: %s is not among the files that %s was prepared from (%s); give those"
+                              % (path, parsed.data_dir, ", ".join(names)))
+        if found not in lacking:
+            raise ConfigError("%s is not the file that %s was prepared from: it has another SHA-256; prepare the data "
+                              "again, or give the file of that time" % (path, parsed.data_dir))
+        lacking.remove(found)
+    if lacking:
+        raise ConfigError("--train_data_path lacks files that %s was prepared from: %s; give them too"
+                          % (parsed.data_dir, ", ".join(name for name, _ in lacking)))
+    return paths
+
+
+def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], manifest: Manifest, digest: str) -> List[str]:
     """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
     found = [os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
              for number in range(parsed.splits)]
+    # As many bad rows as the data has.
+    reading = Reading(max_bad_rows=sum(manifest.split(TRAIN_SPLIT).bad_rows.values()), num_workers=0)
     for number, path in enumerate(found):
         if not os.path.isfile(os.path.join(path, FILE_NAME)):
-            try:
-                prepare(Preparation(dataset.definition, tuple(paths), (), path, RowSplit(_VALIDATION_SHARE),
-                                    seed=_SPLIT_SEED + number, reading=Reading(num_workers=0, places=dataset.places)))
-            except BadRowsError as error:
-                if parsed.dataset != CENSUS:
-                    raise
-                raise BadRowsError("with --dataset census %s: %s" % (OF_THE_CENSUS, error)) from error
+            # By the same rule as the test rows, so that validation says what the test will.
+            split = dataclasses.replace(manifest.row_split, share=_VALIDATION_SHARE, seed=_SPLIT_SEED + number)
+            prepare(Preparation(manifest.dataset, tuple(paths), (), path, split, manifest.row_split,
+                                seed=_SPLIT_SEED + number, reading=reading))
     return found
-
-
-def _preset_of(dataset: str) -> str:
-    return load_dataset(dataset).definition.preset or DEFAULT_PRESET
-
-
-def _sample_text() -> str:
-    """Returns the raw training file of the sample data set."""
-    names = sorted(name for name in os.listdir(_SAMPLE) if "test" not in name) if os.path.isdir(_SAMPLE) else []
-    if not names:
-        raise ConfigError("tune needs --train_data_path FILE; the sample data set is made by: bash run_estimator.sh "
-                          "train")
-    return os.path.join(_SAMPLE, names[0])
 
 
 def _digest(text: str) -> str:

@@ -56,7 +56,7 @@ class Contracts:
     def is_on_record(self, call: Call) -> bool:
         """Returns whether the signature of a call is recorded at all."""
         return bool(call.name in self._sdk or call.origin in self._sdk or call.name in self.symbols
-                    or call.origin == self._run_config
+                    or call.origin in self.symbols or call.origin == self._run_config
                     or any(call.origin in signatures for signatures in self._signatures.values()))
 
     def _reason(self, call: Call, place: str) -> Optional[str]:

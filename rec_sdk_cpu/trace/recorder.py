@@ -12,7 +12,7 @@ from tensorflow.python.data.ops import dataset_ops
 from tensorflow_estimator.python.estimator import estimator as estimator_lib
 
 from rec_sdk_cpu import installer
-from rec_sdk_cpu.core import graph_state, table
+from rec_sdk_cpu.core import config, graph_state, table
 from rec_sdk_cpu.mx_rec.util import ops
 
 _OWN = ("rec_sdk_cpu.", "tensorflow", "tensorflow_core.", "tensorflow_estimator.")
@@ -63,6 +63,8 @@ class Recorder:
         self.looked_up: List[tf.Tensor] = []
         # {option of a session's NpuOptimizer: the different values given, as text}.
         self.session_options: Dict[str, List[str]] = {}
+        # {attribute of ConfigInitializer.get_instance(): the different values that the program set, as text}.
+        self.config_settings: Dict[str, List[str]] = {}
         self._undo: List[Callable[[], None]] = []
         self._classes: Set[type] = set()
 
@@ -77,6 +79,7 @@ class Recorder:
                 function = value.__func__ if isinstance(value, staticmethod) else value
                 if not name.startswith("_") and inspect.isfunction(function):
                     self._wrap_method(owner, name, value, function, "%s.%s" % (prefix, name))
+        self._wrap_config()
         for name in _ESTIMATOR_METHODS:
             original = getattr(estimator_lib.Estimator, name)
             self._wrap_method(estimator_lib.Estimator, name, original, original, "Estimator.%s" % name)
@@ -118,10 +121,36 @@ class Recorder:
         elif "__init__" in own:
             self._replace(value, "__init__", own["__init__"], self._recording(own["__init__"], name, name, 1))
 
-    def _wrap_method(self, owner: type, name: str, value: Any, function: Callable[..., Any], label: str) -> None:
+    def _wrap_method(self, owner: type, name: str, value: Any, function: Callable[..., Any], label: str,
+                     origin: str = "") -> None:
         is_static = isinstance(value, staticmethod)
-        wrapped = self._recording(function, label, label, 0 if is_static else 1)
-        self._replace(owner, name, value, staticmethod(wrapped) if is_static else wrapped)
+        wrapped: Any = self._recording(function, label, origin or label, 0 if is_static else 1)
+        if isinstance(value, (staticmethod, classmethod)):
+            wrapped = type(value)(wrapped)
+        self._replace(owner, name, value, wrapped)
+
+    def _wrap_config(self) -> None:
+        """Records what a program calls and sets on the singleton and its parts."""
+        singleton: Any = config.ConfigInitializer
+        self._wrap_method(singleton, "get_instance", vars(singleton)["get_instance"], singleton.get_instance.__func__,
+                          "ConfigInitializer.get_instance", "mx_rec.util.initialize.ConfigInitializer.get_instance")
+        self._wrap_setting(singleton, "")
+        for part, owner in (("train_params_config", config.TrainParamsConfig),
+                            ("sparse_embed_config", config.SparseEmbedConfig),
+                            ("optimizer_config", config.OptimizerConfig)):
+            for name, value in list(vars(owner).items()):
+                if not name.startswith("_") and inspect.isfunction(value):
+                    label = "%s.%s" % (part, name)
+                    self._wrap_method(owner, name, value, value, label, "ConfigInitializer.get_instance()." + label)
+            self._wrap_setting(owner, part + ".")
+
+    def _wrap_setting(self, owner: Any, prefix: str) -> None:
+        def set_attribute(instance: Any, name: str, value: Any) -> None:
+            if not _module(sys._getframe(1)).startswith(_OWN):
+                _add(self.config_settings.setdefault(prefix + name, []), _text(value))
+            object.__setattr__(instance, name, value)
+        owner.__setattr__ = set_attribute
+        self._undo.append(lambda: delattr(owner, "__setattr__"))
 
     def _wrap_session(self) -> None:
         original = tf.compat.v1.Session.__init__

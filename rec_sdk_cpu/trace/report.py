@@ -94,10 +94,11 @@ def _setting_lines(recorder: Recorder, calls: List[Call]) -> List[str]:
         if call.name.rpartition(".")[2] in _SETTINGS and call.values:
             given = ", ".join("%s=%s" % (name, " | ".join(values)) for name, values in sorted(call.values.items()))
             lines += _wrapped("%s: %s" % (call.name.rpartition(".")[2], given))
-    options = sorted(recorder.session_options.items())
-    if options:
-        lines += _wrapped("a session's NpuOptimizer, without effect here: %s" % ", ".join(
-            "%s=%s" % (name, " | ".join(values)) for name, values in options))
+    for what, values_by_name in (("ConfigInitializer.get_instance()", recorder.config_settings),
+                                 ("a session's NpuOptimizer, without effect here", recorder.session_options)):
+        if values_by_name:
+            lines += _wrapped("%s: %s" % (what, ", ".join(
+                "%s=%s" % (name, " | ".join(values)) for name, values in sorted(values_by_name.items()))))
     variables = ["%s=%s" % (name, os.environ[name]) for name in _VARIABLES if name in os.environ]
     if variables:
         lines += _wrapped("environment, of which only the log levels have an effect here: %s" % ", ".join(variables))

@@ -327,12 +327,6 @@ def test_a_stop_names_the_command_that_goes_on(monkeypatch, capsys, error, statu
         assert words % more in capsys.readouterr().err
 
 
-def test_tune_without_a_dataset_says_what_rows_are_read_as(tmp_path):
-    (tmp_path / "log.tsv").write_text("user\tclick\n" + "u1\t0\n" * 20)
-    runs.run_here(tmp_path, "tune", "--trials", "1", "--train_data_path", "log.tsv").refused(
-        "with --dataset census rows are read as those of the census (describe FILE", "expected 42")
-
-
 def test_a_missing_file_is_no_question_of_the_dataset(tmp_path):
     line = runs.run_here(tmp_path, "prepare", "--train_data_path", "nowhere.csv", "--split", "0.5", "--output_path",
                          "d").refused("nowhere.csv: no such file")

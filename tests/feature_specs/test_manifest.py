@@ -59,8 +59,8 @@ def change(path, value):
 
 
 @pytest.mark.parametrize("path, value, message", [
-    (("format_version",), 4, "newer; update the program"),
-    (("format_version",), "1", "this program reads version 3"),
+    (("format_version",), 5, "newer; update the program"),
+    (("format_version",), "1", "this program reads version 4"),
     (("line_per_sample",), 0, "line_per_sample 0: give a whole number from 1 to"),
     (("line_per_sample",), True, "line_per_sample: a whole number from 0 to .* is expected, found True"),
     (("vocabularies", "city", "number"), 1, "two vocabularies have one number"),
@@ -73,6 +73,10 @@ def change(path, value):
     (("splits", "train", "positives", "click"), -1, "positives.click: a whole number from 0 to"),
     (("splits", "train", "inputs", 0, "sha256"), None, "inputs.0..sha256: text is expected, found None"),
     (("seed",), -1, "Manifest.seed: a whole number from 0 to"),
+    (("row_split", "share"), 1.5, "split 1.5: give the share of the rows to test on"),
+    (("row_split", "by_time"), "day", "--split_by and --split_by_time go with --split"),
+    (("row_split",), {"share": 0.1, "by_column": "a", "by_time": "b", "seed": 1}, "give one of --split_by and"),
+    (("row_split", "seed"), 1 << 32, "seed 4294967296: give a whole number from 0 to 4294967295"),
     (("label_statistics", "watch", "std"), "x", "label_statistics.watch.std: a finite number is expected"),
     (("splits", "train", "rows"), 5, "do not hold its 5 rows"),
     (("splits", "train", "unknown_labels"), {}, "counts no labels of click"),

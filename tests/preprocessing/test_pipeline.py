@@ -13,9 +13,9 @@ import pytest
 
 from feature_specs.dataset_file import parse_dataset
 from feature_specs.errors import ConfigError, DataError
-from feature_specs.manifest import read_manifest
+from feature_specs.manifest import RowSplit, read_manifest
 from preprocessing import output_directory
-from preprocessing.pipeline import Preparation, RowSplit, prepare
+from preprocessing.pipeline import Preparation, prepare
 from preprocessing.reading.readers import Reading, read_frames
 from preprocessing.vocabulary import Vocabularies, encode_frame
 from tests.support.rows import (
@@ -257,10 +257,33 @@ def test_a_split_by_column_keeps_values_together_and_by_time_takes_the_last(tmp_
         prepare(preparation(tmp_path, test_paths=(), split=RowSplit(0.1, by_time="city")))
 
 
+@pytest.mark.parametrize("rule", [
+    RowSplit(0.3), RowSplit(0.3, seed=5), RowSplit(0.3, by_column="user"), RowSplit(0.3, by_time="years")])
+def test_rows_that_are_held_back_are_in_neither_part(tmp_path, rule):
+    outer = preparation(tmp_path, test_paths=(), line_per_sample=1, split=rule)
+    manifest = prepare(outer)
+    assert manifest.row_split == read_manifest(str(tmp_path / "out")).row_split == rule
+    inner = dataclasses.replace(outer, split=dataclasses.replace(rule, share=0.4, seed=9), held_back=rule,
+                                output_path=str(tmp_path / "inner"))
+    splits = prepare(inner).splits
+    assert splits["train"].rows + splits["test"].rows == manifest.splits["train"].rows
+    assert 0.2 < splits["test"].rows / manifest.splits["train"].rows < 0.6
+    groups, years = ({(folder, split): [row[name][place] for row in read_rows(tmp_path / folder, split, 1)]
+                      for folder in ("out", "inner") for split in ("train", "test")}
+                     for name, place in (("group", 0), ("dense_feature", 1)))
+    for found in (groups, years):
+        assert sorted(found["inner", "train"] + found["inner", "test"]) == sorted(found["out", "train"])
+    if rule.by_column:
+        assert not set(groups["inner", "train"]) & set(groups["inner", "test"])
+    if rule.by_time:
+        assert max(years["inner", "train"]) < min(years["inner", "test"])
+        assert max(years["inner", "test"]) < min(years["out", "test"])
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"line_per_sample": 0}, "line_per_sample 0"), ({"num_shards": 0}, "num_shards"), ({"seed": -1}, "seed"),
     ({"vocabulary_splits": ("test",)}, "vocabulary_splits"), ({"test_paths": ()}, "no test rows"),
-    ({"split": RowSplit(0.1)}, "leave out --test_data_path"), ({"test_paths": (), "split": RowSplit(2)}, "between 0"),
+    ({"split": RowSplit(0.1)}, "leave out --test_data_path"),
     ({"test_paths": (), "split": RowSplit(0.1, by_column="click")}, "--split_by click: a split by a label"),
     ({"reading": Reading(num_workers=1000)}, "num_workers"), ({"reading": Reading(max_bad_rows="x")}, "max_bad_rows")])
 def test_settings_are_checked(tmp_path, changes, message):

@@ -10,7 +10,7 @@ from tests.rec_sdk_cpu.tools import lookup, make_table, start
 PROGRAM = """
 import tensorflow as tf
 from mx_rec.core import create_table, sparse_lookup
-from mx_rec.util import init
+from mx_rec.util import ConfigInitializer, init
 from rec_sdk_common.log import logger
 from npu_bridge.npu_init import NPURunConfig, npu_hooks_append, npu_ops
 import helper
@@ -26,6 +26,11 @@ try:
     create_table(no_such_argument=1)
 except TypeError:
     print("refused as on a device", table.size())
+config = ConfigInitializer.get_instance()
+config.if_load = not config.if_load
+config.train_params_config.get_initializer(is_training=True)
+config.sparse_embed_config.get_table_instance_by_name("users")
+config.train_params_config.ascend_global_hashtable_collection = "mine"
 raise SystemExit(4)
 """
 HELPER = """
@@ -59,6 +64,10 @@ def test_a_program_that_fails_is_no_clean_one(tmp_path):
     "mx_rec.core.create_table                                       1x  mine.py:10",
     "mx_rec.core.sparse_lookup                                      3x  mine.py:12               G2:yes G3:yes",
     "npu_bridge.estimator.npu_ops.dropout                           1x  helper.py:4",
+    "ConfigInitializer.get_instance                                 1x  mine.py:20               G2:yes G3:yes",
+    "train_params_config.get_initializer                            1x  mine.py:22               G2:yes G3:yes",
+    "sparse_embed_config.get_table_instance_by_name                 1x  mine.py:23               G2:yes G3:yes",
+    "ConfigInitializer.get_instance(): if_load=True, train_params_config.ascend_global_hashtable_collection='mine'\n",
     "init: max_steps=3, use_dynamic=True",
     "is_train=True | False",
     "precision_mode='allow_mix_precision'", "have an effect here: USE_COMBINE_FAAE=1",

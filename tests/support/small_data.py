@@ -14,6 +14,7 @@ from feature_specs.manifest import (
     DenseStatistics,
     LabelStatistics,
     Manifest,
+    RowSplit,
     Shard,
     Split,
     VocabularyInfo,
@@ -155,7 +156,7 @@ def write_data(directory, train_rows=100, test_rows=37, line_per_sample=4, shard
         dense_statistics={feature.name: statistics(train.dense[:, n]) for n, feature in enumerate(dataset.numeric)},
         label_statistics={task.name: label_statistics(task, train.labels[:, n])
                           for n, task in enumerate(dataset.tasks)},
-        seed=seed, splits=splits)
+        seed=seed, row_split=RowSplit(), splits=splits)
     write_manifest(manifest, str(directory))
     return manifest, arrays
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import optuna
 import pytest
 
@@ -11,10 +12,13 @@ from estimator_app.config import Config, read_preset
 from estimator_app.tuning import search_space, tune
 from estimator_app.tuning.trial import TrialFailedError
 from feature_specs.errors import ConfigError
+from feature_specs.manifest import read_manifest
+from feature_specs.records import LABEL, PADDING_LABEL
 from tests.support import runs
+from tests.support.rows import read_rows
 
 SPACE = {"learning_rate": {"low": 0.001, "high": 0.05, "log": True}, "expert_num": {"choices": [1, 2]}}
-FLAGS = ("--dataset", "small.yaml", "--train_data_path", "data.train.csv", "--output_path", "study", "--space",
+FLAGS = ("--data_dir", "data", "--train_data_path", "data.train.csv", "--output_path", "study", "--space",
          "space.json", "--expert_layers", "4", "--tower_layers", "3", "--embedding_dim", "3", "--train_epoch", "1",
          "--dense_bins", "0", "--threads", "1", "--batch_size", "64", "--expert_num", "1")
 
@@ -90,23 +94,79 @@ def test_the_help_tells_which_fields_are_searched(root):
     text = " ".join(runs.run_here(root, "tune", "--space", "space.json", "--help").ok().out.split())
     assert text.count("(default: searched unless given)") == len(SPACE)
     assert "[experts] (default: searched unless given)" in text
-    text = " ".join(runs.run_here(root, "tune", "--preset", "default", "--help").ok().out.split())
-    assert "(default: mmoe; ple where values come rarely)" in text and "(default: concat)" in text
+    text = " ".join(runs.run_here(root, "tune", "--data_dir", "data", "--help").ok().out.split())
+    assert "(default: ple)" in text and "(default: concat)" in text and "not used [path] (default: data)" in text
+    text = " ".join(runs.run_here(root, "tune", "--help").ok().out.split())
+    assert "(default: mmoe)" in text and "(default: data/sample)" in text
 
 
 REFUSED = (
     (("--trials", "0"), "--trials 0 is out of range"), (("--metric", "accuracy"), "choose from auc_mean"),
     (("--expert_layers", "5"), "was started with, these differ: settings"), (("--splits", "2"), "these differ: splits"),
     (("--learning_rate", "0.1"), "flags fix every field"), (("--space", "absent.json"), "cannot be read"),
-    (("--train_data_path", "absent"), "absent"),
+    (("--train_data_path", "absent"), "absent"), (("--data_dir", "absent"), "data directory absent does not exist"),
+    (("--train_data_path", "data.test.csv"), "data.test.csv is not among the files that data was prepared from "
+                                             "(data.train.csv)"),
+    (("--train_data_path", "data.train.csv", "data.test.csv"), "data.test.csv is not among"),
+    (("--train_data_path", "changed/data.train.csv"), "changed/data.train.csv is not the file that data was prepared"),
+    (("--train_data_path", "data.train.csv", "other/data.train.csv"), "other/data.train.csv is not the file that data"),
 )
 
 
 def test_what_is_refused_is_one_line(root, played):
     played([[0.6]])
     runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    for folder, more in (("changed", "u1,i1,0.5,1\n"), ("other", "")):
+        os.makedirs(str(root / folder), exist_ok=True)
+        (root / folder / "data.train.csv").write_text((root / "data.train.csv").read_text() + more)
     for flags, words in REFUSED:
         runs.run_here(root, "tune", "--trials", 1, *(FLAGS + flags)).refused(words)
+    without = tuple(flag for flag in FLAGS if flag not in ("--train_data_path", "data.train.csv"))
+    runs.run_here(root, "tune", "--trials", 1, *without).refused(
+        "tune needs --train_data_path: the files that data was prepared from (data.train.csv)")
+
+
+def xs(directory, split):
+    return [row["dense_feature"][0] for row in read_rows(directory, split, read_manifest(
+        str(directory)).line_per_sample) if row[LABEL][0] != PADDING_LABEL]
+
+
+@pytest.mark.parametrize("split", [
+    ("--split", "0.3"), ("--split", "0.3", "--seed", "7"), ("--split", "0.3", "--split_by", "user"),
+    ("--split", "0.3", "--split_by_time", "x")])
+def test_rows_that_the_data_holds_back_are_not_seen(root, played, split):
+    played([[0.6]])
+    text = (root / "data.train.csv").read_text() + "u1,i1\n"  # with a row that the data leaves out
+    (root / "log.csv").write_text(text)
+    runs.run_prepare("--dataset", root / "small.yaml", "--train_data_path", root / "log.csv", *split, "--output_path",
+                     root / "held", "--max_bad_rows", 1)
+    flags = FLAGS + ("--data_dir", "held", "--train_data_path", "log.csv")
+    done = runs.run_here(root, "tune", "--trials", 1, *flags).ok()
+    assert "train --preset study/best_preset.json --data_dir held --model_dir DIR" in done.out
+    (folder,) = (root / "study" / "data").iterdir()
+    train, validation, held = xs(folder, "train"), xs(folder, "test"), xs(root / "held", "test")
+    assert sorted(train + validation) == sorted(xs(root / "held", "train")) and len(train) > len(validation) > 5
+    assert sorted(train + validation + held) == sorted(
+        float(np.float32(line.split(",")[2])) for line in text.splitlines()[1:-1])
+    assert read_manifest(str(folder)).row_split.by_column == ("user" if "user" in split else "")
+    if "x" in split:
+        assert max(train) < min(validation) and max(validation) < min(held)
+        runs.run_here(root, "tune", "--trials", 1, *flags, "--splits", 2).refused(
+            "--splits 2: held was split by time")
+    runs.run_prepare("--dataset", root / "small.yaml", "--train_data_path", root / "log.csv", "--split", "0.4",
+                     "--output_path", root / "held", "--max_bad_rows", 1)
+    runs.run_here(root, "tune", "--trials", 2, *flags).refused("was started with, these differ: test rows")
+
+
+def test_a_sample_needs_no_files(root, played):
+    played([[0.6]])
+    runs.run_prepare("--sample", "shop", "--sample_train_rows", 400, "--sample_test_rows", 100, "--output_path",
+                     root / "shop")
+    without = tuple(flag for flag in FLAGS if flag not in ("--train_data_path", "data.train.csv"))
+    runs.run_here(root, "tune", "--trials", 1, *without, "--data_dir", "shop").ok()
+    (folder,) = (root / "study" / "data").iterdir()
+    splits = read_manifest(str(folder)).splits
+    assert splits["train"].rows + splits["test"].rows == 400
 
 
 def test_a_study_from_before_a_setting_goes_on(root, played):
@@ -123,17 +183,16 @@ def test_a_study_from_before_a_setting_goes_on(root, played):
     runs.run_here(root, "tune", "--trials", 2, *FLAGS).refused("was started with, these differ: settings")
 
 
-def test_another_dataset_file_is_refused(root, played):
+def test_another_dataset_is_refused(root, played):
     played([[0.6]])
-    text = (root / "small.yaml").read_text()
-    changed = text.replace("  x: {type: numeric}\n", "")
-    assert changed != text
+    changed = runs.SMALL_YAML.replace("  x: {type: numeric}\n", "")
+    assert changed != runs.SMALL_YAML
     try:
         runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
-        (root / "small.yaml").write_text("# A comment changes nothing.\n" + text)
+        runs.prepare_small(root, yaml="# A comment changes nothing.\n" + runs.SMALL_YAML)
         runs.run_here(root, "tune", "--trials", 2, *FLAGS).ok()
-        (root / "small.yaml").write_text(changed)
-        runs.run_here(root, "tune", "--trials", 3, *FLAGS).refused("these differ: dataset file")
+        runs.prepare_small(root, yaml=changed)
+        runs.run_here(root, "tune", "--trials", 3, *FLAGS).refused("these differ: dataset")
         # Without the study nothing of the old definition is trained.
         shutil.rmtree(str(root / "study" / "trials"))
         os.remove(str(root / "study" / "study.db"))
@@ -141,7 +200,7 @@ def test_another_dataset_file_is_refused(root, played):
         runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
         assert len(os.listdir(str(root / "study" / "data"))) == 2
     finally:
-        (root / "small.yaml").write_text(text)
+        runs.prepare_small(root)
 
 
 @pytest.mark.parametrize("place", ["trials/0000", "trials/0001/deep", "trials/0002"])

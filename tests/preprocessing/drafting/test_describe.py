@@ -10,10 +10,11 @@ import pytest
 
 from feature_specs.dataset_file import load_dataset, parse_dataset
 from feature_specs.errors import DataError, UserError
+from feature_specs.manifest import RowSplit
 from preprocessing.drafting import describe
 from preprocessing.drafting.examine import examine
 from preprocessing.drafting.look import read
-from preprocessing.pipeline import Preparation, RowSplit, prepare
+from preprocessing.pipeline import Preparation, prepare
 from preprocessing.samples.sample import write_sample
 from tests.support.rows import COLUMNS, text_of, toy_rows, write
 

@@ -11,7 +11,8 @@ import pytest
 
 from feature_specs.errors import ConfigError, DataError
 from feature_specs.files import PROJECT
-from preprocessing.pipeline import Preparation, RowSplit, prepare
+from feature_specs.manifest import RowSplit
+from preprocessing.pipeline import Preparation, prepare
 from preprocessing.reading import spark
 from preprocessing.reading.readers import Reading, read_frames
 from tests.support.rows import TOY, TOY_YAML, text_of, toy_rows, write
