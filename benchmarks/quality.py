@@ -3,7 +3,7 @@
 The training file trains the preset with several seeds, by the ordinary commands; the last checkpoint counts, never the
 best one, and the evaluation file is read once per model. With ``--baselines`` logistic regression, LightGBM and DeepCTR
 see the same rows; their own choices (C, rounds, passes) are made on a fifth of the training rows. Flags that are not
-known here go to ``train``. Bounds stand in ``quality_baselines.json``.
+known here go to ``train``. Bounds stand in ``quality_baselines.json``; they are for runs without such flags.
 
 Validation rows for choices of ours: ``--validation N`` trains on four fifths of the training file, by a split of seed
 N, and reports on the rest; the evaluation file is not read then.
@@ -89,6 +89,12 @@ def summary(results: Sequence[Dict[str, Any]]) -> Dict[str, Dict[str, float]]:
             for name in names if all(item[name] is not None for item in results)}
 
 
+def bounds(dataset: str) -> Dict[str, float]:
+    """Returns {score: the smallest mean that passes} of a data set, with the settings that are its own."""
+    with open(BASELINES, encoding="utf-8") as stream:
+        return json.load(stream).get(dataset, {})
+
+
 def failures(found: Dict[str, Dict[str, float]], least: Dict[str, float]) -> List[str]:
     """Returns one sentence per score whose mean lies below its bound or is missing; ``least``: {score: bound}."""
     lines = []
@@ -133,8 +139,7 @@ def main(arguments: Sequence[str]) -> int:
                         help="also logistic regression, LightGBM and DeepCTR's MMoE, after setup --peers")
     parsed, flags = parser.parse_known_args(list(arguments))
     data = DATA_SETS[parsed.dataset]
-    with open(BASELINES, encoding="utf-8") as stream:
-        least = json.load(stream).get(parsed.dataset, {}) if not parsed.validation else {}
+    least = {} if parsed.validation or flags else bounds(parsed.dataset)
     try:
         with tempfile.TemporaryDirectory() as directory:
             paths = data.make(parsed.source, directory)

@@ -30,15 +30,17 @@ def test_means_below_their_bounds_fail():
     assert "auc_c: mean nan" in quality.failures(found, {"auc_c": 0.5})[0]
 
 
-@pytest.mark.parametrize("bound, status", [(0.95, 0), (0.96, 1)])
-def test_the_exit_status_is_the_verdict(tmp_path, monkeypatch, capsys, bound, status):
+@pytest.mark.parametrize("bound, flags, status", [
+    (0.95, [], 0), (0.96, [], 1), (0.96, ["--preset", "default"], 0), (0.96, ["--validation", "1"], 0)])
+def test_the_exit_status_is_the_verdict_on_the_settings_of_the_data_set(tmp_path, monkeypatch, capsys, bound, flags,
+                                                                        status):
     path = tmp_path / "baselines.json"
     path.write_text(json.dumps({"census": {"auc_a": bound}}))
     monkeypatch.setattr(quality, "BASELINES", str(path))
     monkeypatch.setattr(_public.DataSet, "make", lambda self, source, directory: ("a", "b"))
     monkeypatch.setattr(quality, "prepare", lambda *arguments: "data")
     monkeypatch.setattr(quality, "measure", lambda data, directory, seeds, flags, threads: RUNS)
-    assert quality.main(["--source", str(tmp_path)]) == status
+    assert quality.main(["--source", str(tmp_path), *flags]) == status
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[0])["passed"] == (status == 0)
     assert ("failed: auc_a" in printed.err) == (status == 1)
