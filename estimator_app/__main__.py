@@ -1,5 +1,14 @@
 """``python -m estimator_app <command>``."""
+import signal
 import sys
+
+
+def _end(status: int) -> None:
+    # What is left belongs to libraries: a second Ctrl-C ends the process there, without their stack traces.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)
+
 
 if __name__ == "__main__":
     try:
@@ -8,4 +17,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:  # before the command line is looked at, or after it is done
         sys.stderr.write("interrupted\n")
         status = 130
-    sys.exit(status)
+    _end(status)

@@ -267,7 +267,8 @@ def _prepare(parsed: argparse.Namespace) -> int:
             config_module.read_preset(dataset.definition.preset)
         except ConfigError as error:
             raise ConfigError("dataset file %s: %s" % (dataset.path, error)) from error
-    prepare.run(parsed, dataset)
+    # The sample that train makes for itself is followed by a training.
+    prepare.run(parsed, dataset, tells_next=not parsed.sample or parsed.output_path != SAMPLE_DIR)
     return 0
 
 

@@ -89,9 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(parser, "sample_seed", SAMPLE_SEED, "seed of the made-up data; whole number")
 
 
-def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Manifest:
-    """Prepares the data that the flags name (``dataset``, where it is read already), prints a summary, and returns the
-    manifest.
+def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None, tells_next: bool = True) -> Manifest:
+    """Prepares the data that the flags name (``dataset``, where it is read already), prints a summary and, with
+    ``tells_next``, the next command, and returns the manifest.
 
     Raises:
         DataError: an input or the output directory cannot be used.
@@ -110,8 +110,7 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
         reading=Reading(max_bad_rows=args.max_bad_rows, num_workers=args.num_workers, places=dataset.places))
     draft.check()
     earlier = find_earlier(args.vocabulary_from) if args.vocabulary_from else None
-    if earlier:
-        _compare_with_earlier(dataset, args, *earlier)
+    model = _model_that_continues(dataset, args, *earlier) if earlier else "DIR"
     replaces = os.path.isfile(os.path.join(args.output_path, FILE_NAME))
     started = time.perf_counter()
     with atomic_directory(args.output_path) as directory, _progress_bar() as bar:
@@ -131,8 +130,8 @@ def run(args: argparse.Namespace, dataset: Optional[DatasetFile] = None) -> Mani
             raise BadRowsError("without --dataset %s: %s" % (OF_THE_CENSUS, error)) from error
         read_seconds = time.perf_counter() - read_from
     _print_summary(manifest, args, earlier[1] if earlier else None, read_seconds, time.perf_counter() - started)
-    then = "" if args.sample or earlier else "; then: bash run_estimator.sh train --data_dir %s --model_dir DIR" % (
-        shlex.quote(args.output_path))
+    then = "; then: bash run_estimator.sh train %s--data_dir %s --model_dir %s" % (
+        "--continue_on " * bool(earlier), shlex.quote(args.output_path), model) if tells_next and model else ""
     sys.stdout.write("written: %s%s%s\n" % (
         args.output_path, ", in place of the data that was prepared there before" if replaces else "", then))
     return manifest
@@ -146,8 +145,10 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
     return load_dataset(args.dataset or args.sample or CENSUS)
 
 
-def _compare_with_earlier(dataset: DatasetFile, args: argparse.Namespace, folder: str, earlier: Manifest) -> None:
-    """Refuses to replace the very data that a model was trained on, and tells what no training of it will take."""
+def _model_that_continues(dataset: DatasetFile, args: argparse.Namespace, folder: str, earlier: Manifest) -> str:
+    """Returns the model directory that ``--vocabulary_from`` names, ``DIR`` where it names data, nothing where no model
+    continues, which it tells; refuses to replace the very data that a model was trained on."""
+    is_model = os.path.basename(folder) == MODEL_DATA_FOLDER and folder != args.vocabulary_from
     if (os.path.basename(folder) == MODEL_DATA_FOLDER and os.path.isfile(os.path.join(args.output_path, FILE_NAME))
             and read_manifest(args.output_path).identity() == earlier.identity()):
         raise ConfigError("%s holds the data that the model in %s was trained on, which it needs to resume; give "
@@ -157,6 +158,8 @@ def _compare_with_earlier(dataset: DatasetFile, args: argparse.Namespace, folder
         sys.stdout.write("warning: the dataset is not that of %s (%s): a model of that data does not continue on this; "
                          "a new one takes over what fits with train --warm_start_from\n"
                          % (args.vocabulary_from, "; ".join(lines[:3])))
+        return ""
+    return shlex.quote(args.vocabulary_from) if is_model else "DIR"
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:

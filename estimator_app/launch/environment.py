@@ -79,7 +79,7 @@ def add_launch_arguments(parser: argparse.ArgumentParser, starts: bool = True) -
     """Adds the flags of a launch; ``starts`` is whether the command starts ranks, which a dry run leaves out."""
     add = parser.add_argument_group("many ranks").add_argument
     add("--ranks", type=int, metavar="N",
-        help="processes that train one model together, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
+        help="processes that share the work on one model, on NPUs one per device (1, 2, 4, 8 or 16 on a host) [ranks, "
              "of all hosts] (default: on a CPU 1; on NPUs as many as the rank table lists, without a table %d per host)"
              % DEFAULT_RANKS)
     add("--hosts", default="", metavar="H:N,H:N",

@@ -100,6 +100,10 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
 
     def end(self, session: Any) -> None:
         """Closes the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the bar, also where a signal or an error ends the session."""
         if self._bar is not None:
             self._bar.close()
 

@@ -73,8 +73,8 @@ def _run(request: TrainRequest, run: Run) -> Dict[str, Any]:
         from estimator_app.training.warm_start import warm_start_settings
         warm_start = warm_start_settings(request.warm_start_from, run.model)
     with contextlib.closing(Runtime(run, phase, warm_start)) as runtime, explained_errors(run), \
-            runtime.guard.explained_errors(TRAIN_SPLIT, TEST_SPLIT):
-        recorder = EvaluationRecorder(runtime)
+            runtime.guard.explained_errors(TRAIN_SPLIT, TEST_SPLIT), \
+            contextlib.closing(EvaluationRecorder(runtime)) as recorder:
         if phase.kind == TRAIN:
             signals = SignalHook(run, runtime.guard)
             with signals.handling():
@@ -133,6 +133,10 @@ class EvaluationRecorder(tf.estimator.Exporter):
         self._evaluations = {entry["global_step"]: entry
                              for entry in history.evaluations(self._run.config.model_dir)}
         self._started = time.time()
+
+    def close(self) -> None:
+        """Ends the line of progress."""
+        self.progress.close()
 
     @property
     def evaluations(self) -> List[Dict[str, Any]]:

@@ -190,6 +190,8 @@ class Search:
             remove_trial(self._trial_directory(trial.number))
             optuna.storages.RetryFailedTrialCallback()(self._study, trial)
             self._study.tell(trial.number, state=TrialState.FAIL)
+            sys.stdout.write("trial %d was cut off; its settings come again as trial %d\n" % (
+                trial.number, self._next_number()))
         if self._study.trials:
             return
         values = {name: getattr(self._base, name) for name in self._space}

@@ -91,7 +91,7 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
         raise DataError("%s: no column looks like a label (two values, or a number named amount, watch, duration, "
                         "...)%s; write the dataset file by hand: docs/datasets.md"
                         % (look.paths[0], "".join(named[:1])))
-    first = os.path.basename(look.paths[0])
+    first, has_label = os.path.basename(look.paths[0]), any(column.kind == "label" for column in columns)
     unknown = {text: None for column in columns for text in column.missing}
     missing = {"missing": list(dict.fromkeys([*look.files.get("missing", [""]), *unknown]))} if unknown else {}
     files = ["%s: %s" % (key, json.dumps(value, ensure_ascii=False))
@@ -102,7 +102,8 @@ def _draft(look: Look, columns: Sequence[Column]) -> str:
     lines += ["features:", *features, "tasks:", *tasks, *following]
     for key, found, why in (
             ("group", [item for item in columns if item.kind == "categorical" and is_group(item)],
-             "named like the owner of a row; the AUC within each group is measured too"),
+             "named like the owner of a row; the AUC within each group is measured too" if has_label else
+             "named like the owner of a row; of use with a binary task, whose AUC within each group is measured then"),
             ("weight", [item for item in columns if item.kind == "weight"], "how much a row counts in training"),
             ("row_key", [item for item in columns if item.kind == "key"], "passed through to predictions")):
         lines += ["%s: %s  # %s" % (key, quoted(item.name), why) for item in found[:1]]

@@ -63,7 +63,7 @@ class Trace:
             lines.append("  nothing: every call binds in G2 and G3 and in every recorded release of npu_bridge")
         lines += ["", "What differs on a device"]
         found = differences.find_all(self._recorder)
-        for line in found or ["nothing that is known" + " of what was run" * cut_short]:
+        for line in found or ["nothing that is known" if calls else "the program called nothing of the SDK"]:
             lines += _wrapped(line)
         return lines
 

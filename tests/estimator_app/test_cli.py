@@ -245,7 +245,7 @@ def test_line_breaks_in_names_are_shown_as_escapes(tmp_path, arguments, status):
 def test_a_full_disk_under_a_writer_of_tensorflow_is_one_line(tmp_path, monkeypatch):
     import tensorflow as tf
 
-    def full(*arguments):
+    def full(*arguments, **more):
         with tf.io.TFRecordWriter("/dev/full") as writer:
             writer.write(bytes(1 << 20))
 

@@ -67,6 +67,22 @@ def test_lists_that_nothing_splits_are_told(tmp_path, capsys, changed, warns):
     assert len(lines) == warns and all("warning: values of tags look like lists with '|'" in line for line in lines)
 
 
+def test_the_next_command_is_told(tmp_path, capsys):
+    files = [write(tmp_path / "a.tsv", text_of(toy_rows(60))), write(tmp_path / "toy.yaml", TOY_YAML)]
+    dataset = ("--train_data_path", files[0], "--split", 0.2, "--dataset", files[1], "--output_path")
+    small = ("--sample_train_rows", 200, "--sample_test_rows", 50, "--output_path", tmp_path / "s")
+    for flags, expected in (
+            ((*dataset, tmp_path / "a b"), "train --data_dir '%s' --model_dir DIR" % (tmp_path / "a b")),
+            (("--sample", "shop", *small), "train --data_dir %s --model_dir DIR" % (tmp_path / "s")),
+            ((*dataset, tmp_path / "c", "--vocabulary_from", tmp_path / "a b"),
+             "train --continue_on --data_dir %s --model_dir DIR" % (tmp_path / "c"))):
+        assert run(*flags) == 0 and capsys.readouterr().out.endswith("; then: bash run_estimator.sh %s\n" % expected)
+    write(tmp_path / "toy.yaml", TOY_YAML.replace("max_length: 2", "max_length: 3"))
+    assert run(*dataset, tmp_path / "d", "--vocabulary_from", tmp_path / "c") == 0
+    printed = capsys.readouterr().out
+    assert "a model of that data does not continue on this" in printed and "; then:" not in printed
+
+
 def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_path, capsys):
     dataset = write(tmp_path / "toy.yaml", TOY_YAML)
     files = [write(tmp_path / name, text_of(toy_rows(count, count))) for name, count in (("a.tsv", 60), ("b.tsv", 40))]
@@ -82,7 +98,8 @@ def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_pa
     assert run(*again, *files, "--output_path", tmp_path / "second") == 0
     printed = capsys.readouterr().out
     assert "warning: a.tsv is among the files of" in printed and "b.tsv is among" not in printed
-    assert printed.endswith("written: %s\n" % (tmp_path / "second"))
+    assert printed.endswith("; then: bash run_estimator.sh train --continue_on --data_dir %s --model_dir %s\n" % (
+        tmp_path / "second", tmp_path / "model"))
     # What was not trained on may be: the next day's file was the test file of the day before.
     days = ("--train_data_path", files[0], "--test_data_path", files[1])
     assert run("--dataset", dataset, *days, "--output_path", tmp_path / "third") == 0
@@ -92,7 +109,7 @@ def test_data_of_a_model_is_not_replaced_and_files_that_it_knows_are_told(tmp_pa
     assert run(*again, files[1], "--output_path", tmp_path / "second") == 0
     printed = capsys.readouterr().out
     assert "is among the files" not in printed
-    assert printed.endswith("second, in place of the data that was prepared there before\n")
+    assert "second, in place of the data that was prepared there before; then: bash" in printed
 
 
 def test_files_of_the_census(tmp_path, capsys):

@@ -57,7 +57,7 @@ def test_a_program_that_fails_is_no_clean_one(tmp_path):
     done = run("--trace", "mine.py", cwd=tmp_path)
     report = " ".join(done.stderr.split())
     assert done.returncode == 1 and "the program ended with ModuleNotFoundError: SDK generation G3 has no" in report
-    assert "nothing that is known of what was run" in report
+    assert "What differs on a device - the program called nothing of the SDK" in report
 
 
 @pytest.mark.parametrize("text", [

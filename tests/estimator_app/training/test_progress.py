@@ -1,9 +1,13 @@
 """What a terminal shows while a training runs, read from the other end of a pseudo-terminal."""
+import contextlib
 import fcntl
 import os
 import pty
 import re
+import select
+import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -15,6 +19,8 @@ import tensorflow as tf
 
 from estimator_app.config import Config
 from estimator_app.training.progress import ProgressHook, tell_evaluation
+from feature_specs.files import PROJECT
+from tests.support import runs
 
 STEPS = 3
 
@@ -52,6 +58,37 @@ def test_the_bar_has_steps_speed_time_left_and_scores_and_no_other_time(shown, c
     assert "| 2/3, " in text and re.search(r"\d ex/s, 0:0\d left, auc_click=0\.75", text), text
     assert not re.search(r"\[\d\d:\d\d", text), text
     assert all(len(picture) <= (columns or 80) for picture in text.split("\r")), text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_stop_is_told_on_a_line_of_its_own(tmp_path, times):
+    runs.prepare_small(tmp_path)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "estimator_app", *runs.TRAIN, "--train_epoch", "90000", "--eval_interval", "100000"],
+        cwd=str(tmp_path), env=dict(os.environ, PYTHONPATH=PROJECT), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    text = ""
+    while process.poll() is None:
+        if text.count("ex/s") > 2 and times:
+            times -= 1
+            process.send_signal(signal.SIGINT)
+        if select.select([ours], [], [], 0.01)[0]:
+            with contextlib.suppress(OSError):  # the other end is closed
+                text += os.read(ours, 1 << 16).decode()
+    with contextlib.suppress(OSError):
+        text += os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    # Who is impatient may end the process while its libraries end.
+    assert process.returncode in ((130,) if not times else (130, -signal.SIGINT))
+    # A line is what stands behind the last return.
+    last = [line.split("\r")[-1] for line in text.replace("\r\n", "\n").splitlines()][-1]
+    stopped = r"stopped by SIGINT at step \d+; a checkpoint is saved, .*"
+    assert re.fullmatch(stopped if not times else stopped + "|interrupted; checkpoints that were saved are kept, .*",
+                        last), text[-600:]
+    assert "Traceback" not in text
 
 
 def test_building_an_evaluation_does_not_count_as_training(sdk, tmp_path, monkeypatch):

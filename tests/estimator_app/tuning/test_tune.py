@@ -245,7 +245,8 @@ def test_of_a_trial_that_was_cut_off_only_its_own_files_are_removed(root, played
         patch.setattr(tune, "run_training", stopped)
         assert runs.run_here(root, "tune", "--trials", 1, *FLAGS).status
     (folder / "user.txt").write_text("mine")
-    runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    done = runs.run_here(root, "tune", "--trials", 1, *FLAGS).ok()
+    assert "trial 0 was cut off; its settings come again as trial 1\ntrial 1 (as the preset): auc_mean" in done.out
     assert os.listdir(str(folder)) == ["user.txt"] and (root / "study" / "trials" / "0001").is_dir()
 
 

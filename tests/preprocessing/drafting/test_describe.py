@@ -130,12 +130,16 @@ def test_what_cannot_be_drafted(tmp_path, text, message):
 
 
 def test_a_time_and_a_rating(tmp_path):
-    rows = [["f%d" % (number % 9), str(number % 5 + 1), str(1600000000 + number)] for number in range(300)]
-    definition = prepared(tmp_path, write(tmp_path / "r.csv", text_of(rows, ["film", "rating", "time"], ",")))
+    rows = [["f%d" % (number % 9), "u%d" % (number % 60), str(number % 5 + 1), str(1600000000 + number)]
+            for number in range(300)]
+    definition = prepared(tmp_path, write(tmp_path / "r.csv", text_of(rows, ["film", "user", "rating", "time"], ",")))
     (task,) = definition.tasks
     assert (task.name, task.type, task.transform) == ("rating", "regression", "none")
-    assert [feature.name for feature in definition.features] == ["film"]
-    assert "# time is left out: a time: --split_by_time time" in (tmp_path / "draft.yaml").read_text()
+    assert [feature.name for feature in definition.features] == ["film", "user"]
+    text = (tmp_path / "draft.yaml").read_text()
+    assert "# time is left out: a time: --split_by_time time" in text
+    # An AUC within groups needs a binary task.
+    assert "group: user  # named like the owner of a row; of use with a binary task" in text
 
 
 def test_what_is_known_only_afterwards_and_a_rows_weight_are_no_features(tmp_path):
