@@ -7,6 +7,7 @@ optimizer of the stand-in are inside our step. ``--profile`` lists the ops of ou
 import collections
 import os
 import re
+import statistics
 import sys
 import tempfile
 from typing import Any, Dict, List, Sequence
@@ -15,7 +16,7 @@ from benchmarks import _data, _harness
 
 PRESETS = {"census": "plain", "shop": os.path.join(os.path.dirname(os.path.abspath(__file__)), "mmoe.json")}
 _OP_TYPE = re.compile(r" = ([A-Za-z0-9_]+)\(")
-_TRACED, _WARM_UP = 10, 10
+_TRACED, _WARM_UP = 20, 10
 
 
 def measure(data_dir: str, name: str, batch_size: int, pairs: int, seconds: float) -> Dict[str, Any]:
@@ -34,7 +35,8 @@ def measure(data_dir: str, name: str, batch_size: int, pairs: int, seconds: floa
 
 
 def profile(data_dir: str, name: str, batch_size: int) -> Dict[str, Any]:
-    """Traces our step: ``nodes`` that run, and ``ops``: [[type, times, microseconds per step]], the longest first."""
+    """Traces our step: ``nodes`` that run, and ``ops``: [[type, times, median of microseconds per step]], the longest
+    first."""
     import tensorflow as tf
 
     from benchmarks import _app
@@ -44,16 +46,17 @@ def profile(data_dir: str, name: str, batch_size: int) -> Dict[str, Any]:
         step()
     options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
     counts: Dict[str, int] = collections.Counter()
-    micros: Dict[str, int] = collections.Counter()
+    steps: List[Dict[str, int]] = []
     for _ in range(_TRACED):
+        steps.append(collections.Counter())
         metadata = tf.compat.v1.RunMetadata()
         step(options=options, run_metadata=metadata)
         for node in [node for device in metadata.step_stats.dev_stats for node in device.node_stats]:
             match = _OP_TYPE.search(node.timeline_label)
             kind = match.group(1) if match else node.node_name
             counts[kind] += 1
-            micros[kind] += node.op_end_rel_micros - node.op_start_rel_micros
-    ops: List[List[Any]] = [[kind, round(counts[kind] / _TRACED, 1), round(micros[kind] / _TRACED, 1)]
+            steps[-1][kind] += node.op_end_rel_micros - node.op_start_rel_micros
+    ops: List[List[Any]] = [[kind, round(counts[kind] / _TRACED, 1), statistics.median(found[kind] for found in steps)]
                             for kind in counts]
     return {"benchmark": "step", "dataset": name, "batch_size": batch_size,
             "nodes": round(sum(counts.values()) / _TRACED, 1), "ops": sorted(ops, key=lambda item: -item[2])}
