@@ -28,7 +28,8 @@ def census_files(source: str) -> Tuple[str, str]:
         found = [path for path in (os.path.join(source, name), os.path.join(source, name + ".gz"))
                  if os.path.isfile(path)]
         if not found:
-            raise DataError("%s is not in %r, plain or as .gz; name its folder with --source" % (name, source))
+            raise DataError("%s is not %s, plain or as .gz; name its folder with --source" % (
+                name, "in %s" % source if source else "given"))
         paths.append(found[0])
     return paths[0], paths[1]
 

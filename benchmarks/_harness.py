@@ -195,8 +195,9 @@ def run_peer(python: str, what: str, specification: str) -> Dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argparse.ArgumentParser:
-    """Returns a parser with the flags of every benchmark."""
+def new_parser(name: str, description: Optional[str], pairs: int = 5, chooses_data: bool = False
+               ) -> argparse.ArgumentParser:
+    """Returns a parser with the flags of every benchmark, and of those that choose it the data."""
     parser = Parser(prog="%s bench %s" % (PROG, name), description=description, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=pairs, metavar="N",
@@ -206,8 +207,9 @@ def new_parser(name: str, description: Optional[str], pairs: int = 5) -> argpars
     parser.add_argument("--source", default=os.environ.get(DATA_VARIABLE, ""), metavar="PATH",
                         help="folder with the raw census text; without it made-up rows in the same format [path] "
                              "(default: the environment variable %s)" % DATA_VARIABLE)
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME",
-                        help="census, shop or both (default: both)")
+    if chooses_data:
+        parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), metavar="NAME",
+                            help="census, shop or both (default: both)")
     return parser
 
 

@@ -47,8 +47,8 @@ class DataSet:
         for name, expected in self.files.items():
             path = os.path.join(source, name)
             if not source or not os.path.isfile(path):
-                raise DataError("%s is not in %r; get it from %s, and name its folder with --source"
-                                % (name, source, self.origin))
+                raise DataError("%s is not %s; get it from %s, and name its folder with --source"
+                                % (name, "in %s" % source if source else "given", self.origin))
             with open(path, "rb") as stream:
                 found = hashlib.sha256(stream.read()).hexdigest()
             if found != expected:

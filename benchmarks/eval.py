@@ -42,7 +42,7 @@ def measure(directory: str, name: str, source: str, pairs: int, rows: int, batch
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement."""
-    parser = _harness.new_parser("eval", __doc__)
+    parser = _harness.new_parser("eval", __doc__, chooses_data=True)
     parser.add_argument("--rows", type=int, default=400000, metavar="N",
                         help="rows of our side with the census, a quarter with the shop's log (default: 400000)")
     args = parser.parse_args(list(arguments))

@@ -61,7 +61,7 @@ def _rows(dataset: Any, batch_size: int) -> Callable[[int], float]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement."""
-    parser = _harness.new_parser("input", __doc__)
+    parser = _harness.new_parser("input", __doc__, chooses_data=True)
     parser.add_argument("--batch_size", type=int, default=4096, metavar="N", help="rows per batch (default: 4096)")
     parser.add_argument("--rows", type=int, default=60000, metavar="N", help="training rows (default: 60000)")
     args = parser.parse_args(list(arguments))

@@ -47,7 +47,7 @@ def measure(directory: str, data_dir: str, name: str, batch_size: int, pairs: in
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement; returns 2 where there is no Python for the peers."""
-    parser = _harness.new_parser("peers", __doc__)
+    parser = _harness.new_parser("peers", __doc__, chooses_data=True)
     parser.add_argument("--batch_size", type=int, nargs="+", default=[32, 512, 4096], metavar="N",
                         help="batch sizes (default: 32 512 4096)")
     parser.add_argument("--rows", type=int, default=60000, metavar="N", help="training rows (default: 60000)")

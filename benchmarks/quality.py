@@ -19,6 +19,8 @@ from typing import Any, Dict, List, Sequence
 
 from benchmarks import _data, _harness
 from benchmarks._public import DATA_SETS, DataSet
+from estimator_app.config import from_arguments
+from estimator_app.parsers import PROG, Parser, build_parser
 from feature_specs.errors import DataError
 
 BASELINES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "quality_baselines.json")
@@ -123,8 +125,8 @@ def _print_table(found: Dict[str, Dict[str, float]], peers: Dict[str, Dict[str, 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the protocol; returns 0 where all means reach their bounds, 1 where not, 2 where it cannot run."""
-    parser = argparse.ArgumentParser(prog="bench quality", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="%s bench quality" % PROG, description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="census", choices=sorted(DATA_SETS), metavar="|".join(sorted(DATA_SETS)),
                         help="the data set (default: census)")
     parser.add_argument("--source", default=os.environ.get(DATA_VARIABLE, ""), metavar="PATH",
@@ -138,6 +140,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--baselines", action="store_true",
                         help="also logistic regression, LightGBM and DeepCTR's MMoE, after setup --peers")
     parsed, flags = parser.parse_known_args(list(arguments))
+    # Refuses what train would refuse, before anything is prepared.
+    given = build_parser("train", flags).parse_args(flags)
+    from_arguments(vars(given), given.chosen_preset, os.environ)
     data = DATA_SETS[parsed.dataset]
     least = {} if parsed.validation or flags else bounds(parsed.dataset)
     try:

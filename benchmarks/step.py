@@ -64,7 +64,7 @@ def profile(data_dir: str, name: str, batch_size: int) -> Dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement."""
-    parser = _harness.new_parser("step", __doc__)
+    parser = _harness.new_parser("step", __doc__, chooses_data=True)
     parser.add_argument("--batch_size", type=int, nargs="+", default=[32, 512, 4096], metavar="N",
                         help="batch sizes (default: 32 512 4096)")
     parser.add_argument("--profile", action="store_true", help="list the ops of our step and their time")

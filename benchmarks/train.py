@@ -37,7 +37,7 @@ def measure(directory: str, data: Dict[str, str], name: str, batch_size: int, pa
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the measurement."""
-    parser = _harness.new_parser("train", __doc__)
+    parser = _harness.new_parser("train", __doc__, chooses_data=True)
     parser.add_argument("--batch_size", type=int, nargs="+", default=[32, 512, 4096], metavar="N",
                         help="batch sizes (default: 32 512 4096)")
     parser.add_argument("--rows", type=int, default=60000, metavar="N",

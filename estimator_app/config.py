@@ -223,9 +223,9 @@ def add_arguments(parser: argparse.ArgumentParser, shown: "Config", names: Seque
 def add_preset_argument(parser: argparse.ArgumentParser, name: str) -> None:
     """Adds ``--preset``; ``name`` is the one that a run without the flag would use."""
     parser.add_argument("--preset", default="", metavar="NAME|FILE",
-                        help="settings file: %s, or the path of a JSON file; a dataset file may name one "
-                             "(default: %s)"
-                             % (", ".join(preset_names()), name))
+                        help="settings file: %s, one made for the census (%s), or the path of a JSON file; a dataset "
+                             "file may name one (default: %s)" % (DEFAULT_PRESET, ", ".join(
+                                 item for item in preset_names() if item != DEFAULT_PRESET), name))
 
 
 def from_arguments(flags: Mapping[str, Any], preset: Mapping[str, Any], environment: Mapping[str, str]) -> Config:

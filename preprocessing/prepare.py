@@ -214,7 +214,9 @@ def _print_summary(manifest: Manifest, args: argparse.Namespace, earlier: Option
     for name, split in manifest.splits.items():
         rates = ["%s %.2f %%" % (task, 100.0 * count / split.rows) for task, count in split.positives.items()]
         parts = [("positive", ", ".join(rates)), ("without a label", _counts(split.unknown_labels)),
-                 ("out-of-vocabulary values", sum(split.out_of_vocabulary.values())),
+                 # The training rows make the vocabularies, which lack only what min_count leaves out.
+                 ("values rarer than min_count" if name == TRAIN_SPLIT else "out-of-vocabulary values",
+                  sum(split.out_of_vocabulary.values())),
                  ("lists cut to max_length", _counts(split.cut_lists)),
                  ("duplicates", "not counted" if split.duplicates is None else split.duplicates),
                  ("bad rows", ", ".join("%s: %d" % item for item in sorted(split.bad_rows.items())) or 0)]

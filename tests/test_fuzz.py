@@ -186,7 +186,7 @@ def slices_of_the_app(root):
 
 def settings_file(root):
     config = Config(model_dir=str(root), data_dir=str(root / "data"), dense_bins=20, drop_dense=("age",))
-    model_directory.record_stage(config, write_data(root / "data", 12, 8, dataset=RICH)[0], 0, 0, 1)
+    model_directory.record_stage(config, write_data(root / "data", 12, 8, dataset=RICH)[0], 0, 0, 1, 5)
     path = root / "args.json"
 
     def read(content):

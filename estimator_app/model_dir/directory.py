@@ -25,7 +25,7 @@ REPORT_FILE = "report.html"
 OLD_RUN = "old-run-%s"
 # Ends the name of an old run whose move is under way.
 _MOVING = ".moving"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 # What decides the variables of a model and the meaning of its inputs.
 MODEL_FIELDS = ("model", "input_layer", "embedding_dim", "expert_num", "expert_layers", "tower_layers",
@@ -65,6 +65,7 @@ class Stage:
     config: Mapping[str, Any]  # settings, {field: value}
     data: DataNote
     ranks: int
+    epochs: int  # passes over the data, also where the settings leave their number to the data (train_epoch 0)
     versions: Mapping[str, str]  # of the program and its packages
 
     def to_config(self, model_dir: str, **overrides: Any) -> Config:
@@ -208,14 +209,15 @@ def _check_continuation(manifest: Manifest, config: Config, stages: List[Stage],
                         % (config.data_dir, model_dir, model_dir))
 
 
-def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int) -> None:
+def record_stage(config: Config, manifest: Manifest, from_step: int, data_start: int, ranks: int,
+                 epochs: int) -> None:
     """Notes settings, data and versions of what is trained from a step on; called when one is about to be trained, so
     that the notes always tell what the weights were trained with."""
     os.makedirs(config.model_dir, exist_ok=True)
     inputs = dict.fromkeys((item.name, item.sha256) for split in manifest.splits.values() for item in split.inputs)
     data = DataNote(os.path.abspath(config.data_dir), manifest.identity(), manifest.encoding_fingerprint(),
                     tuple(inputs), manifest.split(TRAIN_SPLIT).rows, manifest.split(TEST_SPLIT).rows)
-    stage = Stage(from_step, data_start, config.to_dict(), data, ranks, versions())
+    stage = Stage(from_step, data_start, config.to_dict(), data, ranks, epochs, versions())
     stages = [item for item in read_stages(config.model_dir) if item.from_step < from_step]
     if not stages or dataclasses.replace(stages[-1], from_step=from_step) != stage:
         stages.append(stage)

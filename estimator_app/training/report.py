@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from estimator_app.model.metrics import WEIGHTED_PREFIX, collapse_warnings
-from estimator_app.model.tasks import MEAN_LOSS, TaskSet
+from estimator_app.model.tasks import AUC_MEAN, MEAN_LOSS, TaskSet
 from estimator_app.model_dir import checkpoints, history
 from estimator_app.model_dir.directory import REPORT_FILE, SETTINGS_FILE
 from feature_specs.files import replace_text
@@ -37,7 +37,7 @@ def write_report(model_dir: str, tasks: TaskSet) -> None:
     evaluations = history.evaluations_among(entries)
     scores = tasks.score_names()
     known = {name for entry in evaluations for name in entry}
-    columns = [name for name in ["global_step", "examples", MEAN_LOSS] + scores + [
+    columns = [name for name in ["global_step", "examples", MEAN_LOSS, AUC_MEAN] + scores + [
         WEIGHTED_PREFIX + name for name in scores] if name in known]
     borders = [entry["global_step"] for entry in entries if entry["kind"] == history.DATA]
     settings = os.path.join(model_dir, SETTINGS_FILE)

@@ -85,7 +85,8 @@ def prepare_run(request: TrainRequest, ranks: int) -> Run:
         _check_fresh(request)
         moved = directory.move_old_run(config.model_dir)
         if moved:
-            sys.stdout.write("--fresh: the old run is now in %s, which is a model directory itself\n" % moved)
+            sys.stdout.write("--fresh: the old run is now in %s, which is a model directory itself; exports and "
+                             "predictions stay where they are\n" % moved)
     data_start = directory.check_resumable(config, model.manifest, ranks, request.continue_on)
     damaged = os.path.join(config.model_dir, checkpoints.DAMAGED_FOLDER)
     start, warnings = checkpoints.heal(config.model_dir, damaged, model.table_dims())
@@ -152,7 +153,8 @@ def begin_stage(run: Run) -> None:
     changed = directory.changed_settings(config) if run.start else []
     if changed:
         sys.stdout.write("other settings from step %d on: %s\n" % (run.start, "; ".join(changed)))
-    directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size)
+    directory.record_stage(config, run.model.manifest, run.start, data_start, run.rank_size,
+                           run.numbers.epochs)
     if run.start and run.start == data_start:
         entry = {"global_step": run.start, "data": run.model.manifest.identity()}
         # A start that was killed before its first checkpoint has noted it already.

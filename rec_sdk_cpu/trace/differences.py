@@ -112,7 +112,8 @@ def _one_rank(recorder: Recorder) -> bool:
 _RULES = (
     Rule(_one_rank,
          "One rank ran here. On a device a launcher (mpirun, horovodrun) sets OMPI_COMM_WORLD_RANK, _SIZE and "
-         "_LOCAL_SIZE, also for one rank, and several ranks share tables and sum their gradients."),
+         "_LOCAL_SIZE, also for one rank. Several ranks share tables and sum the gradients of rows; those of dense "
+         "variables are the program's to sum."),
     Rule(_called("NPUEstimator"),
          "NPUEstimator reads JOB_ID and RANK_SIZE (or CM_WORKER_SIZE) from the environment; the runner sets "
          "JOB_ID, a device's launch script must."),

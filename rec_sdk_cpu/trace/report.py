@@ -52,7 +52,7 @@ class Trace:
             lines += _wrapped("the program ended with %s: %s; this report covers what it did before that" % (
                 type(error).__name__, " ".join(str(error).split())[:300]))
         lines += ["", "Calls (how often, from where first, and which SDK generation or npu_bridge release takes them;",
-                  "the undated releases came after 2021-02)"]
+                  "of undated-A and undated-B only NPURunConfig is on record, for the rest they count as 2021-02)"]
         lines += _call_lines(contracts, calls) or ["  none"]
         lines += ["", "Settings"] + (_setting_lines(self._recorder, calls) or ["  none"])
         lines += ["", "What does not fit everywhere"]
@@ -60,7 +60,7 @@ class Trace:
             lines.append("  %s (%s)" % (misfit.what, misfit.where))
             lines += ["    %s: %s" % item for item in sorted(misfit.reasons.items())]
         if not misfits:
-            lines.append("  nothing: every call binds in G2 and G3 and in every recorded release of npu_bridge")
+            lines.append("  nothing: every call binds in G2 and G3 and in the releases of npu_bridge")
         lines += ["", "What differs on a device"]
         found = differences.find_all(self._recorder)
         for line in found or ["nothing that is known" if calls else "the program called nothing of the SDK"]:

@@ -8,6 +8,7 @@ from sklearn.metrics import mean_squared_error, roc_auc_score
 
 from benchmarks import _data, _peers, _public, quality
 from feature_specs.dataset_file import load_dataset
+from feature_specs.errors import ConfigError
 from preprocessing.pipeline import Preparation, prepare
 from tests.support.rows import TOY, read_rows, text_of, toy_rows, write
 
@@ -49,7 +50,17 @@ def test_the_exit_status_is_the_verdict_on_the_settings_of_the_data_set(tmp_path
 @pytest.mark.parametrize("name", ["census", "films", "adult"])
 def test_without_the_files_it_says_what_to_give(name, capsys):
     assert quality.main(["--dataset", name, "--source", ""]) == 2
-    assert "--source" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert " is not given" in told and "--source" in told
+
+
+def test_a_flag_that_nobody_knows_is_refused_before_anything_is_prepared(monkeypatch, capsys):
+    monkeypatch.setattr(_public.DataSet, "make", None)
+    with pytest.raises(SystemExit):
+        quality.main(["--quick"])
+    assert "unknown flag --quick; " in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cache_mode 'mmo' is not allowed"):
+        quality.main(["--cache_mode", "mmo"])
 
 
 def test_another_file_than_the_published_one_is_refused(tmp_path, capsys):

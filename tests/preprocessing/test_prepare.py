@@ -67,6 +67,22 @@ def test_lists_that_nothing_splits_are_told(tmp_path, capsys, changed, warns):
     assert len(lines) == warns and all("warning: values of tags look like lists with '|'" in line for line in lines)
 
 
+def test_values_that_the_training_rows_lack_are_told_apart_from_rare_ones(tmp_path, capsys):
+    rows = toy_rows(80)
+    files = [write(tmp_path / name, text_of([[row[0], row[1], item] + row[3:] for row, item in zip(rows, items)]))
+             for name, items in (("a.tsv", ["i%d" % (number // 2) for number in range(77)] + ["x", "y", "z"]),
+                                 ("b.tsv", ["i1"] * 75 + ["x"] * 5))]
+    assert run("--dataset", write(tmp_path / "toy.yaml", TOY_YAML), "--train_data_path", files[0], "--test_data_path",
+               files[1], "--output_path", tmp_path / "out") == 0
+    splits = read_manifest(str(tmp_path / "out")).splits
+    # The item that stands alone in the middle, and the last three.
+    assert splits["train"].out_of_vocabulary["item"] == 4 and splits["test"].out_of_vocabulary["item"] == 5
+    lines = capsys.readouterr().out.splitlines()
+    for split, words in (("train", "values rarer than min_count"), ("test", "out-of-vocabulary values")):
+        (line,) = [line for line in lines if line.startswith(split)]
+        assert "; %s: %d;" % (words, sum(splits[split].out_of_vocabulary.values())) in line
+
+
 def test_the_next_command_is_told(tmp_path, capsys):
     files = [write(tmp_path / "a.tsv", text_of(toy_rows(60))), write(tmp_path / "toy.yaml", TOY_YAML)]
     dataset = ("--train_data_path", files[0], "--split", 0.2, "--dataset", files[1], "--output_path")

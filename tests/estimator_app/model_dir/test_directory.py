@@ -13,7 +13,7 @@ from tests.support.small_data import write_data
 @pytest.mark.parametrize("part, field", [("config", "data_dir"), ("config", "model_dir"), ("data", "directory")])
 def test_a_path_that_no_file_can_have_is_one_line(tmp_path, part, field, text):
     config = Config(model_dir=str(tmp_path), data_dir=str(tmp_path / "data"))
-    directory.record_stage(config, write_data(tmp_path / "data", 12, 8)[0], 0, 0, 1)
+    directory.record_stage(config, write_data(tmp_path / "data", 12, 8)[0], 0, 0, 1, 5)
     path = tmp_path / directory.SETTINGS_FILE
     data = json.loads(path.read_text())
     data["stages"][0][part][field] = text

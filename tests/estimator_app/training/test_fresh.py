@@ -25,7 +25,9 @@ def test_fresh_moves_the_old_run_and_leaves_what_users_made(trained):
             stream.write("mine")
     run, told = prepare(trained, fresh=True)
     old = os.path.join(trained.model, "old-run-1")
-    assert run.start == 0 and told == "--fresh: the old run is now in %s, which is a model directory itself\n" % old
+    assert run.start == 0 and told == (
+        "--fresh: the old run is now in %s, which is a model directory itself; exports and predictions stay where they "
+        "are\n" % old)
     assert sorted(name for name in os.listdir(trained.model) if not name.startswith(".")) == [
         "export", "notes.txt", "old-run-1", "predictions.csv"]
     assert checkpoints.latest(old, contents=True) == 30 and checkpoints.read_best(old, contents=True)

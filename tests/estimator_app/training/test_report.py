@@ -20,13 +20,14 @@ def test_the_report_shows_every_evaluation_the_best_one_and_all_settings(whole):
         assert len(cells) == len(headings)
         for name, cell in zip(headings, cells):
             assert cell == ("%d" if name in ("global_step", "examples") else "%.5f") % entry[name], name
-    assert {"auc_click", "pr_auc_click", "log_loss_click", "calibration_click", "mean_loss"} <= set(headings)
+    assert {"auc_click", "pr_auc_click", "log_loss_click", "calibration_click", "mean_loss",
+            "auc_mean"} <= set(headings)
     assert len(re.findall(r'class="best"', text)) == 1
     # Figures are in the file itself: it needs no network.
     assert len(re.findall(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000,}"', text)) == 3
     assert "http" not in text.replace("http-equiv", "")
-    for setting in ("&#34;learning_rate&#34;: 0.01", "&#34;identity&#34;", "&#34;tensorflow&#34;"):
-        assert setting in text
+    for setting in ("learning_rate&#34;: 0.01", "identity&#34;", "tensorflow&#34;", "epochs&#34;: 3"):
+        assert "&#34;" + setting in text
 
 
 def test_event_files_hold_the_curves(whole):

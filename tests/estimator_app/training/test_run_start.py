@@ -358,7 +358,7 @@ def test_data_that_continues_the_models_needs_the_flag_and_the_right_preparation
 def test_provenance_is_recorded_per_stage(whole):
     (stage,) = runs.stages(whole.model)
     manifest = read_manifest(whole.data)
-    assert (stage["from_step"], stage["data_start"], stage["ranks"]) == (0, 0, 1)
+    assert (stage["from_step"], stage["data_start"], stage["ranks"], stage["epochs"]) == (0, 0, 1, 3)
     assert stage["data"]["identity"] == manifest.identity()
     assert (stage["data"]["train_rows"], stage["data"]["test_rows"]) == (160, 60)
     assert {name: stage["config"][name] for name in ("learning_rate", "batch_size", "model")} == {
