@@ -79,7 +79,7 @@ def test_values_that_the_training_rows_lack_are_told_apart_from_rare_ones(tmp_pa
     assert splits["train"].out_of_vocabulary["item"] == 4 and splits["test"].out_of_vocabulary["item"] == 5
     lines = capsys.readouterr().out.splitlines()
     for split, words in (("train", "values rarer than min_count"), ("test", "out-of-vocabulary values")):
-        (line,) = [line for line in lines if line.startswith(split)]
+        (line,) = (line for line in lines if line.startswith(split))
         assert "; %s: %d;" % (words, sum(splits[split].out_of_vocabulary.values())) in line
 
 
