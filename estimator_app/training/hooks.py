@@ -11,7 +11,7 @@ import tensorflow as tf
 from estimator_app.model.definition import Model
 from estimator_app.model_dir import checkpoints, sparse_tables
 from estimator_app.model_dir.checkpoints import Checkpoint
-from estimator_app.signals import STOP, handled
+from estimator_app.signals import STOP, handled, ignore_interrupts
 from estimator_app.training.run_start import Run
 from feature_specs import data_files, storage
 from feature_specs.errors import DataError, UserError
@@ -164,11 +164,13 @@ class SignalHook(tf.compat.v1.train.SessionRunHook):
             saver = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)[0]
             saver.save(session, os.path.join(model_dir, checkpoints.BASE_NAME), global_step=step)
         if received != _SAVE:
+            ignore_interrupts()
             raise RunStoppedError(received, step)
 
     def _note(self, number: int) -> None:
         if self._received in STOP and number in STOP and self._run.rank_size == 1:
             # A second request: do not wait for the step.
+            ignore_interrupts()
             raise KeyboardInterrupt
         if self._received not in STOP:
             self._received = number

@@ -61,7 +61,7 @@ def test_the_bar_has_steps_speed_time_left_and_scores_and_no_other_time(shown, c
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("times", [1, 1000])
+@pytest.mark.parametrize("times", [1, 20])
 def test_a_stop_is_told_on_a_line_of_its_own(tmp_path, times):
     runs.prepare_small(tmp_path)
     ours, theirs = pty.openpty()
@@ -70,7 +70,7 @@ def test_a_stop_is_told_on_a_line_of_its_own(tmp_path, times):
         [sys.executable, "-m", "estimator_app", *runs.TRAIN, "--train_epoch", "90000", "--eval_interval", "100000"],
         cwd=str(tmp_path), env=dict(os.environ, PYTHONPATH=PROJECT), stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    text = ""
+    text, is_impatient = "", times > 1
     while process.poll() is None:
         if text.count("ex/s") > 2 and times:
             times -= 1
@@ -81,13 +81,13 @@ def test_a_stop_is_told_on_a_line_of_its_own(tmp_path, times):
     with contextlib.suppress(OSError):
         text += os.read(ours, 1 << 16).decode()
     os.close(ours)
-    # Who is impatient may end the process while its libraries end.
-    assert process.returncode in ((130,) if not times else (130, -signal.SIGINT))
+    assert process.returncode == 130
     # A line is what stands behind the last return.
     last = [line.split("\r")[-1] for line in text.replace("\r\n", "\n").splitlines()][-1]
-    stopped = r"stopped by SIGINT at step \d+; a checkpoint is saved, .*"
-    assert re.fullmatch(stopped if not times else stopped + "|interrupted; checkpoints that were saved are kept, .*",
-                        last), text[-600:]
+    # Who is impatient may come while it is being saved.
+    told = [r"stopped by SIGINT at step \d+; a checkpoint is saved, .*",
+            "interrupted; checkpoints that were saved are kept, .*"]
+    assert any(re.fullmatch(words, last) for words in told[:1 + is_impatient]), text[-600:]
     assert "Traceback" not in text
 
 
