@@ -148,7 +148,6 @@ def dataset_of(args: argparse.Namespace) -> DatasetFile:
 def _model_that_continues(dataset: DatasetFile, args: argparse.Namespace, folder: str, earlier: Manifest) -> str:
     """Returns the model directory that ``--vocabulary_from`` names, ``DIR`` where it names data, nothing where no model
     continues, which it tells; refuses to replace the very data that a model was trained on."""
-    is_model = os.path.basename(folder) == MODEL_DATA_FOLDER and folder != args.vocabulary_from
     if (os.path.basename(folder) == MODEL_DATA_FOLDER and os.path.isfile(os.path.join(args.output_path, FILE_NAME))
             and read_manifest(args.output_path).identity() == earlier.identity()):
         raise ConfigError("%s holds the data that the model in %s was trained on, which it needs to resume; give "
@@ -159,7 +158,7 @@ def _model_that_continues(dataset: DatasetFile, args: argparse.Namespace, folder
                          "a new one takes over what fits with train --warm_start_from\n"
                          % (args.vocabulary_from, "; ".join(lines[:3])))
         return ""
-    return shlex.quote(args.vocabulary_from) if is_model else "DIR"
+    return "DIR" if folder == args.vocabulary_from else shlex.quote(args.vocabulary_from)
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:

@@ -72,14 +72,22 @@ class Recorder:
         """Puts the recording in place."""
         for name in installer.module_names():
             self._wrap_module(name, installer.module(name))
-        library = "import_host_pipeline_ops()"
-        for owner, prefix in ((ops.HostPipelineOps, library), (ops.NpuOps, library),
-                              (table.BaseSparseEmbedding, "create_table()")):
+        library, singleton = "import_host_pipeline_ops()", "ConfigInitializer.get_instance()."
+        for owner, prefix, origin in (
+                (ops.HostPipelineOps, library, ""), (ops.NpuOps, library, ""),
+                (table.BaseSparseEmbedding, "create_table()", ""),
+                (config.ConfigInitializer, "ConfigInitializer", "mx_rec.util.initialize."),
+                (config.TrainParamsConfig, "train_params_config", singleton),
+                (config.SparseEmbedConfig, "sparse_embed_config", singleton),
+                (config.OptimizerConfig, "optimizer_config", singleton)):
             for name, value in list(vars(owner).items()):
-                function = value.__func__ if isinstance(value, staticmethod) else value
+                function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
                 if not name.startswith("_") and inspect.isfunction(function):
-                    self._wrap_method(owner, name, value, function, "%s.%s" % (prefix, name))
-        self._wrap_config()
+                    self._wrap_method(owner, name, value, function, "%s.%s" % (prefix, name), origin)
+        for owner, prefix in ((config.ConfigInitializer, ""), (config.TrainParamsConfig, "train_params_config."),
+                              (config.SparseEmbedConfig, "sparse_embed_config."),
+                              (config.OptimizerConfig, "optimizer_config.")):
+            self._wrap_setting(owner, prefix)
         for name in _ESTIMATOR_METHODS:
             original = getattr(estimator_lib.Estimator, name)
             self._wrap_method(estimator_lib.Estimator, name, original, original, "Estimator.%s" % name)
@@ -124,25 +132,10 @@ class Recorder:
     def _wrap_method(self, owner: type, name: str, value: Any, function: Callable[..., Any], label: str,
                      origin: str = "") -> None:
         is_static = isinstance(value, staticmethod)
-        wrapped: Any = self._recording(function, label, origin or label, 0 if is_static else 1)
+        wrapped: Any = self._recording(function, label, origin + label, 0 if is_static else 1)
         if isinstance(value, (staticmethod, classmethod)):
             wrapped = type(value)(wrapped)
         self._replace(owner, name, value, wrapped)
-
-    def _wrap_config(self) -> None:
-        """Records what a program calls and sets on the singleton and its parts."""
-        singleton: Any = config.ConfigInitializer
-        self._wrap_method(singleton, "get_instance", vars(singleton)["get_instance"], singleton.get_instance.__func__,
-                          "ConfigInitializer.get_instance", "mx_rec.util.initialize.ConfigInitializer.get_instance")
-        self._wrap_setting(singleton, "")
-        for part, owner in (("train_params_config", config.TrainParamsConfig),
-                            ("sparse_embed_config", config.SparseEmbedConfig),
-                            ("optimizer_config", config.OptimizerConfig)):
-            for name, value in list(vars(owner).items()):
-                if not name.startswith("_") and inspect.isfunction(value):
-                    label = "%s.%s" % (part, name)
-                    self._wrap_method(owner, name, value, value, label, "ConfigInitializer.get_instance()." + label)
-            self._wrap_setting(owner, part + ".")
 
     def _wrap_setting(self, owner: Any, prefix: str) -> None:
         def set_attribute(instance: Any, name: str, value: Any) -> None:

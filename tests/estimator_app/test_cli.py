@@ -327,6 +327,12 @@ def test_a_stop_names_the_command_that_goes_on(monkeypatch, capsys, error, statu
         assert words % more in capsys.readouterr().err
 
 
+def test_the_sample_that_train_makes_is_followed_by_no_advice(tmp_path):
+    small = ("--sample_train_rows", "60", "--sample_test_rows", "20", "--output_path")
+    for path, advice in ((os.path.join("data", "sample"), 0), ("mine", 1)):
+        assert runs.run_here(tmp_path, "prepare", "--sample", *small, path).ok().out.count("; then: bash") == advice
+
+
 def test_a_missing_file_is_no_question_of_the_dataset(tmp_path):
     line = runs.run_here(tmp_path, "prepare", "--train_data_path", "nowhere.csv", "--split", "0.5", "--output_path",
                          "d").refused("nowhere.csv: no such file")
