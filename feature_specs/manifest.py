@@ -199,12 +199,11 @@ def read_manifest(directory: str) -> Manifest:
         raise DataError("%s is a file, not a data directory; make one from it with: bash run_estimator.sh prepare "
                         "--dataset my.yaml --train_data_path %s --split 0.1 --output_path DATA (describe drafts "
                         "my.yaml)" % (directory, directory))
+    made = "make it with: bash run_estimator.sh prepare --output_path %s and --train_data_path, or --sample" % directory
     if not os.path.isdir(directory):
-        raise DataError("data directory %s does not exist; make it with: bash run_estimator.sh prepare "
-                        "--output_path %s" % (directory, directory))
+        raise DataError("data directory %s does not exist; %s" % (directory, made))
     if not os.path.exists(path):
-        raise DataError("%s does not exist: the directory holds no prepared data; "
-                        "make it with: bash run_estimator.sh prepare --output_path %s" % (path, directory))
+        raise DataError("%s does not exist: the directory holds no prepared data; %s" % (path, made))
     try:
         with open(path, encoding="utf-8") as stream:
             return Manifest.from_dict(json.load(stream))

@@ -336,14 +336,16 @@ def _prepared_splits(parsed: argparse.Namespace, paths: Sequence[str], manifest:
     """Prepares the data of each validation split, once per digest of what it is made of; returns the directories."""
     found = [os.path.join(parsed.output_path, "data", "%s-split%d" % (digest[:12], number))
              for number in range(parsed.splits)]
+    # Another seed than that of the test rows, which would choose among the same rows.
+    seeds = [seed for seed in range(_SPLIT_SEED, _SPLIT_SEED + parsed.splits + 1) if seed != manifest.row_split.seed]
     # As many bad rows as the data has.
     reading = Reading(max_bad_rows=sum(manifest.split(TRAIN_SPLIT).bad_rows.values()), num_workers=0)
-    for number, path in enumerate(found):
+    for seed, path in zip(seeds, found):
         if not os.path.isfile(os.path.join(path, FILE_NAME)):
             # By the same rule as the test rows, so that validation says what the test will.
-            split = dataclasses.replace(manifest.row_split, share=_VALIDATION_SHARE, seed=_SPLIT_SEED + number)
-            prepare(Preparation(manifest.dataset, tuple(paths), (), path, split, manifest.row_split,
-                                seed=_SPLIT_SEED + number, reading=reading))
+            split = dataclasses.replace(manifest.row_split, share=_VALIDATION_SHARE, seed=seed)
+            prepare(Preparation(manifest.dataset, tuple(paths), (), path, split, manifest.row_split, seed=seed,
+                                reading=reading))
     return found
 
 

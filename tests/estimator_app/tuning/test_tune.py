@@ -132,7 +132,7 @@ def xs(directory, split):
 
 
 @pytest.mark.parametrize("split", [
-    ("--split", "0.3"), ("--split", "0.3", "--seed", "7"), ("--split", "0.3", "--split_by", "user"),
+    ("--split", "0.3"), ("--split", "0.3", "--seed", str(tune._SPLIT_SEED)), ("--split", "0.3", "--split_by", "user"),
     ("--split", "0.3", "--split_by_time", "x")])
 def test_rows_that_the_data_holds_back_are_not_seen(root, played, split):
     played([[0.6]])
